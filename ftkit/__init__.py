@@ -1,0 +1,48 @@
+"""ftkit: one YAML recipe, one command, one finished fine-tuning run.
+
+    from ftkit import load_recipe, train, evaluate
+
+    result = train(load_recipe("recipes/lora_distilbert.yaml", ["training.num_train_epochs=1"]))
+    print(result.metrics["tuned"])
+
+Names are imported when they are first used, so that checking a recipe loads neither torch nor transformers.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ftkit.process import prepare_process
+
+if TYPE_CHECKING:
+    from ftkit.api import Result, check, evaluate, train
+    from ftkit.errors import FtkitError, Interrupted, RecipeError, UserError
+    from ftkit.recipe.load import load_recipe
+    from ftkit.recipe.schema import Recipe
+
+__version__ = "0.1.0"
+__all__ = [
+    "FtkitError",
+    "Interrupted",
+    "Recipe",
+    "RecipeError",
+    "Result",
+    "UserError",
+    "check",
+    "evaluate",
+    "load_recipe",
+    "train",
+]
+_HOMES = {
+    "ftkit.api": ("Result", "check", "evaluate", "train"),
+    "ftkit.errors": ("FtkitError", "Interrupted", "RecipeError", "UserError"),
+    "ftkit.recipe.load": ("load_recipe",),
+    "ftkit.recipe.schema": ("Recipe",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            prepare_process()
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'ftkit' has no attribute '{name}'")

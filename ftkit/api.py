@@ -1,0 +1,231 @@
+"""The story of a run: prepare → baseline → train → tuned → save → report. The command line is a thin layer over this file."""
+
+import errno
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ftkit import console
+from ftkit.compat import hush_libraries
+from ftkit.errors import Interrupted, UserError
+from ftkit.evaluation.measure import Measurement, join_rows, measure
+from ftkit.hub import hub_names, require_reachable
+from ftkit.models.counts import count_parameters
+from ftkit.models.save import save_model
+from ftkit.recipe.load import load_recipe
+from ftkit.recipe.schema import Recipe
+from ftkit.report.summary import card, closing_table
+from ftkit.run import (
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    TRAINING,
+    Run,
+    environment,
+    now,
+    read_jsonl,
+    require_free,
+    start_run,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
+from ftkit.training.checkpoints import last_whole_checkpoint, step_of
+from ftkit.training.dispatcher import Parts, build, seed_everything
+from ftkit.training.memory import peak_memory_bytes
+from ftkit.training.resume import load_finished, require_same_recipe
+from ftkit.training.smoke import smoke_recipe
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run leaves: its folder, its metrics and its record, as in metrics.json and run.json."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    record: dict[str, Any]
+
+
+def train(
+    recipe: Recipe | str | Path,
+    *,
+    output_dir: str | Path | None = None,
+    smoke: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Result:
+    """One recipe becomes one finished run.
+
+    Args:
+        recipe: a recipe, or the path of its file.
+        output_dir: the run's folder; default `runs/` and the name of the recipe's file.
+        smoke: a tiny stand-in, sample data and few steps take the place of the recipe's own, on the same code path.
+        resume: go on from the last whole checkpoint of the run in `output_dir`.
+        overwrite: replace a run that is in `output_dir`.
+
+    Raises:
+        UserError: something is wrong that the user can mend; nothing was written.
+        Interrupted: a signal stopped the run; its checkpoint is saved.
+    """
+    hush_libraries()
+    source = Path("recipe.yaml") if isinstance(recipe, Recipe) else Path(recipe)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    folder = Path(output_dir) if output_dir else Path("runs") / (source.stem + ("_smoke" if smoke else ""))
+    require_free(folder, overwrite=overwrite, resume=resume)
+    if smoke:
+        recipe = smoke_recipe(recipe, train)
+    with located(recipe):
+        require_reachable(hub_names(recipe))
+        return _train(recipe, Run(folder), source, resume=resume)
+
+
+def _train(recipe: Recipe, run: Run, source: Path, *, resume: bool) -> Result:
+    started = time.monotonic()
+    if resume:
+        require_same_recipe(run, recipe)
+    stop = StopOnSignal()
+    parts = build(recipe, run.checkpoints, [stop, SealCheckpoints()])
+    checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
+    if checkpoint is None:
+        fields = {"name": run.folder.name, "model": recipe.model.name, **environment(source.absolute().parent), **describe(parts)}
+        start_run(run.folder, recipe, fields)
+    else:
+        run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step_of(checkpoint)])
+        console.say(f"going on from step {step_of(checkpoint)}")
+    with recorded(run):
+        baseline = measure_baseline(recipe, run, parts, known=checkpoint is not None)
+        seconds = fit(recipe, run, parts, stop, checkpoint)
+        tuned = measured("tuned", recipe, parts)
+        save_model(parts.model, parts.tokenizer, run.model)
+        return finish(recipe, run, parts, baseline, tuned, {"training": seconds, "total": time.monotonic() - started})
+
+
+def describe(parts: Parts) -> dict[str, Any]:
+    """What run.json says of the parts."""
+    counts, arguments = count_parameters(parts.model), parts.trainer.args
+    adapter = hasattr(parts.model, "peft_config")  # the mark that transformers itself goes by
+    return {
+        "seed": arguments.seed,
+        "precision": "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else "float32",
+        "device": str(arguments.device),
+        "parameters": asdict(counts) | {"trainable_percent": counts.trainable_percent},
+        "data": parts.data.describe(),
+        "max_length": parts.data.max_length,
+        "auto_class": parts.task.auto_class(parts.config).__name__,
+        "adapter": adapter,
+        "num_labels": parts.task.config_values().get("num_labels"),
+    }
+
+
+def measure_baseline(recipe: Recipe, run: Run, parts: Parts, *, known: bool) -> Measurement | None:
+    """The model before training, on the eval rows; a resumed run reads it from its folder."""
+    if not recipe.evaluation.baseline:
+        return None
+    if known and run.metrics_file.is_file():
+        metrics = json.loads(run.metrics_file.read_text(encoding="utf-8"))["baseline"]
+        return Measurement(metrics, [row["baseline"] | {"row": row["row"]} for row in read_jsonl(run.predictions_file)])
+    baseline = measured("baseline", recipe, parts)
+    write_json(run.metrics_file, {"rows": len(baseline.rows), "baseline": baseline.metrics})
+    write_jsonl(run.predictions_file, ({"row": row["row"], "baseline": row} for row in baseline.rows))
+    return baseline
+
+
+def measured(name: str, recipe: Recipe, parts: Parts) -> Measurement:
+    with console.status(f"measuring the {name}"):
+        encoded = parts.data.encoded["eval"]
+        return measure(parts.trainer, parts.task, parts.tokenizer, encoded, recipe.evaluation, recipe.spec)
+
+
+def fit(recipe: Recipe, run: Run, parts: Parts, stop: StopOnSignal, checkpoint: Path | None) -> float:
+    """Train, and return the seconds that it took.
+
+    Raises:
+        Interrupted: a signal asked to stop; the checkpoint is saved.
+    """
+    trainer, progress, started = parts.trainer, ShowProgress(), time.monotonic()
+    for callback in (progress, WriteLog(run)):
+        trainer.add_callback(callback)
+    seed_everything(recipe)  # measuring the baseline may have drawn numbers
+    if checkpoint is not None and load_finished(trainer, checkpoint):
+        return time.monotonic() - started
+    try:
+        with stop.listening():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        progress.close()
+    if stop.asked and trainer.state.global_step < trainer.state.max_steps:
+        raise Interrupted(run.folder, trainer.state.global_step)
+    return time.monotonic() - started
+
+
+def finish(
+    recipe: Recipe, run: Run, parts: Parts, baseline: Measurement | None, tuned: Measurement, seconds: dict[str, float]
+) -> Result:
+    """Write metrics, predictions, record and card, and print the closing table."""
+    rows = join_rows(parts.data.rows["eval"], baseline, tuned)
+    metrics = {
+        "rows": len(tuned.rows),
+        "generated_rows": sum("generated" in row for row in tuned.rows),
+        "baseline": baseline.metrics if baseline else None,
+        "tuned": tuned.metrics,
+    }
+    write_json(run.metrics_file, metrics)
+    write_jsonl(run.predictions_file, rows)
+    steps = parts.trainer.state.global_step
+    rounded = {name: round(value, 3) for name, value in seconds.items()}
+    run.update(seconds=rounded, steps=steps, peak_memory_bytes=peak_memory_bytes())
+    record = run.record
+    write_text(run.card, card(recipe, metrics, record, rows))
+    run.update(state=FINISHED, finished=now())
+    console.out.print(closing_table(recipe, metrics, record, str(run.folder), rows))
+    if any(not math.isfinite(value) for value in tuned.metrics.values()):
+        console.warn("a metric is not a number: the training diverged; try a lower learning_rate")
+    return Result(run.folder, metrics, run.record)
+
+
+@contextmanager
+def recorded(run: Run) -> Iterator[None]:
+    """Whatever ends the block, run.json says how."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        run.update(state=INTERRUPTED, finished=now())
+        raise
+    except Exception as error:
+        full = disk_is_full(error)
+        try:
+            run.update(state=FAILED, finished=now(), error=f"{type(error).__name__}: {error}"[:2000])
+        except OSError:
+            if not full:
+                raise error from None
+        if full:
+            hint = f"free some, then go on with --resume --output-dir {run.folder}"
+            raise UserError(f"no space is left for {run.folder}", hint) from error
+        raise
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is a full disk, in the words of Python, torch or safetensors."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    words = str(error)
+    if "No space left on device" in words or ("PytorchStreamWriter" in words and "fail" in words):
+        return True
+    return error.__context__ is not None and disk_is_full(error.__context__)
+
+
+@contextmanager
+def located(recipe: Recipe) -> Iterator[None]:
+    """Errors that name a recipe key get its place in the file."""
+    try:
+        yield
+    except UserError as error:
+        if error.key and not error.place:
+            error.place = recipe.place(error.key)
+        raise

@@ -1,0 +1,136 @@
+"""Faults of the libraries that give wrong results without a word, and what ftkit does about each.
+
+One function a fault: what goes wrong, where that is said upstream, and when the function can go. Each has a test in
+tests/test_compat.py that fails when its function does nothing. Versions are those of constraints.txt.
+"""
+
+import copy
+import re
+import warnings
+from typing import Any, TypeVar
+
+import datasets
+import torch
+import transformers
+from torch import nn
+
+from ftkit.errors import UserError
+
+T = TypeVar("T")
+IGNORED = -100
+
+
+def divide_loss_by_accumulation(model: nn.Module) -> None:
+    """Losses and gradients multiplied by the accumulation steps, for every head but causal LM's.
+
+    The Trainer takes any forward that accepts **kwargs for one that divides its loss by `num_items_in_batch`, and then
+    leaves out the division by `gradient_accumulation_steps`. Clipping bites too early, SGD steps too far.
+    Upstream: https://github.com/huggingface/transformers/issues/47688. Goes when that is fixed in all supported versions.
+    """
+    model.accepts_loss_kwargs = False  # type: ignore[assignment]
+
+
+def keep_4bit_weights(model: nn.Module) -> None:
+    """LoRA gradients lost, and merges ruined, after the first evaluation of a 4-bit model on a CPU with AVX512-BF16.
+
+    In eval mode `Linear4bit.forward` repacks its weight in place for a kernel that has no backward, and train() does not
+    undo it: from then on no gradient passes the layer, and dequantizing it gives noise.
+    Upstream: https://github.com/bitsandbytes-foundation/bitsandbytes/blob/0.50.2/bitsandbytes/nn/modules.py, class
+    Linear4bit. Goes when evaluating no longer changes the weights there.
+    """
+    for module in model.modules():
+        if type(module).__name__ == "Linear4bit":
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+
+
+def hold_in_float32(model: nn.Module) -> None:
+    """Weights trained in the checkpoint's bfloat16 or float16, in which most small updates vanish.
+
+    `from_pretrained` takes the checkpoint's own precision unless told otherwise, and the Trainer trains what it gets.
+    Upstream: https://huggingface.co/docs/transformers/main_classes/model, `dtype="auto"` as the default of version 5. Goes
+    when the Trainer keeps float32 copies of the weights that learn.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            parameter.data = parameter.data.float()
+
+
+def pad_by_position(tokenizer: Any) -> Any:
+    """End tokens masked as padding where the pad token is the end token, so that a model never learns to stop.
+
+    DataCollatorForLanguageModeling builds labels anew from the input and masks every pad token's id. The collator for
+    sequence to sequence pads the labels it is given with -100, and the attention mask follows from the lengths.
+    Upstream: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/data/data_collator.py,
+    `torch_call`. Goes when labels that are given are kept there.
+    """
+    return transformers.DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
+
+
+def modules_not_quantized(head: tuple[str, ...]) -> list[str] | None:
+    """Heads quantized to 4 bits, which then cannot learn, where they are not called score or lm_head.
+
+    Upstream: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/quantizers/base.py,
+    `get_modules_to_not_convert`. Goes when new heads are left out by themselves.
+
+    Returns:
+        The value of `llm_int8_skip_modules` (4-bit loading reads it too), or None for the library's own choice.
+    """
+    return list(head) or None
+
+
+def own_copy(value: T) -> T:
+    """A list of modules changed under your hands: LoraConfig adds the names of heads to the very list it is given.
+
+    Upstream: https://github.com/huggingface/peft/blob/v0.21.2/src/peft/peft_model.py,
+    `PeftModelForSequenceClassification`. Goes when peft copies the list.
+    """
+    return copy.deepcopy(value)
+
+
+def require_targets(model: nn.Module, targets: list[str] | str | None) -> None:
+    """One mistyped target among several ignored: peft only complains when none of them matches.
+
+    Upstream: https://github.com/huggingface/peft/blob/v0.21.2/src/peft/tuners/tuners_utils.py, `inject_adapter`. Goes when
+    each name is checked there.
+
+    Raises:
+        UserError: a target matches no layer; the layers there are, are listed.
+    """
+    if targets is None or targets == "all-linear":
+        return
+    layers = [name for name, module in model.named_modules() if is_adaptable(module)]
+    for target in [targets] if isinstance(targets, str) else targets:
+        if isinstance(targets, str):
+            found = any(re.fullmatch(target, name) for name in layers)
+        else:
+            found = any(name == target or name.endswith(f".{target}") for name in layers)
+        if not found:
+            names = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in layers if "embed" not in name))
+            raise UserError(f"target_modules: '{target}' matches no layer", f"this model has {names}", key="strategy.target_modules")
+
+
+def is_adaptable(module: nn.Module) -> bool:
+    """Whether a LoRA adapter can be put on the module."""
+    return isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d) or type(module).__name__ == "Conv1D"
+
+
+def refuse_idle_fp16(fp16: bool) -> None:
+    """fp16 on a CPU that is silently float32: the Trainer takes the flag and changes nothing.
+
+    Upstream: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/training_args.py. Goes when the
+    Trainer refuses it, as it does bf16 where there is none.
+
+    Raises:
+        UserError: fp16 is asked for and there is no GPU.
+    """
+    if fp16 and not torch.cuda.is_available():
+        raise UserError("fp16 has no effect without a GPU", "remove it; bf16 is used where the processor has it", key="training.fp16")
+
+
+def hush_libraries() -> None:
+    """Messages of a normal run that tell its user nothing."""
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")  # peft 0.21 against transformers 5.23
+    warnings.filterwarnings("ignore", message=".*find_unused_parameters.*")
+    datasets.disable_progress_bars()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()

@@ -1,0 +1,76 @@
+"""The one place that prints: results on standard output, messages and progress on standard error."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from ftkit.errors import Interrupted, UserError
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def set_quiet(quiet: bool) -> None:
+    """Messages and progress off; errors and results stay."""
+    err.quiet = quiet
+
+
+def say(message: str) -> None:
+    """A line on what is being done."""
+    err.print(Text(message))
+
+
+def warn(message: str) -> None:
+    err.print(Text.assemble(("warning: ", "yellow"), message))
+
+
+def show_error(error: UserError | Interrupted) -> None:
+    """An error of the user's on one line, or one line each."""
+    quiet, err.quiet = err.quiet, False
+    for line in str(error).splitlines():
+        err.print(Text.assemble(("error: ", "bold red"), line))
+    err.quiet = quiet
+
+
+@contextmanager
+def status(message: str) -> Iterator[None]:
+    """A spinner with a message while something takes long, a plain line where there is no terminal."""
+    if err.is_terminal and not err.quiet:
+        with err.status(message):
+            yield
+    else:
+        say(message)
+        yield
+
+
+def progress_bar(*extra: str) -> Progress:
+    """A bar with count, the given task fields, time taken and time left; nothing where there is no terminal."""
+    fields = [TextColumn("{task.fields[%s]}" % name) for name in extra]
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), *fields,
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        console=err, disable=err.quiet or not err.is_terminal, transient=False,
+    )  # fmt: skip
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> Table:
+    """A table whose columns after the first stand to the right where they hold numbers."""
+    grid = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="right" if numbers and index else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    return grid
+
+
+def facts(title: str, values: Mapping[str, str]) -> Table:
+    """Names and values, without lines between them."""
+    grid = Table.grid(padding=(0, 2))
+    grid.title, grid.title_justify = title or None, "left"
+    for name, value in values.items():
+        grid.add_row(Text(name, style="bold"), Text(value))
+    return grid

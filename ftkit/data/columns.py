@@ -1,0 +1,50 @@
+"""From the data's column names to the task's: which format the rows have, and which column plays which role."""
+
+import difflib
+
+from datasets import Dataset
+
+from ftkit.errors import UserError
+from ftkit.recipe.tasks import Format, TaskSpec
+
+
+def map_columns(rows: Dataset, spec: TaskSpec, columns: dict[str, str], source: str) -> tuple[Format, Dataset]:
+    """Keep the task's columns, under the task's names.
+
+    Args:
+        columns: role → column of the data, as the recipe says; roles not named are looked for under their own name.
+        source: where the rows come from, for messages.
+
+    Raises:
+        UserError: a column is missing.
+    """
+    found = rows.column_names
+    for role, column in columns.items():
+        if column not in found:
+            raise UserError(f"{source} has no column '{column}'", _hint(column, found), key=f"data.columns.{role}")
+    form = choose_format(found, spec, columns, source)
+    roles = {role: columns.get(role, role) for role in form.roles if columns.get(role, role) in found}
+    if len(set(roles.values())) < len(roles):
+        raise UserError("two roles name the same column", "name each column once", key="data.columns")
+    return form, rows.select_columns(list(roles.values())).rename_columns({c: r for r, c in roles.items() if c != r})
+
+
+def choose_format(found: list[str], spec: TaskSpec, columns: dict[str, str], source: str) -> Format:
+    """The first format of the task whose required roles all have a column."""
+    for form in spec.formats:
+        if set(columns) <= set(form.roles) and all(columns.get(role, role) in found for role in form.required):
+            return form
+    meant = [form for form in spec.formats if set(columns) & set(form.roles)] or list(spec.formats)
+    missing = [role for role in meant[0].required if columns.get(role, role) not in found]
+    if len(spec.formats) > 1 and not columns:
+        wanted = "; or ".join(", ".join(form.required) for form in spec.formats)
+        message = f"{source} has none of the formats of this task ({wanted})"
+    else:
+        message = f"{source} has no column '{missing[0]}'"
+    hint = f"{_hint(missing[0], found)}; map it with data.columns: {{{missing[0]}: …}}"
+    raise UserError(message, hint, key="data.columns" if columns else "data")
+
+
+def _hint(column: str, found: list[str]) -> str:
+    near = difflib.get_close_matches(column, found, n=1, cutoff=0.5)
+    return f"{f'did you mean {near[0]}? ' if near else ''}it has {', '.join(found)}"

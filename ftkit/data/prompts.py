@@ -1,0 +1,127 @@
+"""Prompts and masks: token ids of a prompt and its answer, of which only the answer and its end token are supervised.
+
+A prompt and its answer are tokenized apart, so that the prompt's ids are the ones that plain transformers builds from the
+prompt's text alone when the model is used; a token never reaches across the border.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ftkit.errors import UserError
+
+IGNORED = -100
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    "\n\n### Instruction:\n{instruction}\n\n### Response:\n"
+)
+ALPACA_WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request."
+    "\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+)
+
+
+@dataclass
+class Example:
+    """One row as token ids; `labels` is -100 wherever a token is not supervised."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+def fill(template: str, values: dict[str, Any]) -> str:
+    """The template with `{column}` replaced by the row's text; other braces stay as they are."""
+    return PLACEHOLDER.sub(lambda match: str(values[match[1]]) if match[1] in values else match[0], template)
+
+
+def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that ends an answer.
+
+    Raises:
+        UserError: the tokenizer has none, so that a model could never learn to stop.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UserError("the tokenizer has no end token (eos_token)", "set it in tokenizer_config.json", key="model.name")
+    return int(tokenizer.eos_token_id)
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: list[str]) -> list[list[int]]:
+    """Ids of prompts as they are built when the model is used, less an end token that the tokenizer may append."""
+    end = end_token(tokenizer)
+    return [ids[:-1] if ids and ids[-1] == end else ids for ids in tokenizer(prompts)["input_ids"]]
+
+
+def answer_ids(tokenizer: PreTrainedTokenizerBase, answers: list[str]) -> list[list[int]]:
+    """Ids of answers, each with its end token."""
+    end = end_token(tokenizer)
+    return [[*ids, end] for ids in tokenizer(answers, add_special_tokens=False)["input_ids"]]
+
+
+def join(prompt: list[int], answer: list[int]) -> Example:
+    return Example(prompt + answer, [IGNORED] * len(prompt) + answer)
+
+
+def last_answer(input_ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
+    """The ids before the last supervised stretch of a row, and that stretch: what to generate from, and the target."""
+    end = max(index for index, label in enumerate(labels) if label != IGNORED) + 1
+    start = end
+    while start and labels[start - 1] != IGNORED:
+        start -= 1
+    return input_ids[:start], labels[start:end]
+
+
+def chat_example(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]]) -> Example:
+    """A chat through the tokenizer's template, with every assistant turn and its end token supervised.
+
+    Raises:
+        UserError: the template does not put a turn behind the turns before it, or does not end an assistant's turn with a
+            token of its own.
+    """
+    text, spans = _assistant_spans(tokenizer, messages)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    offsets = encoded["offset_mapping"]
+    if any(first < start < last for first, last in offsets for start, _ in spans):
+        return _chat_by_pieces(tokenizer, text, spans)
+    labels = [IGNORED] * len(offsets)
+    for start, end in spans:
+        for index, (first, last) in enumerate(offsets):
+            if start <= first and last <= end and first < last:
+                labels[index] = encoded["input_ids"][index]
+    return Example(list(encoded["input_ids"]), labels)
+
+
+def _assistant_spans(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]]) -> tuple[str, list[tuple[int, int]]]:
+    def render(turns: list[dict[str, Any]], opened: bool) -> str:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened))
+
+    text, spans = render(messages, False), []
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before, through = render(messages[:index], True), render(messages[: index + 1], False)
+        if not (text.startswith(before) and text.startswith(through)):
+            message_text = "the chat template rewrites earlier turns, so that an answer's prompt is not what stands before it"
+            raise UserError(message_text, "give another with data.chat_template", key="data.chat_template")
+        turn = text[len(before) : len(through)].rstrip()
+        if turn.endswith(str(message["content"]).strip()):
+            hint = "give a template that ends a turn with the tokenizer's end token: data.chat_template"
+            raise UserError("the chat template ends an assistant's turn with no token of its own", hint, key="data.chat_template")
+        spans.append((len(before), len(before) + len(turn)))
+    return text, spans
+
+
+def _chat_by_pieces(tokenizer: PreTrainedTokenizerBase, text: str, spans: list[tuple[int, int]]) -> Example:
+    """As `chat_example`, for a tokenizer that would merge the border of prompt and answer into one token."""
+    example, position = Example([], []), 0
+    for start, end in [*spans, (len(text), len(text))]:
+        for piece, supervised in ((text[position:start], False), (text[start:end], True)):
+            ids = tokenizer(piece, add_special_tokens=False)["input_ids"] if piece else []
+            example.input_ids += ids
+            example.labels += ids if supervised else [IGNORED] * len(ids)
+        position = end
+    return example

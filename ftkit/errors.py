@@ -1,0 +1,74 @@
+"""The errors that a user sees, and the exit status of each.
+
+    FtkitError
+    ├── UserError        exit 2: the user can mend it; printed as one line, nothing written
+    │   └── RecipeError  several mistakes of one recipe, each with its place
+    └── Interrupted      exit 130: stopped by a signal, after a checkpoint was saved
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class FtkitError(Exception):
+    """Base of everything ftkit raises on purpose."""
+
+    exit_status = 1
+
+
+class UserError(FtkitError):
+    """A mistake that the user can mend.
+
+    Args:
+        message: what is wrong, with the value that was found.
+        hint: what to do about it.
+        place: where it is, as `file:line:column`, a file or an option.
+        key: the recipe key that is to blame, as `data.columns.text`, where the place is not known yet.
+    """
+
+    exit_status = 2
+
+    def __init__(self, message: str, hint: str = "", place: str = "", *, key: str = "") -> None:
+        self.message, self.hint, self.place, self.key = message, hint, place, key
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        place = f"{self.place or self.key}: " if self.place or self.key else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{place}{self.message}{hint}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.message, self.hint, self.place or self.key)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing wrong in a recipe. `place` is `file:line:column` or the override as typed."""
+
+    place: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return str(UserError(self.message, self.hint, self.place))
+
+
+class RecipeError(UserError):
+    """All mistakes found in one recipe, in the order of the file."""
+
+    def __init__(self, mistakes: list[Mistake]) -> None:
+        self.mistakes = mistakes
+        super().__init__("\n".join(map(str, mistakes)))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.mistakes,)
+
+
+class Interrupted(FtkitError):
+    """A run that a signal stopped after its checkpoint was saved; `folder` is the run's."""
+
+    exit_status = 130
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.folder, self.step = folder, step
+        super().__init__(f"stopped at step {step}; the run is in {folder}")

@@ -1,0 +1,88 @@
+"""Generate answers for the first rows of a split: batched, padded on the left, greedy or by beams."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from ftkit import console
+from ftkit.data.prompts import last_answer
+from ftkit.recipe.schema import Generation
+from ftkit.tasks.base import IGNORED, Encoded
+
+
+def generate_answers(
+    model: Any, tokenizer: PreTrainedTokenizerBase, encoded: Encoded, block: Generation, *, batch_size: int, bf16: bool
+) -> list[dict[str, Any]]:
+    """One object a row: the prompt, the target, the generated text, and whether the answer ended by itself.
+
+    Args:
+        bf16: compute in bfloat16 as in training.
+    """
+    count = min(block.rows, len(encoded.rows))
+    pairs = [prompt_and_target(entry, model.config.is_encoder_decoder) for entry in encoded.dataset.select(range(count))]
+    stops = sorted({target[-1] for _, target in pairs} | {tokenizer.eos_token_id})
+    order = sorted(range(count), key=lambda index: len(pairs[index][0]))
+    answers: dict[int, list[int]] = {}
+    model.eval()
+    with console.progress_bar() as bar, torch.inference_mode(), autocast(model.device.type, bf16):
+        task = bar.add_task("generating", total=count)
+        for first in range(0, count, batch_size):
+            batch = order[first : first + batch_size]
+            generated = _generate(model, tokenizer, [pairs[index][0] for index in batch], block, stops)
+            answers |= dict(zip(batch, generated, strict=True))
+            bar.advance(task, len(batch))
+    return [_describe(tokenizer, encoded.rows[i], *pairs[i], answers[i], stops) for i in range(count)]
+
+
+def prompt_and_target(entry: dict[str, Any], encoder_decoder: bool) -> tuple[list[int], list[int]]:
+    """The ids to generate from and those to be generated, of one encoded row."""
+    if encoder_decoder:
+        return entry["input_ids"], [label for label in entry["labels"] if label != IGNORED]
+    return last_answer(entry["input_ids"], entry["labels"])
+
+
+def autocast(device: str, bf16: bool) -> AbstractContextManager[Any]:
+    return torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()
+
+
+def _generate(
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], block: Generation, stops: list[int]
+) -> list[list[int]]:
+    width = max(map(len, prompts))
+    pad = tokenizer.pad_token_id
+    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    output = model.generate(
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        max_new_tokens=block.max_new_tokens,
+        num_beams=block.num_beams,
+        do_sample=False,
+        use_cache=True,
+        eos_token_id=stops,
+        pad_token_id=pad,
+    )
+    start = 1 if model.config.is_encoder_decoder else width
+    return [_until_stop(row, stops) for row in output[:, start:].tolist()]
+
+
+def _until_stop(ids: list[int], stops: list[int]) -> list[int]:
+    """The ids up to and with the first stop token."""
+    for position, token in enumerate(ids):
+        if token in stops:
+            return ids[: position + 1]
+    return ids
+
+
+def _describe(
+    tokenizer: PreTrainedTokenizerBase, row: int, prompt: list[int], target: list[int], answer: list[int], stops: list[int]
+) -> dict[str, Any]:
+    return {
+        "row": row,
+        "prompt": tokenizer.decode(prompt, skip_special_tokens=True),
+        "target": tokenizer.decode(target, skip_special_tokens=True).strip(),
+        "generated": tokenizer.decode(answer, skip_special_tokens=True).strip(),
+        "stopped": bool(answer) and answer[-1] in stops,
+    }

@@ -1,0 +1,92 @@
+"""Is a name a local path or a hub id, and can the hub be reached? Answered in seconds, before anything heavy is loaded."""
+
+import os
+import re
+import socket
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ftkit.errors import UserError
+from ftkit.recipe.schema import Recipe
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+TRUE_WORDS = {"1", "true", "yes", "on"}
+DEADLINE_SECONDS = 4.0
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` can only be a hub id: no such path here, and the form `name` or `owner/name`."""
+    return not Path(name).expanduser().exists() and bool(HUB_ID.match(name))
+
+
+def offline_by_choice() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in TRUE_WORDS
+
+
+def hub_reachable() -> bool:
+    """Whether the hub, or the proxy that leads to it, takes a connection; False within a few seconds otherwise."""
+    if offline_by_choice():
+        return False
+    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
+    address = urlsplit(proxy or os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT))
+    connected = threading.Event()
+
+    def connect() -> None:
+        try:
+            with socket.create_connection((address.hostname or "", address.port or 443), timeout=DEADLINE_SECONDS):
+                connected.set()
+        except OSError:
+            return
+
+    # A thread, because looking up a name has no timeout of its own.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(DEADLINE_SECONDS)
+    return connected.is_set()
+
+
+def cached(name: str, kind: str) -> bool:
+    """Whether the hub's local cache holds something of this model or dataset."""
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    folders = [Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"{kind}s--{name.replace('/', '--')}"]
+    if kind == "dataset":
+        folders.append(Path(os.environ.get("HF_DATASETS_CACHE", home / "datasets")) / name.replace("/", "___"))
+    return any(folder.is_dir() and any(folder.rglob("*")) for folder in folders)
+
+
+def require_reachable(names: list[tuple[str, str, str]]) -> None:
+    """Make sure that every hub id can be had, from the cache or from the hub.
+
+    Where the hub cannot be reached but the cache holds all, the libraries are told to stay offline, so that they do not
+    wait for it. Call this before they are imported.
+
+    Args:
+        names: (hub id, "model" or "dataset", place in the recipe).
+
+    Raises:
+        UserError: something is neither in the cache nor can the hub be reached.
+    """
+    wanted = [(name, kind, key) for name, kind, key in names if is_hub_id(name)]
+    if not wanted or hub_reachable():
+        return
+    for name, kind, key in wanted:
+        if not cached(name, kind):
+            why = "HF_HUB_OFFLINE is set" if offline_by_choice() else "the hub cannot be reached"
+            hint = f"name a local {'folder' if kind == 'model' else 'file or folder'}, or try the recipe with --smoke"
+            raise UserError(f"'{name}' is no local path, is not in the cache, and {why}", hint, key=key)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    for module in ("huggingface_hub.constants", "datasets.config"):  # where they were imported already
+        if module in sys.modules:
+            setattr(sys.modules[module], "HF_HUB_OFFLINE", True)
+
+
+def hub_names(recipe: Recipe) -> list[tuple[str, str, str]]:
+    """The names in a recipe that may be hub ids: (name, "model" or "dataset", recipe key)."""
+    names = [(recipe.model.name, "model", "model.name")]
+    if recipe.model.tokenizer:
+        names.append((recipe.model.tokenizer, "model", "model.tokenizer"))
+    sources = [(part, source) for part in ("train", "eval", "test") for source in getattr(recipe.data, part) or []]
+    return names + [(source.path, "dataset", f"data.{part}") for part, source in sources if ":" not in source.path]

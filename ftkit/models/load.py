@@ -1,0 +1,150 @@
+"""Config, tokenizer and weights of a pretrained model, from a local folder or the hub; a clear line where they lack."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ftkit.compat import keep_4bit_weights
+from ftkit.errors import UserError
+from ftkit.hub import is_hub_id
+from ftkit.recipe.schema import Model
+
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+HUB_HINT = "check the id; a gated model needs `hf auth login`"
+
+
+def locate(name: str, key: str = "model.name") -> str:
+    """An absolute folder, or a hub id.
+
+    Raises:
+        UserError: there is no such folder, and it is no hub id.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder.resolve())
+    if folder.exists():
+        raise UserError(f"{name} is a file, not a model folder", "name the folder that holds config.json", key=key)
+    if is_hub_id(name):
+        return name
+    near = difflib.get_close_matches(str(folder), map(str, folder.parent.iterdir()), n=1) if folder.parent.is_dir() else []
+    raise UserError(f"no model folder {name}", f"did you mean {near[0]}?" if near else "name a folder or a hub id", key=key)
+
+
+def require_files(name: str, patterns: tuple[str, ...], what: str, key: str) -> None:
+    """Raises UserError where a local folder holds none of the files."""
+    folder = Path(name)
+    if folder.is_dir() and not any(file for pattern in patterns for file in folder.glob(pattern)):
+        hint = "name a complete model folder" + (", or set model.tokenizer" if patterns is TOKENIZERS else "")
+        raise UserError(f"{name} holds no {what}", f"{hint}; looked for {', '.join(patterns)}", key=key)
+
+
+def load_config(block: Model, values: dict[str, Any]) -> PretrainedConfig:
+    """The model's config with the task's values in it.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    name = locate(block.name)
+    require_files(name, ("config.json",), "config.json", "model.name")
+    try:
+        return AutoConfig.from_pretrained(
+            name, revision=block.revision, trust_remote_code=block.trust_remote_code, **values
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{block.name}: {first_line(error)}", HUB_HINT if is_hub_id(name) else "", key="model.name") from error
+
+
+def load_tokenizer(block: Model) -> PreTrainedTokenizerBase:
+    """The tokenizer, with a pad token: its own, or else its end token (padding is masked by position).
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    key = "model.tokenizer" if block.tokenizer else "model.name"
+    name = locate(block.tokenizer or block.name, key)
+    require_files(name, TOKENIZERS, "tokenizer", key)
+    revision = None if block.tokenizer else block.revision
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=block.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"the tokenizer of {name}: {first_line(error)}", HUB_HINT if is_hub_id(name) else "", key=key) from error
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def load_base(
+    auto_class: Any, block: Model, config: PretrainedConfig, *, new_head: bool, **arguments: Any
+) -> PreTrainedModel:
+    """The pretrained weights, with a fresh head where the checkpoint has none that fits.
+
+    Args:
+        arguments: what the strategy needs of `from_pretrained`, as dtype and quantization_config.
+
+    Raises:
+        UserError: there are no weights, they cannot be read, or the architecture does not do the task.
+    """
+    name = locate(block.name)
+    require_files(name, WEIGHTS, "weights", "model.name")
+    options = {"revision": block.revision, "trust_remote_code": block.trust_remote_code} | arguments
+    if block.attn_implementation:
+        options["attn_implementation"] = block.attn_implementation
+    try:
+        model: PreTrainedModel = auto_class.from_pretrained(name, config=config, ignore_mismatched_sizes=new_head, **options)
+    except ImportError as error:
+        raise UserError(first_line(error), "install what it names", key="model") from error
+    except MemoryError as error:
+        raise UserError(f"{block.name} does not fit into memory", "choose a smaller model, or strategy qlora", key="model.name") from error
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if "out of memory" in str(error) or "can't allocate" in str(error):
+            raise
+        raise UserError(f"{block.name}: {first_line(error)}", key="model.name") from error
+    except Exception as error:  # safetensors has an exception of its own, not a subclass of any of these
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise UserError(f"the weights of {block.name} are damaged: {first_line(error)}", "fetch them again", key="model.name") from error
+    keep_4bit_weights(model)
+    return model
+
+
+def fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let the model know the pad token, and refuse a tokenizer with more tokens than the model has.
+
+    Raises:
+        UserError: the tokenizer's ids go beyond the model's embedding.
+    """
+    model.config.pad_token_id = tokenizer.pad_token_id
+    if model.can_generate():
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+    entries = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > entries:
+        message = f"the tokenizer has {len(tokenizer)} tokens, the model {entries}"
+        raise UserError(message, "use the tokenizer that the model was trained with", key="model.tokenizer")
+
+
+def usable_length(block: Model, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens a row may have: as the recipe says, and no more than the model has positions.
+
+    Raises:
+        UserError: the recipe names a length that the model cannot take.
+    """
+    positions = getattr(config, "max_position_embeddings", None)  # a model without learnt positions may have no limit
+    limit = min(value for value in (positions or 10**9, tokenizer.model_max_length, 10**9) if value)
+    if block.max_length > limit and "max_length" in block.model_fields_set:
+        message = f"max_length {block.max_length} is more than the {limit} positions of this model"
+        raise UserError(message, f"set it to {limit} or less", key="model.max_length")
+    return min(block.max_length, int(limit))
+
+
+def first_line(error: BaseException) -> str:
+    """The first sentence of a library's message."""
+    return " ".join(str(error).split("\n")[0].split())[:300] or type(error).__name__
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]

@@ -1,0 +1,24 @@
+"""Save what was trained so that plain transformers or peft loads it: adapter or full weights, head, tokenizer, config."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+
+def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write `folder` whole or not at all: beside it first, then renamed."""
+    beside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    if isinstance(model, PeftModel):
+        # Asking whether the embedding grew would ask the hub; no strategy makes it grow.
+        model.save_pretrained(beside, save_embedding_layers=False)
+        model.get_base_model().config.save_pretrained(beside)  # labels and their number, which the adapter lacks
+    else:
+        model.save_pretrained(beside)
+    tokenizer.padding_side = "right"
+    tokenizer.save_pretrained(beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)

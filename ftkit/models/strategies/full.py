@@ -1,0 +1,20 @@
+"""Full fine-tuning: every weight learns, in float32."""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ftkit.compat import hold_in_float32
+from ftkit.recipe.schema import Full
+
+
+class FullStrategy:
+    quantized = False
+
+    def load_arguments(self, block: Full, dtype: str, head: tuple[str, ...]) -> dict[str, Any]:
+        return {"dtype": torch.float32}
+
+    def apply(self, model: PreTrainedModel, block: Full, head: tuple[str, ...]) -> PreTrainedModel:
+        hold_in_float32(model.requires_grad_(True))
+        return model

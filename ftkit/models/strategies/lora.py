@@ -1,0 +1,76 @@
+"""LoRA: low-rank adapters on frozen layers (any field of peft.LoraConfig); a new head is trained and saved with them."""
+
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from ftkit.compat import hold_in_float32, is_adaptable, own_copy, require_targets
+from ftkit.errors import UserError
+from ftkit.models.load import first_line
+from ftkit.models.strategies.base import plain_arguments
+from ftkit.recipe.schema import Lora, QLora
+
+# peft's name of a kind of task, by what the class of the model ends with.
+TASK_TYPES = {
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+}
+
+
+class LoraStrategy:
+    quantized = False
+
+    def load_arguments(self, block: Lora, dtype: str, head: tuple[str, ...]) -> dict[str, Any]:
+        return plain_arguments(dtype)
+
+    def apply(self, model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ...]) -> PeftModel:
+        require_targets(model, block.target_modules)
+        try:
+            adapted = get_peft_model(model, lora_config(model, block, head))
+        except (ValueError, TypeError, RuntimeError, ImportError) as error:
+            message = first_line(error)
+            hint = f"this model has {', '.join(layer_names(model))}" if "target_modules" in message else ""
+            raise UserError(f"peft: {message}", hint, key="strategy") from error
+        hold_in_float32(adapted)
+        return adapted
+
+
+def lora_config(model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ...]) -> LoraConfig:
+    """The adapter's config: the recipe's fields, and the head as modules that are trained whole."""
+    fields = own_copy({name: getattr(block, name) for name in block.model_fields_set - {"name"}})
+    if head:
+        fields["modules_to_save"] = [*(fields.get("modules_to_save") or []), *head]
+        fields["exclude_modules"] = _excluded(fields.get("exclude_modules"), model, head)
+    if targets_conv1d(model, block.target_modules):
+        fields.setdefault("fan_in_fan_out", True)  # GPT-2 keeps its weights transposed
+    kind = next((kind for ending, kind in TASK_TYPES.items() if type(model).__name__.endswith(ending)), None)
+    return LoraConfig(task_type=kind, **fields)
+
+
+def _excluded(given: Any, model: nn.Module, head: tuple[str, ...]) -> list[str] | str:
+    """The head's layers get no adapter, since they are trained whole: `dense` also names BERT's pooler."""
+    layers = [
+        name
+        for name, module in model.named_modules()
+        if is_adaptable(module) and any(name == part or name.startswith(part + ".") for part in head)
+    ]
+    if isinstance(given, str):
+        return "|".join([f"(?:{given})", *(name.replace(".", r"\.") for name in layers)])
+    return [*(given or []), *layers]
+
+
+def targets_conv1d(model: nn.Module, targets: list[str] | str | None) -> bool:
+    names = [name for name, module in model.named_modules() if type(module).__name__ == "Conv1D"]
+    if not isinstance(targets, list):
+        return bool(names)
+    return any(name.endswith(target) for target in targets for name in names)
+
+
+def layer_names(model: nn.Module) -> list[str]:
+    """The last part of the name of each linear layer, each once."""
+    names = [name for name, module in model.named_modules() if is_adaptable(module) and not isinstance(module, nn.Embedding)]
+    return list(dict.fromkeys(name.rpartition(".")[2] for name in names))

@@ -1,0 +1,60 @@
+"""Transfer learning: the body is frozen and in eval mode; the head, and on wish the last blocks, learn."""
+
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from ftkit.compat import hold_in_float32
+from ftkit.errors import UserError
+from ftkit.models.heads import last_blocks
+from ftkit.models.strategies.base import plain_arguments
+from ftkit.recipe.schema import Transfer
+
+
+class TransferStrategy:
+    quantized = False
+
+    def load_arguments(self, block: Transfer, dtype: str, head: tuple[str, ...]) -> dict[str, Any]:
+        return plain_arguments(dtype)
+
+    def apply(self, model: PreTrainedModel, block: Transfer, head: tuple[str, ...]) -> PreTrainedModel:
+        name, blocks = last_blocks(model)
+        if block.unfreeze_last > len(blocks):
+            message = f"unfreeze_last {block.unfreeze_last} is more than the {len(blocks)} blocks of this model"
+            raise UserError(message, "for all of them use strategy full", key="strategy.unfreeze_last")
+        first = len(blocks) - block.unfreeze_last
+        learning = [*head, *(f"{name}.{index}" for index in range(first, len(blocks)))]
+        model.requires_grad_(False)
+        for module_name in learning:
+            model.get_submodule(module_name).requires_grad_(True)
+        hold_in_float32(model)
+        keep_frozen_in_eval_mode(model)
+        return model
+
+
+def keep_frozen_in_eval_mode(model: nn.Module) -> None:
+    """Before each forward pass in training, put modules without a learning parameter into eval mode: no dropout in them.
+
+    The Trainer calls `model.train()` before every step, which would switch the frozen body's dropout on again.
+    """
+
+    def restore(module: nn.Module, *_: Any) -> None:
+        if module.training:
+            for part in frozen:
+                part.eval()
+
+    frozen = _outermost_frozen(model)
+    model.register_forward_pre_hook(restore)
+
+
+def _outermost_frozen(module: nn.Module) -> list[nn.Module]:
+    """Modules without a learning parameter beneath a module that has one; dropout between learning layers stays on."""
+    found: list[nn.Module] = []
+    for child in module.children():
+        parameters = list(child.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            found.append(child)
+        else:
+            found += _outermost_frozen(child)
+    return found

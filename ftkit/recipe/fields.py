@@ -1,0 +1,138 @@
+"""The fields that `training` and `strategy` take from the libraries' own classes, as pydantic models.
+
+library_fields.json is generated from the installed libraries by scripts/library_fields.py, so that a recipe can be checked
+without importing them. This file adds what ftkit changes: its own defaults, and the fields that it sets itself.
+"""
+
+import json
+from importlib.resources import files
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic_core import PydanticCustomError
+
+TYPES: dict[str, type | tuple[type, ...]] = {
+    "bool": bool, "int": int, "float": (int, float), "str": str, "list": list, "dict": dict, "null": type(None),
+}  # fmt: skip
+TYPE_WORDS = {
+    "bool": "true or false", "int": "a whole number", "float": "a number", "str": "text", "list": "a list",
+    "dict": "a mapping", "null": "null",
+}  # fmt: skip
+JSON_TYPES = {
+    "bool": "boolean", "int": "integer", "float": "number", "str": "string", "list": "array", "dict": "object",
+    "null": "null",
+}  # fmt: skip
+YAML_1_1_BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
+
+# Fields that ftkit sets itself; a recipe that names one is told where it is said instead.
+OWNED_TRAINING = {
+    "output_dir": "say it on the command line: --output-dir",
+    "resume_from_checkpoint": "say it on the command line: --resume",
+    "do_train": "`ftkit train` trains",
+    "do_eval": "`ftkit eval` evaluates",
+    "do_predict": "`ftkit eval` evaluates",
+    "remove_unused_columns": "ftkit encodes only what the model takes",
+    "label_names": "the task knows its labels",
+    "prediction_loss_only": "the metrics are named under evaluation.metrics",
+    "include_for_metrics": "the metrics are named under evaluation.metrics",
+    "batch_eval_metrics": "the metrics are named under evaluation.metrics",
+    "eval_do_concat_batches": "the metrics are named under evaluation.metrics",
+    "eval_on_start": "the baseline is measured in every run: evaluation.baseline",
+    "disable_tqdm": "ftkit shows its own progress: --quiet turns it off",
+    "run_name": "the run is named by its folder: --output-dir",
+    "local_rank": "the launcher sets it",
+    "use_cache": "it is set for training and for generation each as needed",
+    "gradient_checkpointing": "its name is now activation_checkpointing",
+    "gradient_checkpointing_kwargs": "its name is now activation_checkpointing_kwargs",
+}
+OWNED_LORA = {
+    "task_type": "it follows from the task",
+    "peft_type": "it follows from the strategy",
+    "auto_mapping": "it follows from the model",
+    "peft_version": "it is recorded in run.json",
+    "base_model_name_or_path": "say it under model.name",
+    "revision": "say it under model.revision",
+    "inference_mode": "an adapter that is trained is not in inference mode",
+}
+# Names that transformers 5 removed or renamed, or that its users know from elsewhere.
+FORMER_TRAINING = {
+    "evaluation_strategy": "eval_strategy",
+    "warmup_ratio": "warmup_steps (a number below 1 is a share of the steps)",
+    "group_by_length": "train_sampling_strategy: group_by_length",
+    "epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "lr": "learning_rate",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
+    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
+    "no_cuda": "CUDA_VISIBLE_DEVICES= in the environment",
+    "adafactor": "optim: adafactor",
+}
+# Where ftkit's default differs from the library's, and why.
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "bf16": None,  # on where the processor has it: 2.4 times the speed, float32 weights
+    "logging_steps": 10,  # the library's 500 shows nothing in a short run
+    "logging_first_step": True,
+    "logging_nan_inf_filter": False,  # the library hides a NaN loss
+    "save_strategy": "epoch",
+    "save_total_limit": 2,
+    "eval_strategy": "epoch",
+    "per_device_eval_batch_size": 32,
+}
+TRAINING_TYPES = {"bf16": "bool | null"}
+
+
+def library_fields() -> dict[str, dict[str, dict[str, Any]]]:
+    """The generated table: `{"training" | "lora": {field: {type, default, choices?, about}}}`."""
+    text = files("ftkit.recipe").joinpath("library_fields.json").read_text(encoding="utf-8")
+    table: dict[str, dict[str, dict[str, Any]]] = json.loads(text)
+    for name, default in TRAINING_DEFAULTS.items():
+        table["training"][name]["default"] = default
+    for name, type_text in TRAINING_TYPES.items():
+        table["training"][name]["type"] = type_text
+    return table
+
+
+def field_model(name: str, table: dict[str, dict[str, Any]], owned: dict[str, str], base: type[BaseModel]) -> Any:
+    """A pydantic model with one field for each entry of a library's table that ftkit does not set itself."""
+    fields: dict[str, Any] = {}
+    for key, entry in table.items():
+        if key not in owned:
+            schema = _json_schema(entry)
+            kind = Annotated[Any, BeforeValidator(_checker(entry)), WithJsonSchema(schema)]
+            fields[key] = (kind, Field(default=entry["default"], description=entry["about"]))
+    return create_model(name, __base__=base, **fields)
+
+
+def as_boolean(value: Any) -> Any:
+    """YAML 1.1's yes, no, on, off are text in YAML 1.2; where a boolean is due they still mean what they say."""
+    return YAML_1_1_BOOLEANS.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _checker(entry: dict[str, Any]) -> Any:
+    names, valid = entry["type"].split(" | "), entry.get("choices")
+    words = " or ".join(TYPE_WORDS[name] for name in names if name != "null")
+
+    def check(value: Any) -> Any:
+        if "bool" in names and "str" not in names:
+            value = as_boolean(value)
+        fits = any(isinstance(value, TYPES[name]) and (name == "bool" or not isinstance(value, bool)) for name in names)
+        if not fits:
+            raise PydanticCustomError("wrong_type", "must be {words}", {"words": words})
+        if valid and value is not None and value not in valid:
+            raise PydanticCustomError("literal_error", "not valid", {"valid": valid})
+        return value
+
+    return check
+
+
+def _json_schema(entry: dict[str, Any]) -> dict[str, Any]:
+    if "choices" in entry:
+        return {"enum": entry["choices"] + ([None] if "null" in entry["type"] else [])}
+    kinds = [JSON_TYPES[name] for name in entry["type"].split(" | ")]
+    return {"type": kinds if len(kinds) > 1 else kinds[0]}
+
+
+class Block(BaseModel):
+    """A part of a recipe: unknown keys and wrong types are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)

@@ -1,0 +1,182 @@
+"""The recipe: one small model a block, every key with its type, default and sentence.
+
+The sentences feed the help, the JSON Schema and the reference in the docs. `training` and the LoRA strategies take their
+fields from the libraries' own classes (see fields.py); each strategy's keys live in its own class, so that an impossible
+pair cannot be written.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PrivateAttr
+
+from ftkit.recipe.fields import OWNED_LORA, OWNED_TRAINING, Block, as_boolean, field_model, library_fields
+from ftkit.recipe.tasks import TASK_SPECS, TaskSpec
+
+_FIELDS = library_fields()
+
+Boolean = Annotated[bool, BeforeValidator(as_boolean)]
+Share = Annotated[float, Field(gt=0, description="Below 1 a share of the rows, from 1 on a number of rows.")]
+
+
+def _as_source(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _as_sources(value: Any) -> Any:
+    return [_as_source(item) for item in value] if isinstance(value, list) else [_as_source(value)]
+
+
+def _as_strategy(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Model(Block):
+    """Which pretrained model is trained."""
+
+    name: str = Field(min_length=1, description="A hub id, or a local folder with config.json, weights and tokenizer.")
+    max_length: int = Field(
+        512, ge=8, description="Tokens a row may have; longer texts are cut at their end, answers never."
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="In which precision frozen weights rest; weights that learn are float32 always."
+    )
+    tokenizer: str | None = Field(None, description="Another tokenizer than the model's own: hub id or local folder.")
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = Field(
+        None, description="The attention kernel; without it transformers chooses."
+    )
+    trust_remote_code: Boolean = Field(False, description="Run the model's own code from the hub.")
+
+
+class Full(Block):
+    """Every weight learns."""
+
+    name: Literal["full"] = Field(description="Every weight learns.")
+
+
+class Transfer(Block):
+    """The body is frozen and in eval mode; the head, everything after the last transformer block, learns."""
+
+    name: Literal["transfer"] = Field(description="The body is frozen, the head learns.")
+    unfreeze_last: int = Field(0, ge=0, description="So many of the last transformer blocks learn too.")
+
+
+class _LoraFields(field_model("_LoraFields", _FIELDS["lora"], OWNED_LORA, Block)):  # type: ignore[misc]
+    """The fields of peft.LoraConfig."""
+
+
+class Lora(_LoraFields):
+    """Low-rank adapters on the layers named by target_modules; the head learns too. Any field of peft.LoraConfig."""
+
+    name: Literal["lora"] = Field(description="Low-rank adapters learn, and the head.")
+
+
+class QLora(_LoraFields):
+    """LoRA over a base whose weights rest in 4 bits (NF4, double quantization, bf16 compute). Any field of LoraConfig."""
+
+    name: Literal["qlora"] = Field(description="LoRA over a base in 4-bit NF4.")
+
+
+Strategy = Annotated[Full | Transfer | Lora | QLora, Field(discriminator="name")]
+
+
+class Source(Block):
+    """Where rows come from."""
+
+    path: str = Field(
+        min_length=1,
+        description="A hub id, a file (csv, tsv, json, jsonl, parquet, txt), a glob, a folder, or sample:NAME.",
+    )
+    name: str | None = Field(None, description="The configuration of a hub data set.")
+    split: str | None = Field(None, description="The split of a hub data set or sample; default train, or test for eval.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub data set.")
+    encoding: str = Field("utf-8", description="The encoding of text files, such as latin-1.")
+    sample_by: Literal["line", "paragraph", "document"] | None = Field(
+        None, description="What a row of a .txt file is; default a line, for language-modeling a paragraph."
+    )
+    values: dict[str, str] = Field(
+        default_factory=dict, description="Columns with one value for every row, such as {label: positive} for a file."
+    )
+    rows: int | None = Field(None, ge=1, description="Take so many rows, drawn with data.seed; default all.")
+
+
+Sources = Annotated[list[Source], BeforeValidator(_as_sources), Field(min_length=1)]
+
+
+class Data(Block):
+    """The rows: where they come from, what their columns mean and how they are split."""
+
+    train: Sources = Field(description="Source, or list of sources, of the training rows.")
+    eval: Sources | None = Field(
+        None, description="Source of the eval rows; without it they are split off the training rows."
+    )
+    test: Sources | None = Field(None, description="Source of rows for `ftkit eval --split test`.")
+    eval_size: Share = Field(0.1, description="Where eval is absent: share (below 1) or number of rows split off.")
+    test_size: Share | None = Field(None, description="Where test is absent: share or number of rows split off.")
+    seed: int = Field(42, description="The seed of splits and draws.")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="What the task calls a column: what the data calls it, as {text: review}."
+    )
+    labels: list[str] | None = Field(None, description="The labels in the order of their ids; default as found, sorted.")
+    label_separator: str | None = Field(
+        None, min_length=1, description="Several labels in one cell, separated by this: multi-label classification."
+    )
+    drop_empty: Boolean = Field(False, description="Drop rows with an empty field, and count them, instead of refusing.")
+    prompt: str | None = Field(
+        None, description="The prompt, with the task's columns in braces, as in 'Summarize:\\n{document}\\nSummary:'."
+    )
+    chat_template: str | None = Field(None, description="A Jinja chat template in place of the tokenizer's own.")
+
+
+class Generation(Block):
+    """How answers are generated when a prompted task is measured."""
+
+    rows: int = Field(32, ge=0, description="Generate for so many eval rows, before and after training; 0 for none.")
+    max_new_tokens: int = Field(64, ge=1, description="The longest answer, in tokens.")
+    num_beams: int = Field(1, ge=1, description="Beams; 1 is greedy.")
+
+
+class Evaluation(Block):
+    """What is measured, before training and after, on the same rows."""
+
+    metrics: list[str] | None = Field(None, description="Names of metrics; default the task's own.")
+    baseline: Boolean = Field(True, description="Measure the model before training too.")
+    rows: int | None = Field(None, ge=1, description="Measure at most so many eval rows.")
+    generation: Generation = Field(default_factory=Generation, description="How answers are generated.")
+
+
+class Training(field_model("_TrainingFields", _FIELDS["training"], OWNED_TRAINING, Block)):  # type: ignore[misc]
+    """Any field of transformers.TrainingArguments."""
+
+
+
+class Recipe(Block):
+    """One complete fine-tuning run."""
+
+    task: Literal["text-classification", "summarization", "instruction", "language-modeling"] = Field(
+        description="What a row is and what the model outputs."
+    )
+    model: Annotated[Model, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)] = Field(
+        description="Which pretrained model."
+    )
+    strategy: Annotated[Strategy, BeforeValidator(_as_strategy)] = Field(description="Which parameters learn.")
+    data: Data = Field(description="The rows.")
+    training: Training = Field(default_factory=Training, description="Any field of transformers.TrainingArguments.")
+    evaluation: Evaluation = Field(default_factory=Evaluation, description="What is measured.")
+    @property
+    def spec(self) -> TaskSpec:
+        """What the recipe's task takes."""
+        return TASK_SPECS[self.task]
+
+    @property
+    def generates(self) -> bool:
+        """Whether the task is also measured by generated text."""
+        return "evaluation.generation" in self.spec.keys
+
+    _places: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def place(self, key: str) -> str:
+        """The `file:line:column` of a dotted key, or of the nearest part of it that the file says."""
+        while key and key not in self._places:
+            key = key.rpartition(".")[0]
+        return self._places.get(key, "")

@@ -1,0 +1,100 @@
+"""What each task takes: its columns, metrics and strategies. How it is done stands in ftkit/tasks/, one file a task.
+
+This half imports nothing, so that a recipe is checked before torch is loaded.
+"""
+
+from dataclasses import dataclass, field
+
+STRATEGY_NAMES = ("full", "transfer", "lora", "qlora")
+WITHOUT_NEW_HEAD = ("full", "lora", "qlora")
+
+
+@dataclass(frozen=True)
+class Format:
+    """One shape of a row: the roles that must be there, those that may, and what the format is called."""
+
+    name: str
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return self.required + self.optional
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What may stand in a recipe of one task.
+
+    Attributes:
+        about: one sentence for the help and the reference.
+        formats: the shapes of a row, the first that fits is taken.
+        metrics: valid names, each with whether higher is better; `default_metrics` are those measured if none is named.
+        strategies: those that make sense; `transfer` needs a task whose model gets a new head.
+        keys: optional keys, as `block.key`, that have an effect in this task and not in every other one.
+        sample: the packaged sample that stands in for the data in a smoke run.
+        sample_by: what a row of a .txt file is: a line or a paragraph.
+    """
+
+    about: str
+    formats: tuple[Format, ...]
+    metrics: dict[str, bool]
+    default_metrics: tuple[str, ...]
+    sample: str
+    strategies: tuple[str, ...] = WITHOUT_NEW_HEAD
+    keys: frozenset[str] = field(default_factory=frozenset)
+    sample_by: str = "line"
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The names that `data.columns` may map, without repeats."""
+        return tuple(dict.fromkeys(role for form in self.formats for role in form.roles))
+
+
+_CLASSIFICATION_METRICS = {
+    name: True
+    for name in ("accuracy", "f1", "f1_micro", "f1_weighted", "precision", "recall", "matthews_correlation", "roc_auc")
+}
+_LOSS_METRICS = {"loss": False, "perplexity": False}
+_TEXT_METRICS = {name: True for name in ("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "exact_match")}
+_GENERATION_KEYS = frozenset({"data.prompt", "evaluation.generation"})
+
+TASK_SPECS: dict[str, TaskSpec] = {
+    "text-classification": TaskSpec(
+        about="One label of two or more, or several labels at once, for a text or a pair of texts.",
+        formats=(Format("text and label", ("text", "label"), ("text_pair",)),),
+        metrics=_CLASSIFICATION_METRICS | {"loss": False},
+        default_metrics=("accuracy", "f1"),
+        sample="sentiment",
+        strategies=STRATEGY_NAMES,
+        keys=frozenset({"data.labels", "data.label_separator"}),
+    ),
+    "summarization": TaskSpec(
+        about="A summary of a document, by prompt for decoder-only models or by encoder and decoder.",
+        formats=(Format("document and summary", ("document", "summary")),),
+        metrics=_TEXT_METRICS | _LOSS_METRICS,
+        default_metrics=("rouge1", "rouge2", "rougeL", "loss"),
+        sample="dialogues",
+        keys=_GENERATION_KEYS,
+    ),
+    "instruction": TaskSpec(
+        about="An answer to an instruction, a prompt or a chat; only the answer is supervised.",
+        formats=(
+            Format("alpaca", ("instruction", "output"), ("input",)),
+            Format("prompt-completion", ("prompt", "completion")),
+            Format("chat", ("messages",)),
+        ),
+        metrics=_TEXT_METRICS | _LOSS_METRICS,
+        default_metrics=("exact_match", "rougeL", "loss"),
+        sample="instructions",
+        keys=_GENERATION_KEYS | {"data.chat_template"},
+    ),
+    "language-modeling": TaskSpec(
+        about="The next token of plain text, for adapting a decoder to a domain.",
+        formats=(Format("text", ("text",)),),
+        metrics=_LOSS_METRICS,
+        default_metrics=("loss", "perplexity"),
+        sample="text",
+        sample_by="paragraph",
+    ),
+}

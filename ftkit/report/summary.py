@@ -1,0 +1,112 @@
+"""The closing table of a run, and its README.md: the same facts on screen and on disk."""
+
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from ftkit import console
+from ftkit.recipe.schema import Recipe
+
+EXAMPLES = 3
+
+
+def metric_rows(metrics: dict[str, Any]) -> list[list[str]]:
+    """Metric, baseline, tuned and difference, as text."""
+    baseline, tuned = metrics.get("baseline") or {}, metrics["tuned"]
+    return [
+        [name, number(baseline[name]), number(value), f"{value - baseline[name]:+.4f}"]
+        if name in baseline
+        else [name, "-", number(value), "-"]
+        for name, value in tuned.items()
+    ]
+
+
+def number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.3g}"
+
+
+def run_facts(record: dict[str, Any], folder: str) -> dict[str, str]:
+    """What the run learnt, cost and left behind."""
+    counts, seconds = record["parameters"], record["seconds"]
+    peak = record["peak_memory_bytes"]
+    facts = {
+        "parameters": f"{counts['trainable']:,} trainable of {counts['total']:,} ({counts['trainable_percent']:.4f} %)",
+        "peak memory": ", ".join(f"{size / 2**20:,.0f} MiB ({place})" for place, size in peak.items()),
+        "time": f"{duration(seconds['total'])} (training {duration(seconds['training'])})",
+        "run": folder,
+    }
+    if counts["stored"] != counts["total"]:
+        facts["parameters"] += f", {counts['stored']:,} as stored"
+    return facts
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def closing_table(recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any], folder: str, rows: list[dict[str, Any]]) -> Group:
+    """The table that ends a run."""
+    title = f"{recipe.task} · {recipe.strategy.name} · {record['model']}"
+    entries = metrics["rows"]
+    table = console.table(title, [f"metric ({entries:,} eval rows)", "baseline", "tuned", "difference"], metric_rows(metrics))
+    parts: list[Any] = [table]
+    if metrics.get("generated_rows"):
+        parts.append(Text(f"text metrics over the first {metrics['generated_rows']} rows", style="dim"))
+    if shown := example_rows(rows):
+        parts.append(console.table("", ["asked", "wanted", "before", "after"], shown, numbers=False))
+    return Group(*parts, console.facts("", run_facts(record, folder)))
+
+
+def example_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """A few rows whose generated text changed: the end of the prompt, the target, before and after."""
+    changed = [row for row in rows if "generated" in row["tuned"] and row["tuned"]["generated"] != _before(row)]
+    return [
+        [_tail(row["prompt"]), row["target"], _before(row) or "-", row["tuned"]["generated"]] for row in changed[:EXAMPLES]
+    ]
+
+
+def _before(row: dict[str, Any]) -> str:
+    return str(row.get("baseline", {}).get("generated", ""))
+
+
+def _tail(prompt: str, length: int = 160) -> str:
+    lines = [line for line in prompt.strip().splitlines() if line.strip() and not line.startswith("###")]
+    text = " ".join(lines[-2:])
+    return text if len(text) <= length else "…" + text[-length:]
+
+
+def card(recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """The run's README.md in Markdown."""
+    lines = [
+        f"# {record['model']}, {recipe.strategy.name}, {recipe.task}", "",
+        f"Trained with ftkit {record['versions']['ftkit']} from `{record['model']}`. The whole recipe stands in `recipe.yaml`.", "",
+        f"## Measured on {metrics['rows']:,} eval rows", "",
+        *markdown_table(["metric", "baseline", "tuned", "difference"], metric_rows(metrics)), "",
+    ]  # fmt: skip
+    if shown := example_rows(rows):
+        lines += ["## Generated before and after", "", *markdown_table(["asked", "wanted", "before", "after"], shown), ""]
+    lines += ["## The run", "", *(f"- {name}: {value}" for name, value in run_facts(record, "this folder").items()), ""]
+    lines += ["## Use it", "", "```python", *usage(record), "```", ""]
+    return "\n".join(lines)
+
+
+def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return [f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *cells]]
+
+
+def usage(record: dict[str, Any]) -> list[str]:
+    """How plain transformers, or peft, loads model/."""
+    auto_class, folder = record["auto_class"], "model"
+    if record["adapter"]:
+        peft_class = auto_class.replace("Auto", "AutoPeft", 1)
+        extra = f", num_labels={record['num_labels']}" if record.get("num_labels") else ""
+        load = [f"from peft import {peft_class}", f'model = {peft_class}.from_pretrained("{folder}"{extra})']
+    else:
+        load = [f"from transformers import {auto_class}", f'model = {auto_class}.from_pretrained("{folder}")']
+    return [*load[:1], "from transformers import AutoTokenizer", "", f'tokenizer = AutoTokenizer.from_pretrained("{folder}")', *load[1:]]

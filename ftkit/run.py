@@ -1,0 +1,223 @@
+"""The run folder: its paths, its states, and writing that leaves each file whole or absent."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ftkit.errors import UserError
+from ftkit.recipe.schema import Recipe
+
+PACKAGES = ("ftkit", "torch", "transformers", "datasets", "peft", "accelerate", "bitsandbytes", "tokenizers", "numpy")
+FINISHED, TRAINING, INTERRUPTED, FAILED = "finished", "training", "interrupted", "failed"
+
+
+class Run:
+    """One execution and its folder.
+
+    run.json holds the state: training, interrupted, failed or finished.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.recipe_file = folder / "recipe.yaml"
+        self.record_file = folder / "run.json"
+        self.log_file = folder / "log.jsonl"
+        self.checkpoints = folder / "checkpoints"
+        self.model = folder / "model"
+        self.metrics_file = folder / "metrics.json"
+        self.predictions_file = folder / "predictions.jsonl"
+        self.card = folder / "README.md"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """run.json, or an empty record where there is none."""
+        try:
+            record: dict[str, Any] = json.loads(self.record_file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError, NotADirectoryError):
+            return {}
+        return record
+
+    @property
+    def state(self) -> str:
+        return str(self.record.get("state", ""))
+
+    def update(self, **fields: Any) -> None:
+        """Change fields of run.json."""
+        write_json(self.record_file, self.record | fields)
+
+    def log(self, event: dict[str, Any]) -> None:
+        """Append one event to log.jsonl."""
+        with self.log_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file() and (folder / "recipe.yaml").is_file()
+
+
+def require_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
+    """Make sure, before anything expensive, that a run may be written into the folder.
+
+    Raises:
+        UserError: it holds a run or other files that would be lost, there is nothing to resume, or it is not writable.
+    """
+    run = Run(folder)
+    if resume:
+        if not is_run(folder):
+            raise UserError(f"{folder} holds no run to resume", "start it without --resume", "--resume")
+        if run.state == FINISHED:
+            raise UserError(f"the run in {folder} is finished", "evaluate it with `ftkit eval`, or use --overwrite", "--resume")
+    elif not overwrite and folder.is_dir() and any(folder.iterdir()):
+        if not is_run(folder):
+            raise UserError(f"{folder} holds files that are not a run's", "choose another folder", "--output-dir")
+        if run.state == FINISHED:
+            raise UserError(f"{folder} holds a finished run", "choose another --output-dir, or replace it with --overwrite")
+        if any(run.checkpoints.glob("checkpoint-*")):
+            hint = "go on with --resume, or replace it with --overwrite"
+            raise UserError(f"{folder} holds a run that is {run.state or 'broken'}, with checkpoints", hint)
+    elif overwrite and folder.is_dir() and any(folder.iterdir()) and not is_run(folder):
+        raise UserError(f"{folder} holds files that are not a run's", "--overwrite replaces runs only", "--output-dir")
+    require_writable(folder)
+
+
+def require_writable(folder: Path) -> None:
+    """Raises UserError where nothing can be written into the folder, or where it cannot be made."""
+    parent = folder
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    try:
+        if not parent.is_dir():
+            raise NotADirectoryError
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        reason = error.strerror or "a file stands in the way"
+        raise UserError(f"{folder} cannot be written: {reason}", "choose another --output-dir", "--output-dir") from None
+
+
+def start_run(folder: Path, recipe: Recipe, fields: dict[str, Any]) -> Run:
+    """A fresh run folder with its recipe and record; what an earlier run left in it is removed."""
+    run = Run(folder)
+    for path in (run.checkpoints, run.model):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (run.record_file, run.log_file, run.metrics_file, run.predictions_file, run.card):
+        path.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(run.recipe_file, dump_recipe(recipe))
+    run.update(state=TRAINING, started=now(), **fields)
+    return run
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe with its defaults filled in, as YAML that `load_recipe` reads back to the same."""
+    header = "# The recipe of this run as resolved: overrides applied, defaults filled in.\n"
+    return header + yaml.safe_dump(resolved_values(recipe), sort_keys=False, allow_unicode=True, width=120)
+
+
+def resolved_values(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain values, less what is null by default or has no effect beside another key."""
+    values = _without_defaults_that_are_null(recipe)
+    for part in ("eval", "test"):
+        if values["data"].get(part) is not None:
+            values["data"].pop(f"{part}_size", None)
+    for kind in ("eval", "save", "logging"):
+        if values["training"][f"{kind}_strategy"] != "steps":
+            values["training"].pop(f"{kind}_steps", None)
+    if not recipe.generates:
+        values["evaluation"].pop("generation", None)
+    return values
+
+
+def _without_defaults_that_are_null(block: Any) -> Any:
+    if isinstance(block, list):
+        return [_without_defaults_that_are_null(item) for item in block]
+    if not hasattr(block, "model_fields_set"):
+        return block
+    fields = type(block).model_fields
+    return {
+        name: _without_defaults_that_are_null(getattr(block, name))
+        for name in fields
+        if getattr(block, name) is not None or fields[name].default is not None
+    }
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def environment(folder: Path) -> dict[str, Any]:
+    """What the run stands on: command, versions, machine, and the git commit of the recipe's folder."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
+        "git": _git_commit(folder),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _git_commit(folder: Path) -> dict[str, Any] | None:
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    return {"commit": commit, "clean": git("status", "--porcelain", "-uno") == ""} if commit else None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or none: into a neighbour first, then renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []

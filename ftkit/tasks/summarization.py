@@ -1,0 +1,78 @@
+"""Summarization: by prompt for decoder-only models, or by encoder and decoder; the summary is never cut."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedTokenizerBase
+
+from ftkit.compat import pad_by_position
+from ftkit.data.clean import require_filled
+from ftkit.data.prompts import Example, answer_ids, end_token, fill, join, prompt_ids
+from ftkit.recipe.schema import Data
+from ftkit.tasks.base import Encoded
+from ftkit.tasks.prompted import collect, describe_loss, score_losses, token_loss_sums
+
+DECODER_PROMPT = "Summarize the following text.\n\n{document}\n\nSummary:\n"
+ENCODER_PROMPT = "{document}"
+
+
+class Summarization:
+    new_head = False
+    generates = True
+    score = staticmethod(score_losses)
+    describe = staticmethod(describe_loss)
+    collator = staticmethod(pad_by_position)
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        self.shift = True  # decoder-only until the model's config says otherwise
+
+    def fit(self, rows: Dataset) -> None:
+        """Nothing is learnt from the rows."""
+
+    def strata(self, rows: Dataset) -> Sequence[str] | None:
+        return None
+
+    def config_values(self) -> dict[str, Any]:
+        return {}
+
+    def auto_class(self, config: PretrainedConfig) -> Any:
+        self.shift = not config.is_encoder_decoder
+        return AutoModelForCausalLM if self.shift else AutoModelForSeq2SeqLM
+
+    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int) -> Encoded:
+        rows, numbers, counts = require_filled(rows, ["document", "summary"], drop=self.data.drop_empty)
+        template = self.data.prompt or (ENCODER_PROMPT if config.is_encoder_decoder else DECODER_PROMPT)
+        encode = self._encode_pair if config.is_encoder_decoder else self._encode_prompt
+        documents, answers = list(rows["document"]), answer_ids(tokenizer, list(rows["summary"]))
+        prompts = prompt_ids(tokenizer, [fill(template, {"document": document}) for document in documents])
+        examples, cut = [], 0
+        for document, prompt, answer in zip(documents, prompts, answers, strict=True):
+            room = max_length - (1 if config.is_encoder_decoder else len(answer))
+            fitted = prompt if len(prompt) <= room else cut_document(tokenizer, template, document, room)
+            examples.append(encode(tokenizer, fitted, answer, max_length) if fitted else None)
+            cut += bool(fitted) and fitted is not prompt
+        return collect(examples, numbers, counts, max_length, cut)
+
+    def _encode_prompt(self, tokenizer: PreTrainedTokenizerBase, prompt: list[int], answer: list[int], max_length: int) -> Example:
+        return join(prompt, answer)
+
+    def _encode_pair(self, tokenizer: PreTrainedTokenizerBase, prompt: list[int], answer: list[int], max_length: int) -> Example | None:
+        return Example([*prompt, end_token(tokenizer)], answer) if len(answer) <= max_length else None
+
+    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
+        return token_loss_sums(logits[0] if isinstance(logits, tuple) else logits, labels, shift=self.shift)
+
+
+def cut_document(tokenizer: PreTrainedTokenizerBase, template: str, document: str, room: int) -> list[int] | None:
+    """The prompt's ids with the document's end cut so that they fit into `room`; None where not one token of it fits."""
+    ends = [last for _, last in tokenizer(document, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]]
+    keep = len(ends)
+    while keep > 0:
+        ids = prompt_ids(tokenizer, [fill(template, {"document": document[: ends[keep - 1]]})])[0]
+        if len(ids) <= room:
+            return ids
+        keep -= len(ids) - room
+    return None

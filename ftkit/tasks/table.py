@@ -1,0 +1,17 @@
+"""The tasks by name; what each takes stands in ftkit/recipe/tasks.py."""
+
+from collections.abc import Callable
+
+from ftkit.recipe.schema import Data
+from ftkit.tasks.base import Task
+from ftkit.tasks.instruction import Instruction
+from ftkit.tasks.language_modeling import LanguageModeling
+from ftkit.tasks.summarization import Summarization
+from ftkit.tasks.text_classification import TextClassification
+
+TASKS: dict[str, Callable[[Data], Task]] = {
+    "text-classification": TextClassification,
+    "summarization": Summarization,
+    "instruction": Instruction,
+    "language-modeling": LanguageModeling,
+}

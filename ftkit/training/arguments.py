@@ -1,0 +1,41 @@
+"""From a recipe's `training` block to TrainingArguments on this machine."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from ftkit.compat import refuse_idle_fp16
+from ftkit.errors import UserError
+from ftkit.models.load import first_line
+from ftkit.recipe.fields import TRAINING_DEFAULTS
+from ftkit.recipe.schema import Training
+
+
+def training_arguments(block: Training, output_dir: Path) -> TrainingArguments:
+    """Raises UserError where the values do not fit together or this machine cannot do them."""
+    named = block.model_fields_set | set(TRAINING_DEFAULTS)
+    values: dict[str, Any] = {name: getattr(block, name) for name in named}
+    known = {field.name for field in fields(TrainingArguments)}
+    if unknown := sorted(named - known):
+        message = f"this version of transformers has no training argument '{unknown[0]}'"
+        raise UserError(message, "pip install -U transformers", key=f"training.{unknown[0]}")
+    refuse_idle_fp16(bool(values.get("fp16")))
+    if values["bf16"] is None:
+        values["bf16"] = not values.get("fp16") and has_bf16()
+    has_gpu = torch.cuda.is_available() and not values.get("use_cpu")
+    values |= {"output_dir": str(output_dir), "remove_unused_columns": False, "disable_tqdm": True, "use_cpu": not has_gpu}
+    values.setdefault("log_level", "error")
+    try:
+        return TrainingArguments(**values)
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        raise UserError(f"transformers refuses: {first_line(error)}", key="training") from error
+
+
+def has_bf16() -> bool:
+    """Whether this machine computes in bfloat16 in hardware: an Ampere or later GPU, or AVX512-BF16 or AMX on the CPU."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,130 @@
+"""What happens beside the Trainer's own loop: progress on screen, the log, sealed checkpoints, and stopping on a signal."""
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.progress import Progress, TaskID
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ftkit import console
+from ftkit.run import Run
+from ftkit.training.checkpoints import seal
+
+
+class ShowProgress(TrainerCallback):
+    """A live bar with loss, learning rate, rows a second and time left; a line an event where there is no terminal."""
+
+    def __init__(self) -> None:
+        self.bar: Progress | None = None
+        self.task: TaskID | None = None
+        self.started, self.first_step, self.shown = 0.0, 0, ""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        self.started, self.first_step = time.monotonic(), state.global_step
+        self.bar = console.progress_bar("shown", "rate")
+        self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step, shown="", rate="")
+        self.bar.start()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.bar and self.task is not None:
+            self.bar.update(self.task, completed=state.global_step, rate=f"{self.rows_per_second(args, state):.0f} rows/s")
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        if self.bar is None or not logs:
+            return
+        parts = [f"{name} {_short(logs[key])}" for name, key in (("loss", "loss"), ("lr", "learning_rate")) if key in logs]
+        parts += [f"{key.replace('eval_', 'eval ')} {_short(value)}" for key, value in logs.items() if _is_score(key)]
+        self.shown = "  ".join(parts) or self.shown
+        if self.task is not None:
+            self.bar.update(self.task, shown=self.shown)
+        if self.bar.disable and parts:
+            rate = self.rows_per_second(args, state)
+            left = (state.max_steps - state.global_step) * args.train_batch_size * args.gradient_accumulation_steps / rate if rate else 0
+            console.say(f"step {state.global_step}/{state.max_steps}  {self.shown}  {rate:.0f} rows/s  {left:.0f} s left")
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
+
+    def rows_per_second(self, args: TrainingArguments, state: TrainerState) -> float:
+        steps, seconds = state.global_step - self.first_step, time.monotonic() - self.started
+        rows = steps * args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        return rows / seconds if seconds > 0 else 0.0
+
+
+class WriteLog(TrainerCallback):
+    """Every logging event as a line of log.jsonl."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.started = run, time.monotonic()
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        if state.is_world_process_zero and logs:
+            seconds = round(time.monotonic() - self.started, 3)
+            finite = {key: value if not isinstance(value, float) or math.isfinite(value) else str(value) for key, value in logs.items()}
+            self.run.log({"step": state.global_step, "seconds": seconds, **finite})
+
+
+class SealCheckpoints(TrainerCallback):
+    """Seals each checkpoint when the Trainer has written all of it."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        checkpoint = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero and checkpoint.is_dir():
+            seal(checkpoint)
+
+
+class StopOnSignal(TrainerCallback):
+    """On SIGINT or SIGTERM the step in hand is finished and saved, then training stops; a second signal stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.asked:
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Signals ask for a stop while the block runs; only the main thread can listen."""
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.asked:
+                raise KeyboardInterrupt
+            self.asked = True
+            console.warn("stopping after this step, with a checkpoint; once more to stop at once")
+
+        try:
+            before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread, where signals never come
+            before = {}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _is_score(key: str) -> bool:
+    return key.startswith("eval_") and not key.endswith(("runtime", "per_second", "preparation_time"))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

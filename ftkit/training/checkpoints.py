@@ -1,0 +1,56 @@
+"""Checkpoints that are whole or do not count: each is sealed once all its files are written.
+
+The Trainer writes a checkpoint file by file and resumes from the highest number, half-written or not; a missing optimizer
+or a flipped byte it does not notice. The seal lists every file with its size and SHA-256, and is written last.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from ftkit.run import write_json
+
+SEAL = "ftkit_seal.json"
+CHUNK = 1 << 20
+
+
+def seal(checkpoint: Path) -> None:
+    """Note size and SHA-256 of every file of a checkpoint."""
+    files = {str(file.relative_to(checkpoint)): _describe(file) for file in _files(checkpoint)}
+    write_json(checkpoint / SEAL, files)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether the checkpoint is sealed and every file is as it was sealed."""
+    try:
+        files = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+        return bool(files) and all(_describe(checkpoint / name) == found for name, found in files.items())
+    except (OSError, json.JSONDecodeError, AttributeError):
+        return False
+
+
+def last_whole_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole; those that are not are removed on the way."""
+    numbered = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    for checkpoint in sorted(numbered, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+        if is_whole(checkpoint):
+            return checkpoint
+        shutil.rmtree(checkpoint)
+    return None
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    return sorted(file for file in checkpoint.rglob("*") if file.is_file() and file.name != SEAL)
+
+
+def _describe(file: Path) -> list[int | str]:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return [file.stat().st_size, digest.hexdigest()]

@@ -1,0 +1,136 @@
+"""The dispatcher: a recipe becomes encoded data, a tokenizer, a model with its strategy, and a Trainer."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import (
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    enable_full_determinism,
+    set_seed,
+)
+
+from ftkit import console
+from ftkit.compat import divide_loss_by_accumulation
+from ftkit.data.splits import fingerprint, read_splits
+from ftkit.models.heads import find_head
+from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokenizer, usable_length
+from ftkit.models.strategies.table import STRATEGIES
+from ftkit.recipe.schema import Recipe
+from ftkit.tasks.base import Encoded, Task
+from ftkit.tasks.table import TASKS
+from ftkit.training.arguments import training_arguments
+
+
+@dataclass
+class Data:
+    """The splits under the task's column names, and as the model takes them."""
+
+    rows: dict[str, Dataset]
+    encoded: dict[str, Encoded]
+    max_length: int
+
+    def describe(self) -> dict[str, Any]:
+        """Rows, counts and fingerprint of each split, for run.json."""
+        return {
+            name: {"rows": len(rows), "sha256": fingerprint(rows), "entries": len(self.encoded[name].rows), **self.encoded[name].counts}
+            for name, rows in self.rows.items()
+        }
+
+
+@dataclass
+class Parts:
+    """All that a recipe becomes, before the first step."""
+
+    task: Task
+    config: PretrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    data: Data
+    model: Any
+    trainer: Trainer
+
+
+def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) -> Parts:
+    """Everything from the recipe, what is cheap and may fail first.
+
+    Raises:
+        UserError: the recipe does not fit its data, its model or this machine.
+    """
+    arguments = training_arguments(recipe.training, output_dir)
+    task = TASKS[recipe.task](recipe.data)
+    tokenizer = load_tokenizer(recipe.model)
+    config = load_config(recipe.model, {})
+    task.auto_class(config)  # refuses a model that cannot do the task
+    data = build_data(recipe, task, tokenizer, config)
+    config = load_config(recipe.model, task.config_values())
+    model = build_model(recipe, task, tokenizer, config)
+    trainer = build_trainer(recipe, task, tokenizer, model, data, arguments, callbacks)
+    return Parts(task, config, tokenizer, data, model, trainer)
+
+
+def build_data(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> Data:
+    """Train and eval rows, read, split and encoded."""
+    with console.status("reading the data"):
+        rows = read_splits(recipe.data, recipe.spec, task.strata)
+        if recipe.evaluation.rows is not None and recipe.evaluation.rows < len(rows["eval"]):
+            rows["eval"] = rows["eval"].shuffle(seed=recipe.data.seed).select(range(recipe.evaluation.rows))
+        task.fit(rows["train"])
+    started, max_length = time.monotonic(), usable_length(recipe.model, config, tokenizer)
+    with console.status("encoding the data"):
+        encoded = {name: task.encode(split, tokenizer, config, max_length) for name, split in rows.items()}
+    for name, result in encoded.items():
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in result.counts.items() if count)
+        console.say(f"{name}: {len(rows[name]):,} rows ({counts}), {time.monotonic() - started:.1f} s")
+    return Data(rows, encoded, max_length)
+
+
+def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> Any:
+    """The pretrained model with the recipe's strategy; a fresh head is drawn with training.seed."""
+    seed_everything(recipe)
+    strategy, auto_class = STRATEGIES[recipe.strategy.name], task.auto_class(config)
+    with console.status(f"loading {recipe.model.name}"):
+        head = find_head(auto_class, config) if task.new_head else ()
+        seed_everything(recipe)  # looking for the head may have drawn numbers
+        arguments = strategy.load_arguments(recipe.strategy, recipe.model.dtype, head)
+        base = load_base(auto_class, recipe.model, config, new_head=task.new_head, **arguments)
+        fit_tokenizer(base, tokenizer)
+        if auto_class is not AutoModelForCausalLM:
+            divide_loss_by_accumulation(base)
+        return strategy.apply(base, recipe.strategy, head)
+
+
+def build_trainer(
+    recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, model: Any, data: Data,
+    arguments: TrainingArguments, callbacks: list[TrainerCallback],
+) -> Trainer:  # fmt: skip
+    """The Trainer as it is, with the task's collator and metrics; ftkit shows progress in place of its bars."""
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        data_collator=task.collator(tokenizer),
+        train_dataset=data.encoded["train"].dataset,
+        eval_dataset=data.encoded["eval"].dataset,
+        processing_class=tokenizer,
+        compute_metrics=task.score,
+        preprocess_logits_for_metrics=task.reduce_logits,
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    return trainer
+
+
+def seed_everything(recipe: Recipe) -> None:
+    if recipe.training.full_determinism:
+        enable_full_determinism(recipe.training.seed)
+    else:
+        set_seed(recipe.training.seed)

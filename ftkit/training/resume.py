@@ -1,0 +1,48 @@
+"""What resuming needs beyond the Trainer: the same recipe, and a run whose training had already ended."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer
+from transformers.trainer_callback import TrainerState
+
+from ftkit.errors import UserError
+from ftkit.recipe.load import load_recipe
+from ftkit.recipe.schema import Recipe
+from ftkit.run import Run, resolved_values
+
+
+def require_same_recipe(run: Run, recipe: Recipe) -> None:
+    """A resumed run goes on as it began: the scheduler's state would silently win over a new learning rate.
+
+    Raises:
+        UserError: the recipe differs from the one that the run began with; the keys are named.
+    """
+    before, after = (flatten(resolved_values(r)) for r in (load_recipe(run.recipe_file), recipe))
+    changed = sorted(key for key in before | after if before.get(key) != after.get(key))
+    if changed:
+        shown = ", ".join(f"{key} ({before.get(key)} → {after.get(key)})" for key in changed[:5])
+        hint = "start anew with --overwrite or another --output-dir"
+        raise UserError(f"the recipe changed since the run began: {shown}", hint, "--resume")
+
+
+def flatten(value: Any, key: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    if not isinstance(value, dict):
+        return {key: value}
+    return {name: item for part, inner in value.items() for name, item in flatten(inner, f"{key}.{part}".strip(".")).items()}
+
+
+def load_finished(trainer: Trainer, checkpoint: Path) -> bool:
+    """Load a checkpoint of the last step, if this is one: the Trainer would take one step more on it.
+
+    Returns:
+        Whether the training had already ended there.
+    """
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    if state["global_step"] < state["max_steps"]:
+        return False
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    return True
