@@ -1,0 +1,11 @@
+"""What every sample draws: one row, and the content that decides on which side of the split the row falls."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One drawn row. Equal rows must have equal identities, and so should rows that differ in wording alone."""
+
+    identity: str
+    row: dict[str, str]

@@ -1,0 +1,136 @@
+"""Tiny stand-ins: models of a given architecture with a real tokenizer trained on sample text, for smoke runs and tests."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from ftkit.errors import UserError
+
+VOCABULARY = 2048
+POSITIONS = 256
+# The same size under each name that configs use for it; only those that a config has are set. Multiples of 64, since
+# 4-bit kernels need them.
+SIZES: dict[str, int] = {
+    "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "max_position_embeddings": POSITIONS, "head_dim": 32, "embedding_size": 128, "word_embed_proj_dim": 128,
+    "d_model": 128, "d_ff": 512, "d_kv": 32, "num_layers": 4, "num_decoder_layers": 4, "num_heads": 4,
+    "encoder_layers": 4, "decoder_layers": 4, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 512, "decoder_ffn_dim": 512, "ffn_dim": 512,
+}  # fmt: skip
+
+
+def architecture_of(name: str) -> str:
+    """The model type of a local folder or of a hub id in the cache; else the longest type that the name contains.
+
+    Reading the type off a name is what transformers itself did for checkpoints without one.
+
+    Raises:
+        UserError: the name tells no type.
+    """
+    try:
+        return str(AutoConfig.from_pretrained(name, local_files_only=True).model_type)
+    except (OSError, ValueError):
+        plain = re.sub(r"[^a-z0-9]", "", name.rpartition("/")[2].lower())
+        found = [kind for kind in CONFIG_MAPPING_NAMES if re.sub(r"[^a-z0-9]", "", kind) in plain]
+    if not found:
+        message = f"'{name}' does not tell its architecture, so that no stand-in can take its place offline"
+        raise UserError(message, "name a local model folder", key="model.name")
+    return max(found, key=len)
+
+
+def make_stand_in(kind: str, texts: Iterable[str], folder: Path, seed: int = 0) -> None:
+    """Write a tiny model with random weights and its tokenizer.
+
+    Args:
+        kind: the model type, as `llama`.
+        texts: what the tokenizer is trained on.
+    """
+    default = AutoConfig.for_model(kind)
+    tokenizer, auto_class = make_tokenizer(kind, default, texts)
+    torch.manual_seed(seed)
+    model = auto_class.from_config(tiny_config(kind, tokenizer))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def tiny_config(kind: str, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
+    """The architecture's config with small sizes and no dropout."""
+    config = AutoConfig.for_model(kind)
+    for name, value in SIZES.items():
+        if hasattr(config, name):  # configs differ in which sizes they have
+            setattr(config, name, value)
+    for name, value in list(config.to_dict().items()):
+        if isinstance(value, float) and ("dropout" in name or "pdrop" in name):
+            setattr(config, name, 0.0)
+        if name.endswith("_token_id"):
+            setattr(config, name, None)
+    config.vocab_size = len(tokenizer)
+    config.pad_token_id, config.bos_token_id = tokenizer.pad_token_id, tokenizer.bos_token_id
+    config.eos_token_id = tokenizer.eos_token_id
+    if config.is_encoder_decoder:
+        config.decoder_start_token_id = tokenizer.pad_token_id
+    return config
+
+
+def make_tokenizer(kind: str, default: PretrainedConfig, texts: Iterable[str]) -> tuple[PreTrainedTokenizerFast, Any]:
+    """The tokenizer that fits the kind of model, and the Auto class that builds it."""
+    if default.is_encoder_decoder:
+        return byte_level(texts, ["<pad>", "</s>"], end="</s>", pad="<pad>", form="$A </s>"), AutoModelForSeq2SeqLM
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return word_piece(texts), AutoModelForMaskedLM
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and getattr(default, "is_decoder", None) is False:
+        return word_piece(texts), AutoModelForMaskedLM
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise UserError(f"there is no stand-in for a model of type {kind}", "run without --smoke", key="model.name")
+    if default.bos_token_id == default.eos_token_id:  # GPT-2 has one token for both and starts with none
+        return byte_level(texts, ["<|endoftext|>"], end="<|endoftext|>"), AutoModelForCausalLM
+    return byte_level(texts, ["<unk>", "<s>", "</s>"], end="</s>", start="<s>", form="<s> $A"), AutoModelForCausalLM
+
+
+def word_piece(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A lower-casing WordPiece tokenizer in BERT's form."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False))
+    ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
+    )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=POSITIONS, **names)
+
+
+def byte_level(
+    texts: Iterable[str], special: list[str], *, end: str, start: str | None = None, pad: str | None = None, form: str = ""
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer in GPT-2's form; `form` says which special tokens surround a text."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    if form:
+        ids = [(token, tokenizer.token_to_id(token)) for token in special]
+        tokenizer.post_processor = processors.TemplateProcessing(single=form, special_tokens=ids)
+    names = {"eos_token": end, "bos_token": start or (None if form else end), "pad_token": pad}
+    given = {name: token for name, token in names.items() if token}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=POSITIONS, **given)
