@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from ftkit import console
 from ftkit.compat import hush_libraries
 from ftkit.errors import Interrupted, UserError
 from ftkit.evaluation.measure import Measurement, join_rows, measure
+from ftkit.evaluation.score import CheckReport, Score
+from ftkit.evaluation.target import Target, resolve_target
 from ftkit.hub import hub_names, require_reachable
 from ftkit.models.counts import count_parameters
 from ftkit.models.save import save_model
@@ -37,8 +40,9 @@ from ftkit.run import (
 )
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
 from ftkit.training.checkpoints import last_whole_checkpoint, step_of
-from ftkit.training.dispatcher import Parts, build, seed_everything
+from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything
 from ftkit.training.memory import peak_memory_bytes
+from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
 
@@ -80,9 +84,61 @@ def train(
     require_free(folder, overwrite=overwrite, resume=resume)
     if smoke:
         recipe = smoke_recipe(recipe, train)
-    with located(recipe):
+    with recipe.located():
         require_reachable(hub_names(recipe))
         return _train(recipe, Run(folder), source, resume=resume)
+
+
+def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
+    """Everything that can be found wrong without training; one real batch goes through the real model.
+
+    Raises:
+        UserError: what is wrong.
+    """
+    hush_libraries()
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    if smoke:
+        recipe = smoke_recipe(recipe, train)
+    with recipe.located(), tempfile.TemporaryDirectory() as folder:
+        require_reachable(hub_names(recipe))
+        parts = build(recipe, Path(folder), [])
+        counts = count_parameters(parts.model)
+        trained = f"{counts.trainable:,} trainable of {counts.total:,} ({counts.trainable_percent:.4f} %)"
+        return CheckReport({"parameters": trained, **probe(parts)})
+
+
+def evaluate(
+    target: str | Path,
+    *,
+    recipe: str | Path | None = None,
+    task: str | None = None,
+    data: str | None = None,
+    split: str = "eval",
+) -> Score:
+    """Measure a run's model, or any local or hub model.
+
+    Args:
+        target: a run's folder; or a model folder or hub id, given a recipe, or a task and data.
+        recipe: where task and data stand, for a model that is no run.
+        task: the task, where there is no recipe.
+        data: rows to measure on in place of the recipe's.
+        split: which split of the recipe's data: eval, test or train.
+
+    Raises:
+        UserError: the target cannot be measured so.
+    """
+    given = Path(recipe) if recipe is not None else None
+    return evaluate_target(resolve_target(str(target), recipe=given, task=task, data=data, split=split))
+
+
+def evaluate_target(target: Target) -> Score:
+    """Measure what the command line or `evaluate` has resolved."""
+    hush_libraries()
+    with target.recipe.located(), tempfile.TemporaryDirectory() as folder:
+        parts = build_for_evaluation(target, Path(folder))
+        found = measured("model", target.recipe, parts)
+    generated = sum("generated" in row for row in found.rows)
+    return Score(target.name, target.recipe.task, target.split, len(found.rows), generated, found.metrics, found.rows)
 
 
 def _train(recipe: Recipe, run: Run, source: Path, *, resume: bool) -> Result:
@@ -218,14 +274,3 @@ def disk_is_full(error: BaseException) -> bool:
     if "No space left on device" in words or ("PytorchStreamWriter" in words and "fail" in words):
         return True
     return error.__context__ is not None and disk_is_full(error.__context__)
-
-
-@contextmanager
-def located(recipe: Recipe) -> Iterator[None]:
-    """Errors that name a recipe key get its place in the file."""
-    try:
-        yield
-    except UserError as error:
-        if error.key and not error.place:
-            error.place = recipe.place(error.key)
-        raise

@@ -7,6 +7,8 @@ tests/test_compat.py that fails when its function does nothing. Versions are tho
 import copy
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import datasets
@@ -112,6 +114,23 @@ def require_targets(model: nn.Module, targets: list[str] | str | None) -> None:
 def is_adaptable(module: nn.Module) -> bool:
     """Whether a LoRA adapter can be put on the module."""
     return isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d) or type(module).__name__ == "Conv1D"
+
+
+@contextmanager
+def rows_in_order(arguments: transformers.TrainingArguments) -> Iterator[None]:
+    """Predictions in another order than the rows, or fewer: grouping by length and dropping the last batch are meant for
+    training, and the Trainer does both when it evaluates and predicts too.
+
+    Upstream: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/trainer.py, `_get_eval_sampler` and
+    `get_test_dataloader`. Goes when they go by the order of the rows.
+    """
+    before = {name: getattr(arguments, name) for name in ("train_sampling_strategy", "dataloader_drop_last")}
+    arguments.train_sampling_strategy, arguments.dataloader_drop_last = "sequential", False
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(arguments, name, value)
 
 
 def refuse_idle_fp16(fp16: bool) -> None:

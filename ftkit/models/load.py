@@ -14,6 +14,7 @@ from ftkit.recipe.schema import Model
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+DEFAULT_MAX_LENGTH = 512
 HUB_HINT = "check the id; a gated model needs `hf auth login`"
 
 
@@ -135,10 +136,12 @@ def usable_length(block: Model, config: PretrainedConfig, tokenizer: PreTrainedT
     """
     positions = getattr(config, "max_position_embeddings", None)  # a model without learnt positions may have no limit
     limit = min(value for value in (positions or 10**9, tokenizer.model_max_length, 10**9) if value)
-    if block.max_length > limit and "max_length" in block.model_fields_set:
+    if block.max_length is None:
+        return min(DEFAULT_MAX_LENGTH, int(limit))
+    if block.max_length > limit:
         message = f"max_length {block.max_length} is more than the {limit} positions of this model"
         raise UserError(message, f"set it to {limit} or less", key="model.max_length")
-    return min(block.max_length, int(limit))
+    return block.max_length
 
 
 def first_line(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """Save what was trained so that plain transformers or peft loads it: adapter or full weights, head, tokenizer, config."""
 
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> 
     if isinstance(model, PeftModel):
         # Asking whether the embedding grew would ask the hub; no strategy makes it grow.
         model.save_pretrained(beside, save_embedding_layers=False)
-        model.get_base_model().config.save_pretrained(beside)  # labels and their number, which the adapter lacks
+        config = copy.deepcopy(model.get_base_model().config)
+        if hasattr(config, "quantization_config"):  # the adapter may stand on a base in any precision
+            del config.quantization_config
+        config.save_pretrained(beside)  # labels and their number, which the adapter lacks
     else:
         model.save_pretrained(beside)
     tokenizer.padding_side = "right"

@@ -25,10 +25,10 @@ POSITIONS = 256
 # The same size under each name that configs use for it; only those that a config has are set. Multiples of 64, since
 # 4-bit kernels need them.
 SIZES: dict[str, int] = {
-    "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "max_position_embeddings": POSITIONS, "head_dim": 32, "embedding_size": 128, "word_embed_proj_dim": 128,
-    "d_model": 128, "d_ff": 512, "d_kv": 32, "num_layers": 4, "num_decoder_layers": 4, "num_heads": 4,
-    "encoder_layers": 4, "decoder_layers": 4, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+    "d_model": 128, "d_ff": 512, "d_kv": 32, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4,
+    "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
     "encoder_ffn_dim": 512, "decoder_ffn_dim": 512, "ffn_dim": 512,
 }  # fmt: skip
 
@@ -76,6 +76,8 @@ def tiny_config(kind: str, tokenizer: PreTrainedTokenizerFast) -> PretrainedConf
     for name, value in list(config.to_dict().items()):
         if isinstance(value, float) and ("dropout" in name or "pdrop" in name):
             setattr(config, name, 0.0)
+        if name == "initializer_range":
+            setattr(config, name, float(__import__("os").environ.get("INIT","0.08")))
         if name.endswith("_token_id"):
             setattr(config, name, None)
     config.vocab_size = len(tokenizer)

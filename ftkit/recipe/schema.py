@@ -5,10 +5,13 @@ fields from the libraries' own classes (see fields.py); each strategy's keys liv
 pair cannot be written.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
+from ftkit.errors import UserError
 from ftkit.recipe.fields import OWNED_LORA, OWNED_TRAINING, Block, as_boolean, field_model, library_fields
 from ftkit.recipe.tasks import TASK_SPECS, TaskSpec
 
@@ -34,8 +37,8 @@ class Model(Block):
     """Which pretrained model is trained."""
 
     name: str = Field(min_length=1, description="A hub id, or a local folder with config.json, weights and tokenizer.")
-    max_length: int = Field(
-        512, ge=8, description="Tokens a row may have; longer texts are cut at their end, answers never."
+    max_length: int | None = Field(
+        None, ge=8, description="Tokens a row may have, default 512 or as many as the model takes; answers are never cut."
     )
     revision: str | None = Field(None, description="Branch, tag or commit on the hub.")
     dtype: Literal["float32", "bfloat16"] = Field(
@@ -174,6 +177,15 @@ class Recipe(Block):
         return "evaluation.generation" in self.spec.keys
 
     _places: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Errors of the block that name a recipe key get its place in the file."""
+        try:
+            yield
+        except UserError as error:
+            error.place = error.place or (self.place(error.key) if error.key else "")
+            raise
 
     def place(self, key: str) -> str:
         """The `file:line:column` of a dotted key, or of the nearest part of it that the file says."""

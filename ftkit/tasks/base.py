@@ -39,6 +39,9 @@ class Task(Protocol):
     def fit(self, rows: Dataset) -> None:
         """Learn from the training rows what the model must know, as the labels."""
 
+    def recall(self, config: PretrainedConfig) -> None:
+        """Take from a trained model's config what `fit` learnt."""
+
     def strata(self, rows: Dataset) -> Sequence[str] | None:
         """One label a row for a stratified split, or None."""
 

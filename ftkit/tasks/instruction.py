@@ -31,6 +31,9 @@ class Instruction:
     def fit(self, rows: Dataset) -> None:
         """Nothing is learnt from the rows."""
 
+    def recall(self, config: PretrainedConfig) -> None:
+        """Nothing was learnt from the rows."""
+
     def strata(self, rows: Dataset) -> Sequence[str] | None:
         return None
 

@@ -32,6 +32,9 @@ class Summarization:
     def fit(self, rows: Dataset) -> None:
         """Nothing is learnt from the rows."""
 
+    def recall(self, config: PretrainedConfig) -> None:
+        """Nothing was learnt from the rows."""
+
     def strata(self, rows: Dataset) -> Sequence[str] | None:
         return None
 

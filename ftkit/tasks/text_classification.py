@@ -46,6 +46,11 @@ class TextClassification:
             message = f"{len(self.labels)} labels in {len(rows)} rows: these are no classes"
             raise UserError(message, "is the right column mapped?", key="data.columns.label")
 
+    def recall(self, config: PretrainedConfig) -> None:
+        self.multi_label = config.problem_type == "multi_label_classification"
+        if len(self.labels) != config.num_labels:
+            self.labels = [config.id2label[number] for number in range(config.num_labels)]
+
     def strata(self, rows: Dataset) -> Sequence[str] | None:
         if self.data.label_separator or isinstance(rows[0]["label"], list):
             return None

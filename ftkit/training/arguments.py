@@ -30,7 +30,7 @@ def training_arguments(block: Training, output_dir: Path) -> TrainingArguments:
     values.setdefault("log_level", "error")
     try:
         return TrainingArguments(**values)
-    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+    except (ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:
         raise UserError(f"transformers refuses: {first_line(error)}", key="training") from error
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
+from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     PretrainedConfig,
@@ -25,6 +27,8 @@ from ftkit.data.splits import fingerprint, read_splits
 from ftkit.models.heads import find_head
 from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokenizer, usable_length
 from ftkit.models.strategies.table import STRATEGIES
+from ftkit.evaluation.target import Target
+from ftkit.recipe.schema import Model as ModelBlock
 from ftkit.recipe.schema import Recipe
 from ftkit.tasks.base import Encoded, Task
 from ftkit.tasks.table import TASKS
@@ -73,7 +77,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     data = build_data(recipe, task, tokenizer, config)
     config = load_config(recipe.model, task.config_values())
     model = build_model(recipe, task, tokenizer, config)
-    trainer = build_trainer(recipe, task, tokenizer, model, data, arguments, callbacks)
+    trainer = build_trainer(task, tokenizer, model, data, arguments, callbacks)
     return Parts(task, config, tokenizer, data, model, trainer)
 
 
@@ -108,8 +112,47 @@ def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, 
         return strategy.apply(base, recipe.strategy, head)
 
 
+def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
+    """A model that is trained already, and one split of rows to measure it on.
+
+    Raises:
+        UserError: the rows or the model cannot be had, or do not fit each other.
+    """
+    recipe = target.recipe
+    saved = recipe.model.model_copy(update={"name": str(target.trained), "revision": None, "tokenizer": None}) if target.trained else recipe.model
+    arguments = training_arguments(recipe.training, output_dir)
+    task = TASKS[recipe.task](recipe.data)
+    tokenizer, config = load_tokenizer(saved), load_config(saved, {})
+    task.auto_class(config)
+    with console.status("reading the data"):
+        rows = read_splits(recipe.data, recipe.spec, task.strata, (target.split,))[target.split]
+        if recipe.evaluation.rows is not None and recipe.evaluation.rows < len(rows):
+            rows = rows.shuffle(seed=recipe.data.seed).select(range(recipe.evaluation.rows))
+    task.recall(config)
+    max_length = usable_length(recipe.model, config, tokenizer)
+    encoded = task.encode(rows, tokenizer, config, max_length)
+    seed_everything(recipe)
+    with console.status(f"loading {target.name}"):
+        model = load_trained(recipe, task, config, saved, target.trained)
+        fit_tokenizer(model, tokenizer)
+    data = Data({"eval": rows}, {"eval": encoded}, max_length)
+    return Parts(task, config, tokenizer, data, model, build_trainer(task, tokenizer, model, data, arguments, []))
+
+
+def load_trained(recipe: Recipe, task: Task, config: PretrainedConfig, saved: ModelBlock, folder: Path | None) -> Any:
+    """A run's model as it was trained: the adapter over its base in the same precision, or the full weights."""
+    auto_class = task.auto_class(config)
+    if folder is None or not (folder / "adapter_config.json").is_file():
+        return load_base(auto_class, saved, config, new_head=False, dtype=torch.float32)
+    strategy = STRATEGIES[recipe.strategy.name]
+    head = find_head(auto_class, config) if task.new_head else ()
+    arguments = strategy.load_arguments(recipe.strategy, recipe.model.dtype, head)
+    base = load_base(auto_class, recipe.model, config, new_head=task.new_head, **arguments)
+    return PeftModel.from_pretrained(base, folder)
+
+
 def build_trainer(
-    recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, model: Any, data: Data,
+    task: Task, tokenizer: PreTrainedTokenizerBase, model: Any, data: Data,
     arguments: TrainingArguments, callbacks: list[TrainerCallback],
 ) -> Trainer:  # fmt: skip
     """The Trainer as it is, with the task's collator and metrics; ftkit shows progress in place of its bars."""
@@ -117,7 +160,7 @@ def build_trainer(
         model=model,
         args=arguments,
         data_collator=task.collator(tokenizer),
-        train_dataset=data.encoded["train"].dataset,
+        train_dataset=data.encoded["train"].dataset if "train" in data.encoded else None,
         eval_dataset=data.encoded["eval"].dataset,
         processing_class=tokenizer,
         compute_metrics=task.score,

@@ -6,7 +6,7 @@ A stand-in is warmed up once on the packaged sample text by a run of ftkit itsel
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,16 @@ from ftkit.data.samples.table import generate
 from ftkit.models.standins import architecture_of, make_stand_in
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Recipe
-from ftkit.run import resolved_values
+from ftkit.run import resolved_values, write_jsonl
 
 CACHE = "FTKIT_CACHE"
 MAX_LENGTH = 128
+WARM_UP_ROWS = 10_000
 TRAIN_ROWS, EVAL_ROWS = 4000, 200
 STEPS = {"text-classification": 150}
-LEARNING_RATES = {"full": 1e-3, "transfer": 3e-3, "lora": 5e-3, "qlora": 5e-3}
+LEARNING_RATES = {"full": 2e-3, "transfer": 3e-3, "lora": 5e-3, "qlora": 5e-3}
 WARM_UP: dict[str, Any] = {
-    "max_steps": 300, "per_device_train_batch_size": 32, "learning_rate": 3e-3, "warmup_steps": 20,
+    "max_steps": 300, "per_device_train_batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 20,
     "lr_scheduler_type": "cosine", "save_strategy": "no", "eval_strategy": "no", "logging_steps": 50,
 }  # fmt: skip
 
@@ -37,7 +38,7 @@ def smoke_recipe(recipe: Recipe, train: Callable[..., Any]) -> Recipe:
     """
     values = resolved_values(recipe)
     kind = architecture_of(recipe.model.name)
-    values["model"] = {"name": str(stand_in(kind, train)), "max_length": MAX_LENGTH, "dtype": recipe.model.dtype}
+    values["model"] = {"name": str(stand_in(kind, train)), "max_length": MAX_LENGTH, "dtype": recipe.model.dtype, "attn_implementation": "eager"}
     sample = f"sample:{recipe.spec.sample}"
     kept = {name: values["data"][name] for name in ("prompt", "chat_template", "seed") if name in values["data"]}
     values["data"] = {"train": {"path": sample, "rows": TRAIN_ROWS}, "eval": {"path": sample, "rows": EVAL_ROWS}, **kept}
@@ -77,14 +78,28 @@ def stand_in(kind: str, train: Callable[..., Any]) -> Path:
 
 
 def warm_up(folder: Path, train: Callable[..., Any]) -> None:
+    """Self-supervised: repeat a text, and go on with a story, so that the stand-in can copy and tell before it is tuned."""
+    write_jsonl(folder / "text.jsonl", self_supervised_rows(WARM_UP_ROWS))
     values = {
-        "task": "language-modeling",
-        "model": {"name": str(folder / "random"), "max_length": MAX_LENGTH},
+        "task": "instruction",
+        "model": {"name": str(folder / "random"), "max_length": MAX_LENGTH, "attn_implementation": "eager"},
         "strategy": "full",
-        "data": {"train": {"path": "sample:text", "rows": 20000}, "eval": {"path": "sample:text", "rows": 100}},
+        "data": {"train": str(folder / "text.jsonl"), "eval_size": 100},
+        "evaluation": {"generation": {"rows": 0}},
         "training": WARM_UP,
     }
     train(load_values(values, "the warm-up"), output_dir=folder / "run")
+
+
+def self_supervised_rows(count: int) -> Iterator[dict[str, str]]:
+    """Rows made of plain text alone: half repeat a text's first sentence, half go on from it."""
+    for number, row in enumerate(generate("text", rows=count, split="train", seed=0)):
+        first, _, rest = row["text"].partition(". ")
+        first += "" if first.endswith(".") else "."
+        if number % 2 or not rest:
+            yield {"instruction": "Repeat the text.", "input": first, "output": first}
+        else:
+            yield {"instruction": "Go on with the story.", "input": first, "output": rest}
 
 
 def tokenizer_texts() -> list[str]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraRuntimeConfig
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -31,7 +32,7 @@ class LoraStrategy:
         require_targets(model, block.target_modules)
         try:
             adapted = get_peft_model(model, lora_config(model, block, head))
-        except (ValueError, TypeError, RuntimeError, ImportError) as error:
+        except (ValueError, TypeError, AttributeError, RuntimeError, ImportError) as error:
             message = first_line(error)
             hint = f"this model has {', '.join(layer_names(model))}" if "target_modules" in message else ""
             raise UserError(f"peft: {message}", hint, key="strategy") from error
@@ -46,7 +47,9 @@ def lora_config(model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ..
         fields["modules_to_save"] = [*(fields.get("modules_to_save") or []), *head]
         fields["exclude_modules"] = _excluded(fields.get("exclude_modules"), model, head)
     if targets_conv1d(model, block.target_modules):
-        fields.setdefault("fan_in_fan_out", True)  # GPT-2 keeps its weights transposed
+        fields["fan_in_fan_out"] = True  # GPT-2 keeps its weights transposed
+    if fields.get("runtime_config") is not None:
+        fields["runtime_config"] = LoraRuntimeConfig(**fields["runtime_config"])
     kind = next((kind for ending, kind in TASK_TYPES.items() if type(model).__name__.endswith(ending)), None)
     return LoraConfig(task_type=kind, **fields)
 

@@ -1,0 +1,42 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Both install first; later runs find it done.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export HF_HUB_OFFLINE := 1
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: install demo test test-slow lint docs bench-plain clean
+
+install: $(STAMP)
+
+# torch first and by itself: a range would bring the largest build there is.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[qlora,dev]'
+	touch $(STAMP)
+
+demo: install
+	$(BIN)/ftkit train recipes/lora_distilbert.yaml --smoke --overwrite
+
+test: install
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: install
+	$(BIN)/python -m ftkit.recipe.reference > docs/recipe.md
+
+bench-plain: install
+	$(BIN)/python benchmarks/against_plain_trainer.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,79 @@
+"""The `ftkit` command: one sub-command a file. Nothing heavy is imported until a command needs it."""
+
+import os
+import sys
+
+import typer
+
+from ftkit import __version__, console
+from ftkit.cli import check, evaluate, init, recipes, schema, train
+from ftkit.errors import FtkitError, Interrupted, UserError
+from ftkit.process import prepare_process
+
+app = typer.Typer(
+    name="ftkit",
+    help="One YAML recipe, one command, one finished fine-tuning run.\n\nStart with: [bold]ftkit recipes[/bold]",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command("check", epilog=check.EXAMPLES)(check.check)
+app.command("recipes", epilog=recipes.EXAMPLES)(recipes.recipes)
+app.command("init", epilog=init.EXAMPLES)(init.init)
+app.command("schema", epilog=schema.EXAMPLES)(schema.schema)
+
+
+def _version(value: bool) -> None:
+    if value:
+        console.out.print(f"ftkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version and exit."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command; the user's errors are one line and exit status 2, an interruption is 130."""
+    prepare_process()
+    try:
+        app()
+    except Interrupted as error:
+        console.show_error(error)
+        console.say(f"go on with: {resume_command(error)}")
+        leave(error.exit_status)
+    except UserError as error:
+        console.show_error(error)
+        leave(error.exit_status)
+    except FtkitError as error:
+        console.err.print(str(error))
+        leave(error.exit_status)
+    except KeyboardInterrupt:
+        console.err.print("interrupted")
+        leave(130)
+
+
+def leave(status: int) -> None:
+    """Exit at once where the libraries' threads would hold the process, with everything printed."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def resume_command(error: Interrupted) -> str:
+    """The command that was typed, with what makes it go on."""
+    words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+    if not any(word.startswith("--output-dir") or word == "-o" for word in words):
+        words += ["--output-dir", str(error.folder)]
+    return " ".join(["ftkit", *words, "--resume"])
+
+
+if __name__ == "__main__":
+    main()

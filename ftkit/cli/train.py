@@ -1,0 +1,44 @@
+"""`ftkit train`: one recipe becomes one finished run."""
+
+from pathlib import Path
+
+import typer
+
+from ftkit import console
+from ftkit.cli.arguments import Overrides, Quiet, RecipePath
+from ftkit.hub import hub_names, require_reachable
+from ftkit.recipe.load import load_recipe
+from ftkit.run import require_free
+
+EXAMPLES = """[bold]Examples[/bold]
+
+ftkit train recipes/lora_distilbert.yaml --smoke
+
+ftkit train my.yaml training.learning_rate=2e-5 data.train=reviews.csv
+
+ftkit train my.yaml --resume
+"""
+
+
+def train(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    output_dir: Path | None = typer.Option(
+        None, "--output-dir", "-o", help="The run's folder. [default: runs/NAME-OF-THE-RECIPE]"
+    ),
+    smoke: bool = typer.Option(False, "--smoke", help="A tiny stand-in model, sample data, few steps; no network."),
+    resume: bool = typer.Option(False, "--resume", help="Go on from the run's last checkpoint."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a run that is in the folder."),
+    quiet: Quiet = False,
+) -> None:
+    """Train a recipe: data, model and strategy, training, evaluation, run folder."""
+    console.set_quiet(quiet)
+    loaded = load_recipe(recipe, overrides)
+    folder = output_dir or Path("runs") / (recipe.stem + ("_smoke" if smoke else ""))
+    require_free(folder, overwrite=overwrite, resume=resume)
+    if not smoke:
+        with loaded.located():
+            require_reachable(hub_names(loaded))
+    from ftkit import api  # torch and transformers, once the recipe is known to be sound
+
+    api.train(loaded, output_dir=folder, smoke=smoke, resume=resume, overwrite=overwrite)

@@ -1,0 +1,42 @@
+"""What `ftkit eval` and `ftkit check` report: values that print as a table or as JSON."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from ftkit import console
+
+
+@dataclass(frozen=True)
+class Score:
+    """The metrics of one model on one split."""
+
+    target: str
+    task: str
+    split: str
+    rows: int
+    generated_rows: int
+    metrics: dict[str, float]
+    predictions: list[dict[str, Any]]
+
+    def as_json(self) -> dict[str, Any]:
+        names = ("target", "task", "split", "rows", "generated_rows", "metrics")
+        return {name: getattr(self, name) for name in names}
+
+    def table(self) -> Group:
+        rows = [[name, f"{value:.4f}"] for name, value in self.metrics.items()]
+        note = f", text metrics over the first {self.generated_rows}" if self.generated_rows else ""
+        grid = console.table(f"{self.task} · {self.target}", [f"metric ({self.rows:,} {self.split} rows{note})", "value"], rows)
+        return Group(grid)
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `ftkit check` found: facts by name, all of them good."""
+
+    facts: dict[str, str]
+
+    def table(self) -> Table:
+        return console.facts("", {"sound": "nothing wrong was found", **self.facts})

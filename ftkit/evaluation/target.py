@@ -1,0 +1,74 @@
+"""What `ftkit eval` measures: a run's folder, or a model with a recipe or a task and data. Imports nothing heavy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftkit.errors import UserError
+from ftkit.hub import hub_names, require_reachable
+from ftkit.recipe.load import load_recipe, load_values
+from ftkit.recipe.schema import Recipe
+from ftkit.recipe.tasks import TASK_SPECS
+from ftkit.run import FINISHED, Run, is_run, resolved_values
+
+SPLITS = ("eval", "test", "train")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model and the rows that it is measured on.
+
+    Attributes:
+        recipe: what is to be measured: task, data, metrics; its model is the base.
+        trained: the folder of a run's trained model, or None where the recipe's model is measured as it is.
+        split: which split of the recipe's data.
+    """
+
+    name: str
+    recipe: Recipe
+    trained: Path | None
+    split: str
+
+
+def resolve_target(name: str, *, recipe: Path | None, task: str | None, data: str | None, split: str) -> Target:
+    """From the command line's words to a target.
+
+    Raises:
+        UserError: they do not say what is to be measured, or on what.
+    """
+    if split not in SPLITS:
+        raise UserError(f"no split '{split}'", f"there are {', '.join(SPLITS)}", "--split")
+    folder = Path(name)
+    trained = None
+    if folder.is_dir() and is_run(folder):
+        run = Run(folder)
+        if run.state != FINISHED or not run.model.is_dir():
+            raise UserError(f"the run in {name} is {run.state or 'broken'}", "finish it with `ftkit train … --resume`")
+        values = resolved_values(load_recipe(recipe or run.recipe_file))
+        trained = run.model
+    elif recipe is not None:
+        values = resolved_values(load_recipe(recipe)) | {"model": model_block(name)}
+    elif task is not None and data is not None:
+        values = {"task": task, "model": name, "strategy": "full", "data": {"train": data}}
+        if task not in TASK_SPECS:
+            raise UserError(f"no task '{task}'", f"there are {', '.join(TASK_SPECS)}", "--task")
+    else:
+        raise UserError(f"{name} is no run", "say what to measure: --recipe FILE, or --task TASK --data ROWS")
+    if data is not None:
+        values["data"], split = replaced_data(values["data"], data), "eval"
+    if split == "test" and not (values["data"].get("test") or values["data"].get("test_size")):
+        raise UserError("the recipe has no test rows", "name some with --data, or set data.test or data.test_size", "--split")
+    checked = load_values(values, name)
+    names = hub_names(checked)
+    require_reachable(names if trained is None else [entry for entry in names if entry[1] == "dataset"])
+    return Target(name, checked, trained, split)
+
+
+def model_block(name: str) -> dict[str, Any]:
+    return {"name": name}
+
+
+def replaced_data(block: dict[str, Any], data: str) -> dict[str, Any]:
+    """The data block with other rows to measure on; columns, labels and prompts stay."""
+    kept = {key: value for key, value in block.items() if key not in ("eval", "eval_size", "test", "test_size")}
+    return kept | {"eval": data}

@@ -1,0 +1,47 @@
+"""One real batch through the real model, forward and backward: the last thing that `ftkit check` does."""
+
+import math
+import time
+from typing import Any
+
+import torch
+
+from ftkit.errors import UserError
+from ftkit.evaluation.generation import autocast
+from ftkit.training.dispatcher import Parts
+from ftkit.training.memory import peak_memory_bytes
+
+
+def probe(parts: Parts) -> dict[str, str]:
+    """Run the longest rows, as many as a batch has.
+
+    Raises:
+        UserError: the loss is not a number, or no gradient reaches a parameter that should learn.
+    """
+    trainer, started = parts.trainer, time.monotonic()
+    batch = longest_batch(parts, trainer.args.train_batch_size)
+    model = parts.model.to(trainer.args.device).train()
+    with autocast(trainer.args.device.type, trainer.args.bf16):
+        loss = model(**{name: value.to(trainer.args.device) for name, value in batch.items()}).loss
+    loss.backward()
+    gradients = [p.grad for p in model.parameters() if p.requires_grad]
+    norm = float(torch.stack([g.float().norm() for g in gradients if g is not None] or [torch.zeros(())]).norm())
+    model.zero_grad(set_to_none=True)
+    if not math.isfinite(float(loss)) or not math.isfinite(norm):
+        raise UserError(f"the first batch gives loss {float(loss)} and gradient norm {norm}", "check the data and the dtype", key="training")
+    if norm == 0:
+        raise UserError("no gradient reaches the parameters that should learn", "check target_modules", key="strategy")
+    shape = tuple(batch["input_ids"].shape)
+    peak = max(peak_memory_bytes().values()) / 2**20
+    return {
+        "longest batch": f"{shape[0]} rows of up to {shape[1]} tokens: loss {float(loss):.4f}, gradient norm {norm:.4f}",
+        "one step": f"{time.monotonic() - started:.2f} s, {peak:,.0f} MiB at the peak so far",
+    }
+
+
+def longest_batch(parts: Parts, size: int) -> dict[str, Any]:
+    dataset = parts.data.encoded["train"].dataset
+    lengths = [len(ids) for ids in dataset["input_ids"]]
+    longest = sorted(range(len(lengths)), key=lambda index: -lengths[index])[:size]
+    batch: dict[str, Any] = dict(parts.trainer.data_collator([dataset[index] for index in longest]))
+    return batch
