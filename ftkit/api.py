@@ -149,7 +149,12 @@ def _train(recipe: Recipe, run: Run, source: Path, *, resume: bool) -> Result:
     parts = build(recipe, run.checkpoints, [stop, SealCheckpoints()])
     checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
     if checkpoint is None:
-        fields = {"name": run.folder.name, "model": recipe.model.name, **environment(source.absolute().parent), **describe(parts)}
+        fields = {
+            "name": run.folder.name,
+            "model": recipe.model.name,
+            **environment(source.absolute().parent),
+            **describe(parts),
+        }
         start_run(run.folder, recipe, fields)
     else:
         run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step_of(checkpoint)])

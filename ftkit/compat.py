@@ -108,7 +108,9 @@ def require_targets(model: nn.Module, targets: list[str] | str | None) -> None:
             found = any(name == target or name.endswith(f".{target}") for name in layers)
         if not found:
             names = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in layers if "embed" not in name))
-            raise UserError(f"target_modules: '{target}' matches no layer", f"this model has {names}", key="strategy.target_modules")
+            raise UserError(
+                f"target_modules: '{target}' matches no layer", f"this model has {names}", key="strategy.target_modules"
+            )
 
 
 def is_adaptable(module: nn.Module) -> bool:
@@ -143,13 +145,18 @@ def refuse_idle_fp16(fp16: bool) -> None:
         UserError: fp16 is asked for and there is no GPU.
     """
     if fp16 and not torch.cuda.is_available():
-        raise UserError("fp16 has no effect without a GPU", "remove it; bf16 is used where the processor has it", key="training.fp16")
+        raise UserError(
+            "fp16 has no effect without a GPU",
+            "remove it; bf16 is used where the processor has it",
+            key="training.fp16",
+        )
 
 
 def hush_libraries() -> None:
     """Messages of a normal run that tell its user nothing."""
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")  # peft 0.21 against transformers 5.23
     warnings.filterwarnings("ignore", message=".*find_unused_parameters.*")
+    warnings.filterwarnings("ignore", message=".*Paged optimizers are not supported on CPU.*")
     datasets.disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

@@ -1,9 +1,9 @@
 """The errors that a user sees, and the exit status of each.
 
-    FtkitError
-    ├── UserError        exit 2: the user can mend it; printed as one line, nothing written
-    │   └── RecipeError  several mistakes of one recipe, each with its place
-    └── Interrupted      exit 130: stopped by a signal, after a checkpoint was saved
+FtkitError
+├── UserError        exit 2: the user can mend it; printed as one line, nothing written
+│   └── RecipeError  several mistakes of one recipe, each with its place
+└── Interrupted      exit 130: stopped by a signal, after a checkpoint was saved
 """
 
 from dataclasses import dataclass

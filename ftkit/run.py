@@ -77,12 +77,16 @@ def require_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
         if not is_run(folder):
             raise UserError(f"{folder} holds no run to resume", "start it without --resume", "--resume")
         if run.state == FINISHED:
-            raise UserError(f"the run in {folder} is finished", "evaluate it with `ftkit eval`, or use --overwrite", "--resume")
+            raise UserError(
+                f"the run in {folder} is finished", "evaluate it with `ftkit eval`, or use --overwrite", "--resume"
+            )
     elif not overwrite and folder.is_dir() and any(folder.iterdir()):
         if not is_run(folder):
             raise UserError(f"{folder} holds files that are not a run's", "choose another folder", "--output-dir")
         if run.state == FINISHED:
-            raise UserError(f"{folder} holds a finished run", "choose another --output-dir, or replace it with --overwrite")
+            raise UserError(
+                f"{folder} holds a finished run", "choose another --output-dir, or replace it with --overwrite"
+            )
         if any(run.checkpoints.glob("checkpoint-*")):
             hint = "go on with --resume, or replace it with --overwrite"
             raise UserError(f"{folder} holds a run that is {run.state or 'broken'}, with checkpoints", hint)
@@ -103,7 +107,9 @@ def require_writable(folder: Path) -> None:
             pass
     except OSError as error:
         reason = error.strerror or "a file stands in the way"
-        raise UserError(f"{folder} cannot be written: {reason}", "choose another --output-dir", "--output-dir") from None
+        raise UserError(
+            f"{folder} cannot be written: {reason}", "choose another --output-dir", "--output-dir"
+        ) from None
 
 
 def start_run(folder: Path, recipe: Recipe, fields: dict[str, Any]) -> Run:

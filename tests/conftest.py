@@ -77,7 +77,9 @@ def shared() -> Path:
 def recipe(stand_in: Callable[[str], Path], reviews: Path, instructions: Path) -> Callable[..., Recipe]:
     """A small recipe: `recipe("lora")`, `recipe("full", task="instruction", kind="gpt2", training={...})`."""
 
-    def make(strategy: str | dict[str, Any] = "full", *, task: str = "text-classification", kind: str = "", **blocks: Any) -> Recipe:
+    def make(
+        strategy: str | dict[str, Any] = "full", *, task: str = "text-classification", kind: str = "", **blocks: Any
+    ) -> Recipe:
         kind = kind or {"text-classification": "distilbert", "summarization": "llama"}.get(task, "gpt2")
         block = {"name": strategy} if isinstance(strategy, str) else strategy
         if block["name"] in ("lora", "qlora"):

@@ -33,7 +33,11 @@ def require_filled(rows: Dataset, columns: list[str], *, drop: bool) -> tuple[Da
     if bad and not drop:
         number, column = min(bad.items())
         message = f"'{column}' is empty in {len(bad)} of {len(rows)} rows, first in row {number + 1}"
-        raise UserError(message, "mend the data, or drop and count such rows with data.drop_empty: true", key=f"data.columns.{column}")
+        raise UserError(
+            message,
+            "mend the data, or drop and count such rows with data.drop_empty: true",
+            key=f"data.columns.{column}",
+        )
     kept = [number for number in range(len(rows)) if number not in bad]
     if not kept:
         raise UserError("no row is left: each has an empty field", "is the right column mapped?", key="data.columns")

@@ -46,7 +46,9 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
         UserError: the tokenizer has none, so that a model could never learn to stop.
     """
     if tokenizer.eos_token_id is None:
-        raise UserError("the tokenizer has no end token (eos_token)", "set it in tokenizer_config.json", key="model.name")
+        raise UserError(
+            "the tokenizer has no end token (eos_token)", "set it in tokenizer_config.json", key="model.name"
+        )
     return int(tokenizer.eos_token_id)
 
 
@@ -95,7 +97,9 @@ def chat_example(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, An
     return Example(list(encoded["input_ids"]), labels)
 
 
-def _assistant_spans(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]]) -> tuple[str, list[tuple[int, int]]]:
+def _assistant_spans(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]]
+) -> tuple[str, list[tuple[int, int]]]:
     def render(turns: list[dict[str, Any]], opened: bool) -> str:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened))
 
@@ -105,12 +109,16 @@ def _assistant_spans(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str
             continue
         before, through = render(messages[:index], True), render(messages[: index + 1], False)
         if not (text.startswith(before) and text.startswith(through)):
-            message_text = "the chat template rewrites earlier turns, so that an answer's prompt is not what stands before it"
+            message_text = (
+                "the chat template rewrites earlier turns, so that an answer's prompt is not what stands before it"
+            )
             raise UserError(message_text, "give another with data.chat_template", key="data.chat_template")
         turn = text[len(before) : len(through)].rstrip()
         if turn.endswith(str(message["content"]).strip()):
             hint = "give a template that ends a turn with the tokenizer's end token: data.chat_template"
-            raise UserError("the chat template ends an assistant's turn with no token of its own", hint, key="data.chat_template")
+            raise UserError(
+                "the chat template ends an assistant's turn with no token of its own", hint, key="data.chat_template"
+            )
         spans.append((len(before), len(before) + len(turn)))
     return text, spans
 

@@ -108,9 +108,15 @@ def find_files(path: str, key: str) -> list[Path]:
     kinds = {BUILDERS.get(file.suffix.lower(), file.suffix) for file in files}
     unknown = kinds - set(BUILDERS.values())
     if unknown:
-        raise UserError(f"{path}: files of kind '{unknown.pop()}' cannot be read", f"readable are {', '.join(BUILDERS)}", key=key)
+        raise UserError(
+            f"{path}: files of kind '{unknown.pop()}' cannot be read", f"readable are {', '.join(BUILDERS)}", key=key
+        )
     if len(kinds) > 1:
-        raise UserError(f"{path} holds files of several kinds: {', '.join(sorted(kinds))}", "name one kind by a glob, as folder/*.csv", key=key)
+        raise UserError(
+            f"{path} holds files of several kinds: {', '.join(sorted(kinds))}",
+            "name one kind by a glob, as folder/*.csv",
+            key=key,
+        )
     return files
 
 
@@ -139,14 +145,20 @@ def _read_files(source: Source, files: list[Path], sample_by: str, key: str) -> 
             raise
         message, hint = diagnose(builder, files, encoding, error)
         raise UserError(message, hint, key=key) from error
-    return rows.filter(lambda batch: [bool(text.strip()) for text in batch["text"]], batched=True) if builder == "text" else rows
+    return (
+        rows.filter(lambda batch: [bool(text.strip()) for text in batch["text"]], batched=True)
+        if builder == "text"
+        else rows
+    )
 
 
 def _check_encoding_name(encoding: str, key: str) -> None:
     try:
         "".encode(encoding)
     except LookupError:
-        raise UserError(f"unknown encoding '{encoding}'", "common are utf-8, latin-1, cp1252, utf-16", key=key) from None
+        raise UserError(
+            f"unknown encoding '{encoding}'", "common are utf-8, latin-1, cp1252, utf-16", key=key
+        ) from None
 
 
 def _csv_options(files: list[Path], encoding: str) -> dict[str, Any]:
@@ -221,7 +233,11 @@ def _read_hub(source: Source, split: str, key: str) -> Dataset:
     try:
         return load_dataset(source.path, source.name, split=part, revision=source.revision)
     except datasets_errors.DatasetNotFoundError:
-        raise UserError(f"no data set '{source.path}' on the hub, or no access to it", "check the id; for a gated one run `hf auth login`", key=key) from None
+        raise UserError(
+            f"no data set '{source.path}' on the hub, or no access to it",
+            "check the id; for a gated one run `hf auth login`",
+            key=key,
+        ) from None
     except ValueError as error:  # an unknown split or configuration; the library's message lists those there are
         raise UserError(f"{source.path}: {' '.join(str(error).split())[:300]}", key=key) from None
     except (ConnectionError, datasets_errors.DatasetsError) as error:

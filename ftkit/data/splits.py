@@ -13,7 +13,10 @@ from ftkit.recipe.tasks import TaskSpec
 
 
 def read_splits(
-    data: Data, spec: TaskSpec, strata: Callable[[Dataset], Sequence[str] | None], parts: tuple[str, ...] = ("train", "eval")
+    data: Data,
+    spec: TaskSpec,
+    strata: Callable[[Dataset], Sequence[str] | None],
+    parts: tuple[str, ...] = ("train", "eval"),
 ) -> dict[str, Dataset]:
     """The wanted splits as the recipe says: from sources of their own, or split off the training rows.
 
@@ -31,7 +34,10 @@ def read_splits(
 
     own = {"eval": data.eval, "test": data.test}
     splits = {part: read(sources, part) for part, sources in own.items() if sources and part in parts}
-    sizes = {"eval": data.eval_size if data.eval is None else None, "test": data.test_size if data.test is None else None}
+    sizes = {
+        "eval": data.eval_size if data.eval is None else None,
+        "test": data.test_size if data.test is None else None,
+    }
     split_off = {part: size for part, size in sizes.items() if size is not None}
     if "train" in parts or set(split_off) & set(parts):
         rows = read(data.train, "train")

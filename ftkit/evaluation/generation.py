@@ -21,7 +21,9 @@ def generate_answers(
         bf16: compute in bfloat16 as in training.
     """
     count = min(block.rows, len(encoded.rows))
-    pairs = [prompt_and_target(entry, model.config.is_encoder_decoder) for entry in encoded.dataset.select(range(count))]
+    pairs = [
+        prompt_and_target(entry, model.config.is_encoder_decoder) for entry in encoded.dataset.select(range(count))
+    ]
     stops = sorted({target[-1] for _, target in pairs} | {tokenizer.eos_token_id})
     order = sorted(range(count), key=lambda index: len(pairs[index][0]))
     answers: dict[int, list[int]] = {}
@@ -77,7 +79,12 @@ def _until_stop(ids: list[int], stops: list[int]) -> list[int]:
 
 
 def _describe(
-    tokenizer: PreTrainedTokenizerBase, row: int, prompt: list[int], target: list[int], answer: list[int], stops: list[int]
+    tokenizer: PreTrainedTokenizerBase,
+    row: int,
+    prompt: list[int],
+    target: list[int],
+    answer: list[int],
+    stops: list[int],
 ) -> dict[str, Any]:
     return {
         "row": row,

@@ -23,7 +23,12 @@ class Measurement:
 
 
 def measure(
-    trainer: Trainer, task: Task, tokenizer: PreTrainedTokenizerBase, encoded: Encoded, block: Evaluation, spec: TaskSpec
+    trainer: Trainer,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Encoded,
+    block: Evaluation,
+    spec: TaskSpec,
 ) -> Measurement:
     """Score every row in batches, and generate for the first rows where the task does so."""
     with rows_in_order(trainer.args):

@@ -28,7 +28,9 @@ class Score:
     def table(self) -> Group:
         rows = [[name, f"{value:.4f}"] for name, value in self.metrics.items()]
         note = f", text metrics over the first {self.generated_rows}" if self.generated_rows else ""
-        grid = console.table(f"{self.task} · {self.target}", [f"metric ({self.rows:,} {self.split} rows{note})", "value"], rows)
+        grid = console.table(
+            f"{self.task} · {self.target}", [f"metric ({self.rows:,} {self.split} rows{note})", "value"], rows
+        )
         return Group(grid)
 
 

@@ -57,7 +57,9 @@ def resolve_target(name: str, *, recipe: Path | None, task: str | None, data: st
     if data is not None:
         values["data"], split = replaced_data(values["data"], data), "eval"
     if split == "test" and not (values["data"].get("test") or values["data"].get("test_size")):
-        raise UserError("the recipe has no test rows", "name some with --data, or set data.test or data.test_size", "--split")
+        raise UserError(
+            "the recipe has no test rows", "name some with --data, or set data.test or data.test_size", "--split"
+        )
     checked = load_values(values, name)
     names = hub_names(checked)
     require_reachable(names if trained is None else [entry for entry in names if entry[1] == "dataset"])

@@ -21,7 +21,9 @@ def text_metrics(generated: list[str], targets: list[str]) -> dict[str, float]:
     scores = {name: float(np.mean([row[name].fmeasure for row in rows])) for name in ROUGE_NAMES}
     scores["bleu"] = float(sacrebleu.corpus_bleu(generated, [targets]).score)
     scores["chrf"] = float(sacrebleu.corpus_chrf(generated, [targets]).score)
-    scores["exact_match"] = float(np.mean([text.strip() == target.strip() for text, target in zip(generated, targets, strict=True)]))
+    scores["exact_match"] = float(
+        np.mean([text.strip() == target.strip() for text, target in zip(generated, targets, strict=True)])
+    )
     return scores
 
 

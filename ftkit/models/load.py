@@ -31,8 +31,12 @@ def locate(name: str, key: str = "model.name") -> str:
         raise UserError(f"{name} is a file, not a model folder", "name the folder that holds config.json", key=key)
     if is_hub_id(name):
         return name
-    near = difflib.get_close_matches(str(folder), map(str, folder.parent.iterdir()), n=1) if folder.parent.is_dir() else []
-    raise UserError(f"no model folder {name}", f"did you mean {near[0]}?" if near else "name a folder or a hub id", key=key)
+    near = (
+        difflib.get_close_matches(str(folder), map(str, folder.parent.iterdir()), n=1) if folder.parent.is_dir() else []
+    )
+    raise UserError(
+        f"no model folder {name}", f"did you mean {near[0]}?" if near else "name a folder or a hub id", key=key
+    )
 
 
 def require_files(name: str, patterns: tuple[str, ...], what: str, key: str) -> None:
@@ -56,7 +60,9 @@ def load_config(block: Model, values: dict[str, Any]) -> PretrainedConfig:
             name, revision=block.revision, trust_remote_code=block.trust_remote_code, **values
         )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{block.name}: {first_line(error)}", HUB_HINT if is_hub_id(name) else "", key="model.name") from error
+        raise UserError(
+            f"{block.name}: {first_line(error)}", HUB_HINT if is_hub_id(name) else "", key="model.name"
+        ) from error
 
 
 def load_tokenizer(block: Model) -> PreTrainedTokenizerBase:
@@ -72,7 +78,9 @@ def load_tokenizer(block: Model) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=block.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"the tokenizer of {name}: {first_line(error)}", HUB_HINT if is_hub_id(name) else "", key=key) from error
+        raise UserError(
+            f"the tokenizer of {name}: {first_line(error)}", HUB_HINT if is_hub_id(name) else "", key=key
+        ) from error
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -96,11 +104,15 @@ def load_base(
     if block.attn_implementation:
         options["attn_implementation"] = block.attn_implementation
     try:
-        model: PreTrainedModel = auto_class.from_pretrained(name, config=config, ignore_mismatched_sizes=new_head, **options)
+        model: PreTrainedModel = auto_class.from_pretrained(
+            name, config=config, ignore_mismatched_sizes=new_head, **options
+        )
     except ImportError as error:
         raise UserError(first_line(error), "install what it names", key="model") from error
     except MemoryError as error:
-        raise UserError(f"{block.name} does not fit into memory", "choose a smaller model, or strategy qlora", key="model.name") from error
+        raise UserError(
+            f"{block.name} does not fit into memory", "choose a smaller model, or strategy qlora", key="model.name"
+        ) from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if "out of memory" in str(error) or "can't allocate" in str(error):
             raise
@@ -108,7 +120,9 @@ def load_base(
     except Exception as error:  # safetensors has an exception of its own, not a subclass of any of these
         if type(error).__name__ != "SafetensorError":
             raise
-        raise UserError(f"the weights of {block.name} are damaged: {first_line(error)}", "fetch them again", key="model.name") from error
+        raise UserError(
+            f"the weights of {block.name} are damaged: {first_line(error)}", "fetch them again", key="model.name"
+        ) from error
     keep_4bit_weights(model)
     return model
 

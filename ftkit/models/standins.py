@@ -22,15 +22,13 @@ from ftkit.errors import UserError
 
 VOCABULARY = 2048
 POSITIONS = 256
-# The same size under each name that configs use for it; only those that a config has are set. Multiples of 64, since
-# 4-bit kernels need them.
-SIZES: dict[str, int] = {
-    "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "max_position_embeddings": POSITIONS, "head_dim": 32, "embedding_size": 128, "word_embed_proj_dim": 128,
-    "d_model": 128, "d_ff": 512, "d_kv": 32, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4,
-    "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 512, "decoder_ffn_dim": 512, "ffn_dim": 512,
-}  # fmt: skip
+WIDTHS = {"encoder": 256, "decoder": 128, "encoder-decoder": 128}  # multiples of 64, since 4-bit kernels need them
+# One size under each name that configs use for it; only those that a config has are set.
+WIDTH_NAMES = ("hidden_size", "embedding_size", "word_embed_proj_dim", "d_model")
+INNER_NAMES = ("intermediate_size", "d_ff", "encoder_ffn_dim", "decoder_ffn_dim", "ffn_dim")
+LAYER_NAMES = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers")
+HEAD_NAMES = ("num_attention_heads", "num_heads", "encoder_attention_heads", "decoder_attention_heads")
+ROLES = {AutoModelForCausalLM: "decoder", AutoModelForMaskedLM: "encoder", AutoModelForSeq2SeqLM: "encoder-decoder"}
 
 
 def architecture_of(name: str) -> str:
@@ -52,34 +50,46 @@ def architecture_of(name: str) -> str:
     return max(found, key=len)
 
 
-def make_stand_in(kind: str, texts: Iterable[str], folder: Path, seed: int = 0) -> None:
+def make_stand_in(kind: str, texts: Iterable[str], folder: Path, seed: int = 0) -> str:
     """Write a tiny model with random weights and its tokenizer.
 
     Args:
         kind: the model type, as `llama`.
         texts: what the tokenizer is trained on.
+
+    Returns:
+        Its role: encoder, decoder or encoder-decoder.
     """
-    default = AutoConfig.for_model(kind)
-    tokenizer, auto_class = make_tokenizer(kind, default, texts)
+    tokenizer, auto_class = make_tokenizer(kind, AutoConfig.for_model(kind), texts)
+    role = ROLES[auto_class]
     torch.manual_seed(seed)
-    model = auto_class.from_config(tiny_config(kind, tokenizer))
+    model = auto_class.from_config(tiny_config(kind, tokenizer, WIDTHS[role]))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return role
 
 
-def tiny_config(kind: str, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
-    """The architecture's config with small sizes and no dropout."""
+def tiny_config(kind: str, tokenizer: PreTrainedTokenizerFast, width: int) -> PretrainedConfig:
+    """The architecture's config with small sizes, no dropout, and weights drawn as wide as so small a model needs."""
     config = AutoConfig.for_model(kind)
-    for name, value in SIZES.items():
+    sizes = dict.fromkeys(WIDTH_NAMES, width) | dict.fromkeys(INNER_NAMES, 2 * width if width > 128 else 4 * width)
+    sizes |= dict.fromkeys(LAYER_NAMES, 2) | dict.fromkeys(HEAD_NAMES, 4)
+    sizes |= {
+        "num_key_value_heads": 2,
+        "head_dim": width // 4,
+        "d_kv": width // 4,
+        "max_position_embeddings": POSITIONS,
+    }
+    for name, value in sizes.items():
         if hasattr(config, name):  # configs differ in which sizes they have
             setattr(config, name, value)
     for name, value in list(config.to_dict().items()):
         if isinstance(value, float) and ("dropout" in name or "pdrop" in name):
             setattr(config, name, 0.0)
-        if name == "initializer_range":
-            setattr(config, name, float(__import__("os").environ.get("INIT","0.08")))
         if name.endswith("_token_id"):
             setattr(config, name, None)
+        if name == "initializer_range":
+            config.initializer_range = width**-0.5  # the usual 0.02 is for widths of 768 and more, and slow here
     config.vocab_size = len(tokenizer)
     config.pad_token_id, config.bos_token_id = tokenizer.pad_token_id, tokenizer.bos_token_id
     config.eos_token_id = tokenizer.eos_token_id
@@ -110,24 +120,41 @@ def word_piece(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False))
+    tokenizer.train_from_iterator(
+        texts, trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
+    )
     ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
     )
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    names = {
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=POSITIONS, **names)
 
 
 def byte_level(
-    texts: Iterable[str], special: list[str], *, end: str, start: str | None = None, pad: str | None = None, form: str = ""
+    texts: Iterable[str],
+    special: list[str],
+    *,
+    end: str,
+    start: str | None = None,
+    pad: str | None = None,
+    form: str = "",
 ) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer in GPT-2's form; `form` says which special tokens surround a text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=VOCABULARY,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     if form:

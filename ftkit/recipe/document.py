@@ -25,7 +25,11 @@ for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"null|Null|NULL|~|", ["n", "N", "~", ""]),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
 ):
     _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
@@ -84,7 +88,9 @@ class _Builder:
     def build(self, node: yaml.Node, path: Path, parents: tuple[int, ...]) -> Any:
         self.nodes += 1
         if self.nodes > MAX_NODES or id(node) in parents:
-            raise RecipeError([Mistake(self.place(node), "an alias (*) that unfolds without end", "write the value out")])
+            raise RecipeError(
+                [Mistake(self.place(node), "an alias (*) that unfolds without end", "write the value out")]
+            )
         self.document.places.setdefault(path, self.place(node))
         parents = (*parents, id(node))
         if isinstance(node, yaml.MappingNode):

@@ -102,7 +102,9 @@ def check_document(document: Document) -> Recipe:
 
 def _file_order(mistake: Mistake) -> tuple[int, int]:
     parts = mistake.place.rsplit(":", 2)
-    return (int(parts[1]), int(parts[2])) if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit() else (10**9, 0)
+    return (
+        (int(parts[1]), int(parts[2])) if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit() else (10**9, 0)
+    )
 
 
 def describe(document: Document, error: Any) -> Mistake:
@@ -119,7 +121,9 @@ def describe(document: Document, error: Any) -> Mistake:
         return Mistake(document.place((*path, "name")), *unknown_strategy(value))
     if kind == "literal_error":
         valid = context.get("valid") or [item.strip("'") for item in _literals(context.get("expected", ""))]
-        return Mistake(place, f"{field}: {shown(value)} is not valid", f"{did_you_mean(value, valid)}valid are {', '.join(valid)}")
+        return Mistake(
+            place, f"{field}: {shown(value)} is not valid", f"{did_you_mean(value, valid)}valid are {', '.join(valid)}"
+        )
     words = {
         "int_type": "must be a whole number", "int_from_float": "must be a whole number", "float_type": "must be a number",
         "string_type": "must be text", "bool_type": "must be true or false", "list_type": "must be a list",
@@ -226,26 +230,36 @@ def find_joint_mistakes(document: Document) -> list[Mistake]:
     """Mistakes that only two keys together make; each is looked for on the plain values, valid or not elsewhere."""
     values = document.value if isinstance(document.value, dict) else {}
     spec = TASK_SPECS.get(values["task"]) if isinstance(values.get("task"), str) else None
-    blocks = {name: values[name] if isinstance(values.get(name), dict) else {} for name in ("data", "evaluation", "training")}
+    blocks = {
+        name: values[name] if isinstance(values.get(name), dict) else {} for name in ("data", "evaluation", "training")
+    }
     mistakes = find_idle_keys(document, blocks["data"], blocks["training"])
     if spec is not None:
         mistakes += find_task_mistakes(document, values, spec, blocks)
     return mistakes
 
 
-def find_task_mistakes(document: Document, values: dict[str, Any], spec: TaskSpec, blocks: dict[str, Any]) -> list[Mistake]:
+def find_task_mistakes(
+    document: Document, values: dict[str, Any], spec: TaskSpec, blocks: dict[str, Any]
+) -> list[Mistake]:
     task, mistakes = values["task"], []
     strategy = values.get("strategy")
     strategy = strategy.get("name") if isinstance(strategy, dict) else strategy
     if strategy in STRATEGY_CLASSES and strategy not in spec.strategies:
         reason = "no new head is trained" if strategy == "transfer" else "it makes no sense"
         hint = f"{reason} in {task}; possible are {', '.join(spec.strategies)}"
-        mistakes.append(Mistake(document.place(("strategy", "name")), f"strategy {strategy} cannot be with task {task}", hint))
+        mistakes.append(
+            Mistake(document.place(("strategy", "name")), f"strategy {strategy} cannot be with task {task}", hint)
+        )
     for name in {key for other in TASK_SPECS.values() for key in other.keys} - spec.keys:
         block, _, key = name.partition(".")
         if key in blocks[block]:
             homes = " and ".join(other for other, its in TASK_SPECS.items() if name in its.keys)
-            mistakes.append(Mistake(document.place((block, key)), f"'{name}' has no effect with task {task}", f"it belongs to {homes}"))
+            mistakes.append(
+                Mistake(
+                    document.place((block, key)), f"'{name}' has no effect with task {task}", f"it belongs to {homes}"
+                )
+            )
     columns, metrics = blocks["data"].get("columns"), blocks["evaluation"].get("metrics")
     for role in columns if isinstance(columns, dict) else ():
         if role not in spec.roles:
@@ -254,11 +268,15 @@ def find_task_mistakes(document: Document, values: dict[str, Any], spec: TaskSpe
     for index, metric in enumerate(metrics if isinstance(metrics, list) else ()):
         if isinstance(metric, str) and metric not in spec.metrics:
             hint = f"{did_you_mean(metric, list(spec.metrics))}{task} has {', '.join(spec.metrics)}"
-            mistakes.append(Mistake(document.place(("evaluation", "metrics", index)), f"unknown metric '{metric}'", hint))
+            mistakes.append(
+                Mistake(document.place(("evaluation", "metrics", index)), f"unknown metric '{metric}'", hint)
+            )
     best = blocks["training"].get("metric_for_best_model")
     if isinstance(best, str) and best.removeprefix("eval_") not in spec.metrics:
         hint = f"{did_you_mean(best.removeprefix('eval_'), list(spec.metrics))}{task} has {', '.join(spec.metrics)}"
-        mistakes.append(Mistake(document.place(("training", "metric_for_best_model")), f"unknown metric '{best}'", hint))
+        mistakes.append(
+            Mistake(document.place(("training", "metric_for_best_model")), f"unknown metric '{best}'", hint)
+        )
     return mistakes
 
 
@@ -268,7 +286,13 @@ def find_idle_keys(document: Document, data: dict[str, Any], training: dict[str,
     for kind in ("eval", "test"):
         if data.get(kind) is not None and f"{kind}_size" in data:
             hint = f"remove it, or remove data.{kind}"
-            mistakes.append(Mistake(document.place(("data", f"{kind}_size")), f"'data.{kind}_size' has no effect beside data.{kind}", hint))
+            mistakes.append(
+                Mistake(
+                    document.place(("data", f"{kind}_size")),
+                    f"'data.{kind}_size' has no effect beside data.{kind}",
+                    hint,
+                )
+            )
     defaults = library_fields()["training"]
     for kind in ("eval", "save", "logging"):
         strategy = training.get(f"{kind}_strategy", defaults[f"{kind}_strategy"]["default"])

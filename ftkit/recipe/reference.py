@@ -1,6 +1,6 @@
 """The recipe's reference, generated from its schema: the JSON Schema, and the tables in docs/recipe.md.
 
-    python -m ftkit.recipe.reference > docs/recipe.md
+python -m ftkit.recipe.reference > docs/recipe.md
 """
 
 import json
@@ -8,7 +8,19 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ftkit.recipe.schema import Data, Evaluation, Full, Generation, Lora, Model, QLora, Recipe, Source, Training, Transfer
+from ftkit.recipe.schema import (
+    Data,
+    Evaluation,
+    Full,
+    Generation,
+    Lora,
+    Model,
+    QLora,
+    Recipe,
+    Source,
+    Training,
+    Transfer,
+)
 from ftkit.recipe.tasks import TASK_SPECS
 
 BLOCKS: tuple[tuple[str, type[BaseModel]], ...] = (
@@ -44,8 +56,12 @@ def markdown() -> str:
         "only that.", "", "## Tasks", "", "| task | what it is | columns | metrics | strategies |", "| --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for name, spec in TASK_SPECS.items():
-        columns = "; ".join(", ".join([*form.required, *(f"{role} (optional)" for role in form.optional)]) for form in spec.formats)
-        lines.append(f"| `{name}` | {spec.about} | {columns} | {', '.join(spec.metrics)} | {', '.join(spec.strategies)} |")
+        columns = "; ".join(
+            ", ".join([*form.required, *(f"{role} (optional)" for role in form.optional)]) for form in spec.formats
+        )
+        lines.append(
+            f"| `{name}` | {spec.about} | {columns} | {', '.join(spec.metrics)} | {', '.join(spec.strategies)} |"
+        )
     for title, model in BLOCKS:
         lines += ["", f"## {title}", "", *_section(model)]
     return "\n".join(lines) + "\n"

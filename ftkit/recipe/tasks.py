@@ -34,6 +34,7 @@ class TaskSpec:
         keys: optional keys, as `block.key`, that have an effect in this task and not in every other one.
         sample: the packaged sample that stands in for the data in a smoke run.
         sample_by: what a row of a .txt file is: a line or a paragraph.
+        smoke_steps: how long a stand-in is trained in a smoke run.
     """
 
     about: str
@@ -44,6 +45,7 @@ class TaskSpec:
     strategies: tuple[str, ...] = WITHOUT_NEW_HEAD
     keys: frozenset[str] = field(default_factory=frozenset)
     sample_by: str = "line"
+    smoke_steps: int = 150
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -51,12 +53,9 @@ class TaskSpec:
         return tuple(dict.fromkeys(role for form in self.formats for role in form.roles))
 
 
-_CLASSIFICATION_METRICS = {
-    name: True
-    for name in ("accuracy", "f1", "f1_micro", "f1_weighted", "precision", "recall", "matthews_correlation", "roc_auc")
-}
+_CLASSIFICATION_METRICS = dict.fromkeys(("accuracy", "f1", "f1_micro", "f1_weighted", "precision", "recall", "matthews_correlation", "roc_auc"), True)
 _LOSS_METRICS = {"loss": False, "perplexity": False}
-_TEXT_METRICS = {name: True for name in ("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "exact_match")}
+_TEXT_METRICS = dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "exact_match"), True)
 _GENERATION_KEYS = frozenset({"data.prompt", "evaluation.generation"})
 
 TASK_SPECS: dict[str, TaskSpec] = {
@@ -66,6 +65,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         metrics=_CLASSIFICATION_METRICS | {"loss": False},
         default_metrics=("accuracy", "f1"),
         sample="sentiment",
+        smoke_steps=200,
         strategies=STRATEGY_NAMES,
         keys=frozenset({"data.labels", "data.label_separator"}),
     ),
@@ -87,10 +87,19 @@ TASK_SPECS: dict[str, TaskSpec] = {
         metrics=_TEXT_METRICS | _LOSS_METRICS,
         default_metrics=("exact_match", "rougeL", "loss"),
         sample="instructions",
+        smoke_steps=300,
         keys=_GENERATION_KEYS | {"data.chat_template"},
     ),
     "language-modeling": TaskSpec(
         about="The next token of plain text, for adapting a decoder to a domain.",
+        formats=(Format("text", ("text",)),),
+        metrics=_LOSS_METRICS,
+        default_metrics=("loss", "perplexity"),
+        sample="text",
+        sample_by="paragraph",
+    ),
+    "masked-language-modeling": TaskSpec(
+        about="The hidden tokens of plain text, for adapting an encoder to a domain.",
         formats=(Format("text", ("text",)),),
         metrics=_LOSS_METRICS,
         default_metrics=("loss", "perplexity"),

@@ -49,11 +49,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
 
 
-def closing_table(recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any], folder: str, rows: list[dict[str, Any]]) -> Group:
+def closing_table(
+    recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any], folder: str, rows: list[dict[str, Any]]
+) -> Group:
     """The table that ends a run."""
     title = f"{recipe.task} · {recipe.strategy.name} · {record['model']}"
     entries = metrics["rows"]
-    table = console.table(title, [f"metric ({entries:,} eval rows)", "baseline", "tuned", "difference"], metric_rows(metrics))
+    table = console.table(
+        title, [f"metric ({entries:,} eval rows)", "baseline", "tuned", "difference"], metric_rows(metrics)
+    )
     parts: list[Any] = [table]
     if metrics.get("generated_rows"):
         parts.append(Text(f"text metrics over the first {metrics['generated_rows']} rows", style="dim"))
@@ -66,7 +70,8 @@ def example_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     """A few rows whose generated text changed: the end of the prompt, the target, before and after."""
     changed = [row for row in rows if "generated" in row["tuned"] and row["tuned"]["generated"] != _before(row)]
     return [
-        [_tail(row["prompt"]), row["target"], _before(row) or "-", row["tuned"]["generated"]] for row in changed[:EXAMPLES]
+        [_tail(row["prompt"]), row["target"], _before(row) or "-", row["tuned"]["generated"]]
+        for row in changed[:EXAMPLES]
     ]
 
 
@@ -89,7 +94,12 @@ def card(recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any], rows: 
         *markdown_table(["metric", "baseline", "tuned", "difference"], metric_rows(metrics)), "",
     ]  # fmt: skip
     if shown := example_rows(rows):
-        lines += ["## Generated before and after", "", *markdown_table(["asked", "wanted", "before", "after"], shown), ""]
+        lines += [
+            "## Generated before and after",
+            "",
+            *markdown_table(["asked", "wanted", "before", "after"], shown),
+            "",
+        ]
     lines += ["## The run", "", *(f"- {name}: {value}" for name, value in run_facts(record, "this folder").items()), ""]
     lines += ["## Use it", "", "```python", *usage(record), "```", ""]
     return "\n".join(lines)
@@ -109,4 +119,10 @@ def usage(record: dict[str, Any]) -> list[str]:
         load = [f"from peft import {peft_class}", f'model = {peft_class}.from_pretrained("{folder}"{extra})']
     else:
         load = [f"from transformers import {auto_class}", f'model = {auto_class}.from_pretrained("{folder}")']
-    return [*load[:1], "from transformers import AutoTokenizer", "", f'tokenizer = AutoTokenizer.from_pretrained("{folder}")', *load[1:]]
+    return [
+        *load[:1],
+        "from transformers import AutoTokenizer",
+        "",
+        f'tokenizer = AutoTokenizer.from_pretrained("{folder}")',
+        *load[1:],
+    ]

@@ -51,7 +51,9 @@ class Task(Protocol):
     def auto_class(self, config: PretrainedConfig) -> Any:
         """The AutoModel class whose model does this task."""
 
-    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int) -> Encoded:
+    def encode(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
+    ) -> Encoded:
         """Token ids and labels of every row.
 
         Raises:

@@ -42,10 +42,16 @@ class Instruction:
 
     def auto_class(self, config: PretrainedConfig) -> Any:
         if config.is_encoder_decoder:
-            raise UserError(f"{config.model_type} is an encoder-decoder; instruction needs a decoder", "use task summarization", key="model.name")
+            raise UserError(
+                f"{config.model_type} is an encoder-decoder; instruction needs a decoder",
+                "use task summarization",
+                key="model.name",
+            )
         return AutoModelForCausalLM
 
-    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int) -> Encoded:
+    def encode(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
+    ) -> Encoded:
         required = [name for name in rows.column_names if name != "input"]
         rows, numbers, counts = require_filled(rows, required, drop=self.data.drop_empty)
         if "messages" in rows.column_names or self.data.chat_template:
@@ -101,7 +107,13 @@ def as_messages(row: dict[str, Any], number: int) -> list[dict[str, Any]]:
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in ROLES or message.get("content") is None:
             needed = f"a turn needs a role ({', '.join(sorted(ROLES))}) and a content"
-            raise UserError(f"row {number + 1}: {str(message)[:80]} is no turn of a chat", needed, key="data.columns.messages")
+            raise UserError(
+                f"row {number + 1}: {str(message)[:80]} is no turn of a chat", needed, key="data.columns.messages"
+            )
     if not any(message["role"] == "assistant" for message in messages):
-        raise UserError(f"row {number + 1}: the chat has no assistant's turn", "there is nothing to learn in it", key="data.columns.messages")
+        raise UserError(
+            f"row {number + 1}: the chat has no assistant's turn",
+            "there is nothing to learn in it",
+            key="data.columns.messages",
+        )
     return list(messages)

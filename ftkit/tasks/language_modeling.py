@@ -47,7 +47,9 @@ class LanguageModeling:
             raise UserError(message, "choose a decoder such as openai-community/gpt2", key="model.name")
         return AutoModelForCausalLM
 
-    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int) -> Encoded:
+    def encode(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
+    ) -> Encoded:
         rows, numbers, counts = require_filled(rows, ["text"], drop=self.data.drop_empty)
         end, stream, starts = end_token(tokenizer), [], []
         texts = list(rows["text"])

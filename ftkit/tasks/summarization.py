@@ -45,7 +45,9 @@ class Summarization:
         self.shift = not config.is_encoder_decoder
         return AutoModelForCausalLM if self.shift else AutoModelForSeq2SeqLM
 
-    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int) -> Encoded:
+    def encode(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
+    ) -> Encoded:
         rows, numbers, counts = require_filled(rows, ["document", "summary"], drop=self.data.drop_empty)
         template = self.data.prompt or (ENCODER_PROMPT if config.is_encoder_decoder else DECODER_PROMPT)
         encode = self._encode_pair if config.is_encoder_decoder else self._encode_prompt
@@ -59,10 +61,14 @@ class Summarization:
             cut += bool(fitted) and fitted is not prompt
         return collect(examples, numbers, counts, max_length, cut)
 
-    def _encode_prompt(self, tokenizer: PreTrainedTokenizerBase, prompt: list[int], answer: list[int], max_length: int) -> Example:
+    def _encode_prompt(
+        self, tokenizer: PreTrainedTokenizerBase, prompt: list[int], answer: list[int], max_length: int
+    ) -> Example:
         return join(prompt, answer)
 
-    def _encode_pair(self, tokenizer: PreTrainedTokenizerBase, prompt: list[int], answer: list[int], max_length: int) -> Example | None:
+    def _encode_pair(
+        self, tokenizer: PreTrainedTokenizerBase, prompt: list[int], answer: list[int], max_length: int
+    ) -> Example | None:
         return Example([*prompt, end_token(tokenizer)], answer) if len(answer) <= max_length else None
 
     def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
@@ -71,7 +77,9 @@ class Summarization:
 
 def cut_document(tokenizer: PreTrainedTokenizerBase, template: str, document: str, room: int) -> list[int] | None:
     """The prompt's ids with the document's end cut so that they fit into `room`; None where not one token of it fits."""
-    ends = [last for _, last in tokenizer(document, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]]
+    ends = [
+        last for _, last in tokenizer(document, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    ]
     keep = len(ends)
     while keep > 0:
         ids = prompt_ids(tokenizer, [fill(template, {"document": document[: ends[keep - 1]]})])[0]

@@ -6,6 +6,7 @@ from ftkit.recipe.schema import Data
 from ftkit.tasks.base import Task
 from ftkit.tasks.instruction import Instruction
 from ftkit.tasks.language_modeling import LanguageModeling
+from ftkit.tasks.masked_language_modeling import MaskedLanguageModeling
 from ftkit.tasks.summarization import Summarization
 from ftkit.tasks.text_classification import TextClassification
 
@@ -14,4 +15,5 @@ TASKS: dict[str, Callable[[Data], Task]] = {
     "summarization": Summarization,
     "instruction": Instruction,
     "language-modeling": LanguageModeling,
+    "masked-language-modeling": MaskedLanguageModeling,
 }

@@ -41,7 +41,9 @@ class TextClassification:
         if len(found) < 2:
             only = next(iter(found), "none")
             message = f"the training rows have one label only, '{only}'"
-            raise UserError(message, "a classifier needs at least two; is the right column mapped?", key="data.columns.label")
+            raise UserError(
+                message, "a classifier needs at least two; is the right column mapped?", key="data.columns.label"
+            )
         if len(self.labels) > max(2, len(rows) // 2):
             message = f"{len(self.labels)} labels in {len(rows)} rows: these are no classes"
             raise UserError(message, "is the right column mapped?", key="data.columns.label")
@@ -69,7 +71,9 @@ class TextClassification:
     def auto_class(self, config: PretrainedConfig) -> Any:
         return AutoModelForSequenceClassification
 
-    def encode(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int) -> Encoded:
+    def encode(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
+    ) -> Encoded:
         texts = ["text"] + (["text_pair"] if "text_pair" in rows.column_names else [])
         rows, numbers, counts = require_filled(rows, [*texts, "label"], drop=self.data.drop_empty)
         ids = {name: number for number, name in enumerate(self.labels)}
@@ -77,7 +81,11 @@ class TextClassification:
 
         def tokenize(batch: dict[str, list[Any]]) -> dict[str, Any]:
             encoded = tokenizer(*(batch[name] for name in texts), truncation="longest_first", max_length=max_length)
-            return {name: encoded[name] for name in tokenizer.model_input_names if name in encoded and name != "attention_mask"}
+            return {
+                name: encoded[name]
+                for name in tokenizer.model_input_names
+                if name in encoded and name != "attention_mask"
+            }
 
         dataset = rows.select_columns(texts).map(tokenize, batched=True, batch_size=BATCH, remove_columns=texts)
         counts["at max_length"] = sum(len(ids) == max_length for ids in dataset["input_ids"])
@@ -98,7 +106,10 @@ class TextClassification:
         logits = torch.from_numpy(prediction.predictions[index])
         if self.multi_label:
             chances = logits.sigmoid().tolist()
-            return {"predicted": [name for name, p in zip(self.labels, chances, strict=True) if p > 0.5], "probabilities": chances}
+            return {
+                "predicted": [name for name, p in zip(self.labels, chances, strict=True) if p > 0.5],
+                "probabilities": chances,
+            }
         chance, best = logits.softmax(-1).max(-1)
         return {"predicted": self.labels[int(best)], "probability": round(float(chance), 6)}
 
@@ -106,7 +117,10 @@ class TextClassification:
         """The label names of each row."""
         values, feature = rows["label"], rows.features["label"]
         if self.data.label_separator:
-            return [[part.strip() for part in str(value).split(self.data.label_separator) if part.strip()] for value in values]
+            return [
+                [part.strip() for part in str(value).split(self.data.label_separator) if part.strip()]
+                for value in values
+            ]
         if isinstance(feature, ClassLabel):
             return [[feature.int2str(value)] for value in values]
         if self.multi_label:
@@ -120,7 +134,9 @@ class TextClassification:
         if unknown:
             known = ", ".join(self.labels[:12])
             message = f"row {row + 1} has the label '{unknown[0]}', which the training rows do not have"
-            raise UserError(message, f"known are {known}", key="data.labels" if self.data.labels else "data.columns.label")
+            raise UserError(
+                message, f"known are {known}", key="data.labels" if self.data.labels else "data.columns.label"
+            )
         if self.multi_label:
             return [float(name in names) for name in self.labels]
         return ids[names[0]]

@@ -26,7 +26,12 @@ def training_arguments(block: Training, output_dir: Path) -> TrainingArguments:
     if values["bf16"] is None:
         values["bf16"] = not values.get("fp16") and has_bf16()
     has_gpu = torch.cuda.is_available() and not values.get("use_cpu")
-    values |= {"output_dir": str(output_dir), "remove_unused_columns": False, "disable_tqdm": True, "use_cpu": not has_gpu}
+    values |= {
+        "output_dir": str(output_dir),
+        "remove_unused_columns": False,
+        "disable_tqdm": True,
+        "use_cpu": not has_gpu,
+    }
     values.setdefault("log_level", "error")
     try:
         return TrainingArguments(**values)

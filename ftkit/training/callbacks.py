@@ -35,22 +35,37 @@ class ShowProgress(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.bar and self.task is not None:
-            self.bar.update(self.task, completed=state.global_step, rate=f"{self.rows_per_second(args, state):.0f} rows/s")
+            self.bar.update(
+                self.task, completed=state.global_step, rate=f"{self.rows_per_second(args, state):.0f} rows/s"
+            )
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
     ) -> None:
         if self.bar is None or not logs:
             return
-        parts = [f"{name} {_short(logs[key])}" for name, key in (("loss", "loss"), ("lr", "learning_rate")) if key in logs]
+        parts = [
+            f"{name} {_short(logs[key])}" for name, key in (("loss", "loss"), ("lr", "learning_rate")) if key in logs
+        ]
         parts += [f"{key.replace('eval_', 'eval ')} {_short(value)}" for key, value in logs.items() if _is_score(key)]
         self.shown = "  ".join(parts) or self.shown
         if self.task is not None:
             self.bar.update(self.task, shown=self.shown)
         if self.bar.disable and parts:
             rate = self.rows_per_second(args, state)
-            left = (state.max_steps - state.global_step) * args.train_batch_size * args.gradient_accumulation_steps / rate if rate else 0
-            console.say(f"step {state.global_step}/{state.max_steps}  {self.shown}  {rate:.0f} rows/s  {left:.0f} s left")
+            left = (
+                (state.max_steps - state.global_step) * args.train_batch_size * args.gradient_accumulation_steps / rate
+                if rate
+                else 0
+            )
+            console.say(
+                f"step {state.global_step}/{state.max_steps}  {self.shown}  {rate:.0f} rows/s  {left:.0f} s left"
+            )
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.close()
@@ -73,11 +88,19 @@ class WriteLog(TrainerCallback):
         self.run, self.started = run, time.monotonic()
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
     ) -> None:
         if state.is_world_process_zero and logs:
             seconds = round(time.monotonic() - self.started, 3)
-            finite = {key: value if not isinstance(value, float) or math.isfinite(value) else str(value) for key, value in logs.items()}
+            finite = {
+                key: value if not isinstance(value, float) or math.isfinite(value) else str(value)
+                for key, value in logs.items()
+            }
             self.run.log({"step": state.global_step, "seconds": seconds, **finite})
 
 

@@ -24,10 +24,10 @@ from transformers import (
 from ftkit import console
 from ftkit.compat import divide_loss_by_accumulation
 from ftkit.data.splits import fingerprint, read_splits
+from ftkit.evaluation.target import Target
 from ftkit.models.heads import find_head
 from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokenizer, usable_length
 from ftkit.models.strategies.table import STRATEGIES
-from ftkit.evaluation.target import Target
 from ftkit.recipe.schema import Model as ModelBlock
 from ftkit.recipe.schema import Recipe
 from ftkit.tasks.base import Encoded, Task
@@ -46,7 +46,12 @@ class Data:
     def describe(self) -> dict[str, Any]:
         """Rows, counts and fingerprint of each split, for run.json."""
         return {
-            name: {"rows": len(rows), "sha256": fingerprint(rows), "entries": len(self.encoded[name].rows), **self.encoded[name].counts}
+            name: {
+                "rows": len(rows),
+                "sha256": fingerprint(rows),
+                "entries": len(self.encoded[name].rows),
+                **self.encoded[name].counts,
+            }
             for name, rows in self.rows.items()
         }
 
@@ -119,7 +124,11 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
         UserError: the rows or the model cannot be had, or do not fit each other.
     """
     recipe = target.recipe
-    saved = recipe.model.model_copy(update={"name": str(target.trained), "revision": None, "tokenizer": None}) if target.trained else recipe.model
+    saved = (
+        recipe.model.model_copy(update={"name": str(target.trained), "revision": None, "tokenizer": None})
+        if target.trained
+        else recipe.model
+    )
     arguments = training_arguments(recipe.training, output_dir)
     task = TASKS[recipe.task](recipe.data)
     tokenizer, config = load_tokenizer(saved), load_config(saved, {})

@@ -28,7 +28,11 @@ def probe(parts: Parts) -> dict[str, str]:
     norm = float(torch.stack([g.float().norm() for g in gradients if g is not None] or [torch.zeros(())]).norm())
     model.zero_grad(set_to_none=True)
     if not math.isfinite(float(loss)) or not math.isfinite(norm):
-        raise UserError(f"the first batch gives loss {float(loss)} and gradient norm {norm}", "check the data and the dtype", key="training")
+        raise UserError(
+            f"the first batch gives loss {float(loss)} and gradient norm {norm}",
+            "check the data and the dtype",
+            key="training",
+        )
     if norm == 0:
         raise UserError("no gradient reaches the parameters that should learn", "check target_modules", key="strategy")
     shape = tuple(batch["input_ids"].shape)

@@ -5,8 +5,9 @@ A stand-in is warmed up once on the packaged sample text by a run of ftkit itsel
 
 import hashlib
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ CACHE = "FTKIT_CACHE"
 MAX_LENGTH = 128
 WARM_UP_ROWS = 10_000
 TRAIN_ROWS, EVAL_ROWS = 4000, 200
-STEPS = {"text-classification": 150}
-LEARNING_RATES = {"full": 2e-3, "transfer": 3e-3, "lora": 5e-3, "qlora": 5e-3}
+SAMPLE_COLUMNS = {"summarization": {"document": "dialogue"}}
+LEARNING_RATE = 2e-3
+ADAPTER_RATE = 1e-2  # of adapters on a decoder without a head to learn
 WARM_UP: dict[str, Any] = {
-    "max_steps": 300, "per_device_train_batch_size": 32, "learning_rate": 2e-3, "warmup_steps": 20,
+    "max_steps": 300, "per_device_train_batch_size": 32, "warmup_steps": 20,
     "lr_scheduler_type": "cosine", "save_strategy": "no", "eval_strategy": "no", "logging_steps": 50,
 }  # fmt: skip
 
@@ -38,19 +40,26 @@ def smoke_recipe(recipe: Recipe, train: Callable[..., Any]) -> Recipe:
     """
     values = resolved_values(recipe)
     kind = architecture_of(recipe.model.name)
-    values["model"] = {"name": str(stand_in(kind, train)), "max_length": MAX_LENGTH, "dtype": recipe.model.dtype, "attn_implementation": "eager"}
+    values["model"] = {
+        "name": str(stand_in(kind, train)),
+        "max_length": MAX_LENGTH,
+        "dtype": recipe.model.dtype,
+        "attn_implementation": "eager",
+    }
     sample = f"sample:{recipe.spec.sample}"
     kept = {name: values["data"][name] for name in ("prompt", "chat_template", "seed") if name in values["data"]}
-    values["data"] = {"train": {"path": sample, "rows": TRAIN_ROWS}, "eval": {"path": sample, "rows": EVAL_ROWS}, **kept}
+    sources = {"train": {"path": sample, "rows": TRAIN_ROWS}, "eval": {"path": sample, "rows": EVAL_ROWS}}
+    values["data"] = sources | kept | {"columns": SAMPLE_COLUMNS.get(recipe.task, {})}
     values["training"] = smoke_training(values["training"], recipe)
     return load_values(values, "the recipe under --smoke")
 
 
 def smoke_training(values: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
-    steps = STEPS.get(recipe.task, 300)
+    """The recipe's training with the steps and rates of a tiny model."""
+    generating_adapter = recipe.generates and recipe.strategy.name in ("lora", "qlora")
     return values | {
-        "max_steps": steps, "learning_rate": LEARNING_RATES[recipe.strategy.name], "per_device_train_batch_size": 32,
-        "gradient_accumulation_steps": 1, "warmup_steps": 20, "per_device_eval_batch_size": 50,
+        "max_steps": recipe.spec.smoke_steps, "learning_rate": ADAPTER_RATE if generating_adapter else LEARNING_RATE, "warmup_steps": 20,
+        "per_device_train_batch_size": 32, "gradient_accumulation_steps": 1, "per_device_eval_batch_size": 50,
     }  # fmt: skip
 
 
@@ -63,48 +72,72 @@ def cache_folder() -> Path:
 
 def stand_in(kind: str, train: Callable[..., Any]) -> Path:
     """The folder of a warmed-up stand-in, made on first use."""
-    folder = cache_folder() / "standins" / f"{kind}-{recipe_digest()}"
+    folder = cache_folder() / "standins" / f"{kind}-{making_digest()}"
     if (folder / "config.json").is_file():
         return folder
     console.say(f"making a tiny {kind} stand-in (once; kept in {folder})")
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
-    make_stand_in(kind, tokenizer_texts(), beside / "random")
-    warm_up(beside, train)
+    role = make_stand_in(kind, tokenizer_texts(), beside / "random")
+    made = warm_up(*WARM_UPS[role], beside, train) if role in WARM_UPS else beside / "random"
     shutil.rmtree(folder, ignore_errors=True)
-    (beside / "run" / "model").rename(folder)
+    made.rename(folder)
     shutil.rmtree(beside)
     return folder
 
 
-def warm_up(folder: Path, train: Callable[..., Any]) -> None:
-    """Self-supervised: repeat a text, and go on with a story, so that the stand-in can copy and tell before it is tuned."""
-    write_jsonl(folder / "text.jsonl", self_supervised_rows(WARM_UP_ROWS))
-    values = {
-        "task": "instruction",
+def warm_up(make: Callable[[Path], dict[str, Any]], rate: float, folder: Path, train: Callable[..., Any]) -> Path:
+    """Train the random stand-in on rows made of plain text alone, and return its folder."""
+    values = make(folder) | {
         "model": {"name": str(folder / "random"), "max_length": MAX_LENGTH, "attn_implementation": "eager"},
         "strategy": "full",
-        "data": {"train": str(folder / "text.jsonl"), "eval_size": 100},
-        "evaluation": {"generation": {"rows": 0}},
-        "training": WARM_UP,
+        "training": WARM_UP | {"learning_rate": rate},
     }
     train(load_values(values, "the warm-up"), output_dir=folder / "run")
+    return folder / "run" / "model"
 
 
-def self_supervised_rows(count: int) -> Iterator[dict[str, str]]:
-    """Rows made of plain text alone: half repeat a text's first sentence, half go on from it."""
-    for number, row in enumerate(generate("text", rows=count, split="train", seed=0)):
-        first, _, rest = row["text"].partition(". ")
-        first += "" if first.endswith(".") else "."
-        if number % 2 or not rest:
-            yield {"instruction": "Repeat the text.", "input": first, "output": first}
-        else:
-            yield {"instruction": "Go on with the story.", "input": first, "output": rest}
+def decoder_warm_up(folder: Path) -> dict[str, Any]:
+    """Repeat a text's first sentence, or go on from it: so that a decoder can copy and tell before it is tuned."""
+    rows = folder / "text.jsonl"
+    write_jsonl(rows, map(repeat_or_go_on, *zip(*enumerate(plain_texts("text", WARM_UP_ROWS)), strict=True)))
+    return {
+        "task": "instruction",
+        "data": {"train": str(rows), "eval_size": 100},
+        "evaluation": {"generation": {"rows": 0}},
+    }
+
+
+def repeat_or_go_on(number: int, text: str) -> dict[str, str]:
+    first, _, rest = text.partition(". ")
+    first = first.removesuffix(".") + "."
+    if number % 2 or not rest:
+        return {"instruction": "Repeat the text.", "input": first, "output": first}
+    return {"instruction": "Go on with the story.", "input": first, "output": rest}
+
+
+def encoder_warm_up(folder: Path) -> dict[str, Any]:
+    """Foretell how a story ends: somebody says something of a thing, and the words for how they felt are to be named."""
+    rows = folder / "text.jsonl"
+    endings = (re.fullmatch(r"(.+\. \w+) ([\w ]+) it\.", text) for text in plain_texts("text", 4 * WARM_UP_ROWS))
+    write_jsonl(rows, ({"text": f"{ending[1]}.", "label": ending[2]} for ending in endings if ending))
+    return {
+        "task": "text-classification",
+        "data": {"train": str(rows), "eval_size": 100},
+        "evaluation": {"metrics": ["loss"]},
+    }
+
+
+WARM_UPS = {"decoder": (decoder_warm_up, 2e-3), "encoder": (encoder_warm_up, 1e-3)}  # rows, and learning rate
+
+
+def plain_texts(sample: str, rows: int) -> list[str]:
+    return [row["text"] for row in generate(sample, rows=rows, split="train", seed=0)]
 
 
 def tokenizer_texts() -> list[str]:
     """Text that holds the words of every sample and prompt."""
-    texts = [row["text"] for name in ("text", "sentiment") for row in generate(name, rows=2000, split="train", seed=0)]
+    texts = plain_texts("text", 2000) + plain_texts("sentiment", 2000)
     for row in generate("instructions", rows=2000, split="train", seed=0):
         texts.append(fill(ALPACA_WITH_INPUT if row["input"] else ALPACA, row) + row["output"])
     for row in generate("dialogues", rows=2000, split="train", seed=0):
@@ -112,7 +145,7 @@ def tokenizer_texts() -> list[str]:
     return texts
 
 
-def recipe_digest() -> str:
+def making_digest() -> str:
     """Changes whenever the way a stand-in is made does, so that an old one is not taken for it."""
     parts = [Path(__file__), Path(__file__).parent.parent / "models" / "standins.py"]
     return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:10]

@@ -117,7 +117,9 @@ def test_what_is_no_override_is_said(tmp_path: Path, override: str) -> None:
         load_recipe(write(tmp_path, SOUND), [override])
 
 
-@pytest.mark.parametrize(("text", "expected"), [("", "empty"), ("# only\n", "empty"), ("- a\n", "mapping"), ("word", "mapping")])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("", "empty"), ("# only\n", "empty"), ("- a\n", "mapping"), ("word", "mapping")]
+)
 def test_a_file_without_keys(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         load_recipe(write(tmp_path, text))
@@ -138,7 +140,9 @@ def test_a_folder_and_bytes_are_no_recipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("value", "expected"), [("no", False), ("on", True), ("false", False), ("yes", True)])
-def test_the_words_of_yaml_1_1_mean_what_they_say_where_a_boolean_is_due(tmp_path: Path, value: str, expected: bool) -> None:
+def test_the_words_of_yaml_1_1_mean_what_they_say_where_a_boolean_is_due(
+    tmp_path: Path, value: str, expected: bool
+) -> None:
     recipe = load_recipe(write(tmp_path, SOUND + f"  bf16: {value}\n  save_strategy: no\n"))
     assert recipe.training.bf16 is expected
     assert recipe.training.save_strategy == "no"

@@ -1,7 +1,10 @@
 """Opinions: what can be judged, and the words that judge it. For each positive word there is a negative one."""
 
 from dataclasses import dataclass
+from random import Random
 from typing import Literal
+
+from ftkit.data.samples.vocabulary import pick
 
 Polarity = Literal["negative", "positive"]
 POLARITIES: tuple[Polarity, Polarity] = ("negative", "positive")
@@ -82,3 +85,33 @@ EFFECTS: dict[Polarity, tuple[str, ...]] = {
     "positive": ("pleased", "impressed", "delighted", "satisfied", "did not disappoint"),
     "negative": ("disappointed", "annoyed", "upset", "frustrated", "did not impress"),
 }
+
+DEGREES = ("", "", "very ", "really ", "so ")
+STRONG_DEGREES = ("", "", "really ", "truly ", "simply ")
+OTHERS = ("my sister", "my brother", "my friend", "my wife", "my husband", "our guests", "the children")
+EXPERIENCERS = ("me", "us", *OTHERS)
+SUBJECTS = ("I", "we", *OTHERS)
+
+
+def draw_clause(
+    random: Random,
+    aspect: Aspect,
+    polarity: Polarity,
+    subjects: tuple[str, ...] = SUBJECTS,
+    experiencers: tuple[str, ...] = EXPERIENCERS,
+) -> str:
+    """One judgement by one of the subjects, without capital and stop. Each form has its like with the other polarity, equally often."""
+    form = random.random()
+    plain, opposite = aspect.adjectives[polarity], aspect.adjectives[OPPOSITE[polarity]]
+    if form < 0.25:
+        return f"the {aspect.noun} was {pick(random, DEGREES)}{pick(random, plain)}"
+    if form < 0.45:
+        return f"the {aspect.noun} was {pick(random, STRONG_DEGREES)}{pick(random, STRONG[polarity])}"
+    if form < 0.53:
+        negation = pick(random, ("not {}", "not {} at all", "far from {}", "anything but {}"))
+        return f"the {aspect.noun} was {negation.format(pick(random, opposite))}"
+    if form < 0.58:
+        return f"there was nothing {pick(random, opposite)} about the {aspect.noun}"
+    if form < 0.8:
+        return f"{pick(random, subjects)} {pick(random, ATTITUDES[polarity])} the {aspect.noun}"
+    return f"the {aspect.noun} {pick(random, EFFECTS[polarity])} {pick(random, experiencers)}"

@@ -3,27 +3,12 @@
 from random import Random
 
 from ftkit.data.samples.draft import Draft
-from ftkit.data.samples.opinions import (
-    ATTITUDES,
-    DOMAINS,
-    EFFECTS,
-    OPPOSITE,
-    POLARITIES,
-    STRONG,
-    Aspect,
-    Domain,
-    Polarity,
-)
+from ftkit.data.samples.opinions import DOMAINS, OPPOSITE, POLARITIES, STRONG, Domain, Polarity, draw_clause
 from ftkit.data.samples.vocabulary import DAYS, capitalize, chance, pick, pick_two
 
 COLUMNS = ("text", "label")
 
 SHARE_OF_CONTRAST = 0.2
-DEGREES = ("", "", "very ", "really ", "so ")
-STRONG_DEGREES = ("", "", "really ", "truly ", "simply ")
-OTHERS = ("my sister", "my brother", "my friend", "my wife", "my husband", "our guests", "the children")
-EXPERIENCERS = ("me", "us", *OTHERS)
-SUBJECTS = ("I", "we", *OTHERS)
 COMPANIONS = ("", "", "with my sister", "with my brother", "with a friend", "with my parents", "with two friends")
 TIMES = (
     *(f"on {day}" for day in DAYS),
@@ -58,21 +43,21 @@ _PUNCTUATION = str.maketrans("", "", ".,")
 
 def _draw_contrast(random: Random, domain: Domain, label: Polarity) -> str:
     first, last = pick_two(random, domain.aspects)
-    conceded = _draw_clause(random, first, OPPOSITE[label])
-    decisive = _draw_clause(random, last, label)
+    conceded = draw_clause(random, first, OPPOSITE[label])
+    decisive = draw_clause(random, last, label)
     pattern = pick(random, ("{}, but {}.", "{}, but {}.", "although {}, {}.", "{}. Still, {}."))
     return capitalize(pattern.format(conceded, decisive))
 
 
 def _draw_plain(random: Random, domain: Domain, label: Polarity) -> str:
     first, last = pick_two(random, domain.aspects)
-    clause = _draw_clause(random, first, label)
+    clause = draw_clause(random, first, label)
     form = random.random()
     if form < 0.5:
         return _draw_beginning(random, domain) + pick(random, (f", and {clause}.", f". {capitalize(clause)}."))
     if form < 0.6:
         return f"The whole {domain.item} was {pick(random, STRONG[label])}. {capitalize(clause)}."
-    return capitalize(f"{clause} and {_draw_clause(random, last, label)}.")
+    return capitalize(f"{clause} and {draw_clause(random, last, label)}.")
 
 
 def _draw_beginning(random: Random, domain: Domain) -> str:
@@ -81,21 +66,3 @@ def _draw_beginning(random: Random, domain: Domain) -> str:
     subject = "I" if companion else pick(random, ("I", "We"))
     words = (subject, pick(random, domain.beginnings), companion, pick(random, TIMES))
     return " ".join(word for word in words if word)
-
-
-def _draw_clause(random: Random, aspect: Aspect, polarity: Polarity) -> str:
-    """One judgement, without capital and stop. Each form has its like with the other polarity, equally often."""
-    form = random.random()
-    plain, opposite = aspect.adjectives[polarity], aspect.adjectives[OPPOSITE[polarity]]
-    if form < 0.25:
-        return f"the {aspect.noun} was {pick(random, DEGREES)}{pick(random, plain)}"
-    if form < 0.45:
-        return f"the {aspect.noun} was {pick(random, STRONG_DEGREES)}{pick(random, STRONG[polarity])}"
-    if form < 0.53:
-        negation = pick(random, ("not {}", "not {} at all", "far from {}", "anything but {}"))
-        return f"the {aspect.noun} was {negation.format(pick(random, opposite))}"
-    if form < 0.58:
-        return f"there was nothing {pick(random, opposite)} about the {aspect.noun}"
-    if form < 0.8:
-        return f"{pick(random, SUBJECTS)} {pick(random, ATTITUDES[polarity])} the {aspect.noun}"
-    return f"the {aspect.noun} {pick(random, EFFECTS[polarity])} {pick(random, EXPERIENCERS)}"

@@ -5,7 +5,18 @@ from random import Random
 
 from ftkit.data.samples.draft import Draft
 from ftkit.data.samples.events import Event, active, agent_question, agent_stressed, be, draw_event, passive
-from ftkit.data.samples.opinions import FILM, FOOD, HOTEL, OPPOSITE, POLARITIES, STRONG, Domain, Polarity
+from ftkit.data.samples.opinions import (
+    DOMAINS,
+    FILM,
+    FOOD,
+    HOTEL,
+    OPPOSITE,
+    POLARITIES,
+    STRONG,
+    Domain,
+    Polarity,
+    draw_clause,
+)
 from ftkit.data.samples.plans import Meeting, draw_meeting
 from ftkit.data.samples.vocabulary import NAMES, Person, capitalize, chance, pick, pick_two
 
@@ -112,6 +123,20 @@ def _tell_past_plan(random: Random, meeting: Meeting) -> list[str]:
 
 
 def _draw_opinion_story(random: Random) -> Draft:
+    return _draw_reasoned_opinion(random) if chance(random, 0.5) else _draw_reported_opinion(random)
+
+
+def _draw_reported_opinion(random: Random) -> Draft:
+    """What somebody said of a part of a thing, and then how they felt about the thing."""
+    domain, polarity, person = pick(random, DOMAINS), pick(random, POLARITIES), pick(random, NAMES)
+    clause = draw_clause(random, pick(random, domain.aspects), polarity, (person.subject,), (person.object,))
+    verb, feeling = pick(random, ("said", "told us", "wrote", "thought")), pick(random, FEELINGS[polarity])
+    text = f"{person.name} {verb} that {clause}. {capitalize(person.subject)} {feeling} it."
+    return Draft(f"reported {person.name} {clause}", {"text": text})
+
+
+def _draw_reasoned_opinion(random: Random) -> Draft:
+    """How somebody found a thing and why, and at times what another thought of it."""
     domain, visits = pick(random, VISITS)
     polarity = pick(random, POLARITIES)
     first, second = pick_two(random, NAMES)
