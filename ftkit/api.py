@@ -1,4 +1,4 @@
-"""The story of a run: prepare → baseline → train → tuned → save → report. The command line is a thin layer over this file."""
+"""The story of a run: prepare → baseline → train → tuned → save → report. The command line is a thin layer over it."""
 
 import errno
 import json

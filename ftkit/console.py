@@ -49,7 +49,7 @@ def status(message: str) -> Iterator[None]:
 
 def progress_bar(*extra: str) -> Progress:
     """A bar with count, the given task fields, time taken and time left; nothing where there is no terminal."""
-    fields = [TextColumn("{task.fields[%s]}" % name) for name in extra]
+    fields = [TextColumn(f"{{task.fields[{name}]}}") for name in extra]
     return Progress(
         TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), *fields,
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),

@@ -80,7 +80,7 @@ def require_reachable(names: list[tuple[str, str, str]]) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     for module in ("huggingface_hub.constants", "datasets.config"):  # where they were imported already
         if module in sys.modules:
-            sys.modules[module].HF_HUB_OFFLINE = True
+            vars(sys.modules[module])["HF_HUB_OFFLINE"] = True
 
 
 def hub_names(recipe: Recipe) -> list[tuple[str, str, str]]:

@@ -84,9 +84,7 @@ def require_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
         if not is_run(folder):
             raise UserError(f"{folder} holds files that are not a run's", "choose another folder", "--output-dir")
         if run.state == FINISHED:
-            raise UserError(
-                f"{folder} holds a finished run", "choose another --output-dir, or replace it with --overwrite"
-            )
+            raise UserError(f"{folder} holds a finished run", "choose another --output-dir, or replace it with --overwrite")
         if any(run.checkpoints.glob("checkpoint-*")):
             hint = "go on with --resume, or replace it with --overwrite"
             raise UserError(f"{folder} holds a run that is {run.state or 'broken'}, with checkpoints", hint)
@@ -107,9 +105,7 @@ def require_writable(folder: Path) -> None:
             pass
     except OSError as error:
         reason = error.strerror or "a file stands in the way"
-        raise UserError(
-            f"{folder} cannot be written: {reason}", "choose another --output-dir", "--output-dir"
-        ) from None
+        raise UserError(f"{folder} cannot be written: {reason}", "choose another --output-dir", "--output-dir") from None
 
 
 def start_run(folder: Path, recipe: Recipe, fields: dict[str, Any]) -> Run:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from ftkit.compat import hush_libraries
 from ftkit.data.samples.table import generate
@@ -65,6 +67,23 @@ def instructions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def dialogues(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 dialogues with a summary each."""
+    path = tmp_path_factory.mktemp("data") / "dialogues.jsonl"
+    write_jsonl(path, generate("dialogues", rows=60, split="train", seed=1))
+    return path
+
+
+@pytest.fixture(scope="session")
+def half_precision(stand_in: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The DistilBERT stand-in stored in float16, as many checkpoints on the hub are."""
+    folder = tmp_path_factory.mktemp("half")
+    AutoModelForMaskedLM.from_pretrained(stand_in("distilbert"), dtype=torch.float16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(stand_in("distilbert")).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def shared() -> Path:
     """The real data and models; a test that needs them is skipped where they are not."""
@@ -88,7 +107,7 @@ def recipe(stand_in: Callable[[str], Path], reviews: Path, instructions: Path) -
         training = {"max_steps": 4, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "logging_steps": 1}
         values = {
             "task": task,
-            "model": {"name": str(stand_in(kind)), **blocks.pop("model", {})},
+            "model": {"name": str(stand_in(kind)), "max_length": 128, **blocks.pop("model", {})},
             "strategy": block,
             "data": {"train": data, "eval_size": 20, **blocks.pop("data", {})},
             "training": {**training, **blocks.pop("training", {})},

@@ -24,9 +24,7 @@ def evaluate(
     target: str = typer.Argument(
         metavar="RUN_OR_MODEL", help="A run's folder, a model folder or a hub id.", show_default=False
     ),
-    data: str | None = typer.Option(
-        None, "--data", help="Measure these rows: file, glob, folder, hub id or sample:NAME."
-    ),
+    data: str | None = typer.Option(None, "--data", help="Measure these rows: file, glob, folder, hub id or sample:NAME."),
     split: str = typer.Option("eval", "--split", help="Which split of the recipe's data: eval, test or train."),
     recipe: Path | None = typer.Option(None, "--recipe", help="Task and data for a model that is no run."),
     task: str | None = typer.Option(None, "--task", help="The task, where there is no recipe."),

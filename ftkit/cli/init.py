@@ -19,9 +19,7 @@ ftkit init lora_distilbert my.yaml
 
 def init(
     name: str = typer.Argument(metavar="NAME", help="One of `ftkit recipes`.", show_default=False),
-    file: Path | None = typer.Argument(
-        None, metavar="[FILE]", help="Where to; default NAME.yaml here.", show_default=False
-    ),
+    file: Path | None = typer.Argument(None, metavar="[FILE]", help="Where to; default NAME.yaml here.", show_default=False),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file if it is there."),
 ) -> None:
     """Copy a recipe out, with its comments, to make it your own."""

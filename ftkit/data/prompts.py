@@ -46,9 +46,7 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
         UserError: the tokenizer has none, so that a model could never learn to stop.
     """
     if tokenizer.eos_token_id is None:
-        raise UserError(
-            "the tokenizer has no end token (eos_token)", "set it in tokenizer_config.json", key="model.name"
-        )
+        raise UserError("the tokenizer has no end token (eos_token)", "set it in tokenizer_config.json", key="model.name")
     return int(tokenizer.eos_token_id)
 
 

@@ -156,9 +156,7 @@ def _check_encoding_name(encoding: str, key: str) -> None:
     try:
         "".encode(encoding)
     except LookupError:
-        raise UserError(
-            f"unknown encoding '{encoding}'", "common are utf-8, latin-1, cp1252, utf-16", key=key
-        ) from None
+        raise UserError(f"unknown encoding '{encoding}'", "common are utf-8, latin-1, cp1252, utf-16", key=key) from None
 
 
 def _csv_options(files: list[Path], encoding: str) -> dict[str, Any]:

@@ -29,9 +29,7 @@ def split_rows(
         if rows < 1 or sum(wanted.values()) >= count:
             sizes_text = ", ".join(f"data.{name}_size {size:g}" for name, size in sizes.items())
             message = f"{count} {'row is' if count == 1 else 'rows are'} too few to split off {sizes_text}"
-            raise UserError(
-                message, "give more rows, another size, or name a source of their own", key=f"data.{part}_size"
-            )
+            raise UserError(message, "give more rows, another size, or name a source of their own", key=f"data.{part}_size")
     order = _stratified_order(labels, seed) if labels else np.random.default_rng(seed).permutation(count).tolist()
     parts, start = {}, 0
     for part, rows in wanted.items():

@@ -21,9 +21,7 @@ def generate_answers(
         bf16: compute in bfloat16 as in training.
     """
     count = min(block.rows, len(encoded.rows))
-    pairs = [
-        prompt_and_target(entry, model.config.is_encoder_decoder) for entry in encoded.dataset.select(range(count))
-    ]
+    pairs = [prompt_and_target(entry, model.config.is_encoder_decoder) for entry in encoded.dataset.select(range(count))]
     stops = sorted({target[-1] for _, target in pairs} | {tokenizer.eos_token_id})
     order = sorted(range(count), key=lambda index: len(pairs[index][0]))
     answers: dict[int, list[int]] = {}

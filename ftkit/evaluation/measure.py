@@ -59,7 +59,7 @@ def join_rows(source: Dataset, before: Measurement | None, after: Measurement) -
     shared = {"row", "prompt", "target"}
     joined = []
     for index, tuned in enumerate(after.rows):
-        row = {key: tuned[key] for key in ("row", "prompt", "target") if key in tuned}
+        row: dict[str, Any] = {key: tuned[key] for key in ("row", "prompt", "target") if key in tuned}
         if "prompt" not in row:
             row |= {name: value for name, value in source[tuned["row"]].items() if isinstance(value, str | int | float)}
         if before is not None:

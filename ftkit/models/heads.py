@@ -39,9 +39,7 @@ def last_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """
     lists = block_lists(model)
     if not lists:
-        raise UserError(
-            f"{type(model).__name__} has no list of transformer blocks", "use strategy full", key="strategy"
-        )
+        raise UserError(f"{type(model).__name__} has no list of transformer blocks", "use strategy full", key="strategy")
     name = max(lists, key=lambda key: sum(p.numel() for p in lists[key].parameters()))
     return name, lists[name]
 

@@ -31,12 +31,8 @@ def locate(name: str, key: str = "model.name") -> str:
         raise UserError(f"{name} is a file, not a model folder", "name the folder that holds config.json", key=key)
     if is_hub_id(name):
         return name
-    near = (
-        difflib.get_close_matches(str(folder), map(str, folder.parent.iterdir()), n=1) if folder.parent.is_dir() else []
-    )
-    raise UserError(
-        f"no model folder {name}", f"did you mean {near[0]}?" if near else "name a folder or a hub id", key=key
-    )
+    near = difflib.get_close_matches(str(folder), map(str, folder.parent.iterdir()), n=1) if folder.parent.is_dir() else []
+    raise UserError(f"no model folder {name}", f"did you mean {near[0]}?" if near else "name a folder or a hub id", key=key)
 
 
 def require_files(name: str, patterns: tuple[str, ...], what: str, key: str) -> None:
@@ -56,9 +52,7 @@ def load_config(block: Model, values: dict[str, Any]) -> PretrainedConfig:
     name = locate(block.name)
     require_files(name, ("config.json",), "config.json", "model.name")
     try:
-        return AutoConfig.from_pretrained(
-            name, revision=block.revision, trust_remote_code=block.trust_remote_code, **values
-        )
+        return AutoConfig.from_pretrained(name, revision=block.revision, trust_remote_code=block.trust_remote_code, **values)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{block.name}: {first_line(error)}", HUB_HINT if is_hub_id(name) else "", key="model.name"
@@ -104,9 +98,7 @@ def load_base(
     if block.attn_implementation:
         options["attn_implementation"] = block.attn_implementation
     try:
-        model: PreTrainedModel = auto_class.from_pretrained(
-            name, config=config, ignore_mismatched_sizes=new_head, **options
-        )
+        model: PreTrainedModel = auto_class.from_pretrained(name, config=config, ignore_mismatched_sizes=new_head, **options)
     except ImportError as error:
         raise UserError(first_line(error), "install what it names", key="model") from error
     except MemoryError as error:

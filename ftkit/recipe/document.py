@@ -88,15 +88,14 @@ class _Builder:
     def build(self, node: yaml.Node, path: Path, parents: tuple[int, ...]) -> Any:
         self.nodes += 1
         if self.nodes > MAX_NODES or id(node) in parents:
-            raise RecipeError(
-                [Mistake(self.place(node), "an alias (*) that unfolds without end", "write the value out")]
-            )
+            raise RecipeError([Mistake(self.place(node), "an alias (*) that unfolds without end", "write the value out")])
         self.document.places.setdefault(path, self.place(node))
         parents = (*parents, id(node))
         if isinstance(node, yaml.MappingNode):
             return self.build_mapping(node, path, parents)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*path, index), parents) for index, item in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)
         return self.build_scalar(node)
 
     def build_mapping(self, node: yaml.MappingNode, path: Path, parents: tuple[int, ...]) -> dict[str, Any]:

@@ -102,9 +102,7 @@ def check_document(document: Document) -> Recipe:
 
 def _file_order(mistake: Mistake) -> tuple[int, int]:
     parts = mistake.place.rsplit(":", 2)
-    return (
-        (int(parts[1]), int(parts[2])) if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit() else (10**9, 0)
-    )
+    return (int(parts[1]), int(parts[2])) if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit() else (10**9, 0)
 
 
 def describe(document: Document, error: Any) -> Mistake:
@@ -239,9 +237,7 @@ def find_joint_mistakes(document: Document) -> list[Mistake]:
     return mistakes
 
 
-def find_task_mistakes(
-    document: Document, values: dict[str, Any], spec: TaskSpec, blocks: dict[str, Any]
-) -> list[Mistake]:
+def find_task_mistakes(document: Document, values: dict[str, Any], spec: TaskSpec, blocks: dict[str, Any]) -> list[Mistake]:
     task, mistakes = values["task"], []
     strategy = values.get("strategy")
     strategy = strategy.get("name") if isinstance(strategy, dict) else strategy
@@ -256,9 +252,7 @@ def find_task_mistakes(
         if key in blocks[block]:
             homes = " and ".join(other for other, its in TASK_SPECS.items() if name in its.keys)
             mistakes.append(
-                Mistake(
-                    document.place((block, key)), f"'{name}' has no effect with task {task}", f"it belongs to {homes}"
-                )
+                Mistake(document.place((block, key)), f"'{name}' has no effect with task {task}", f"it belongs to {homes}")
             )
     columns, metrics = blocks["data"].get("columns"), blocks["evaluation"].get("metrics")
     for role in columns if isinstance(columns, dict) else ():
@@ -268,15 +262,11 @@ def find_task_mistakes(
     for index, metric in enumerate(metrics if isinstance(metrics, list) else ()):
         if isinstance(metric, str) and metric not in spec.metrics:
             hint = f"{did_you_mean(metric, list(spec.metrics))}{task} has {', '.join(spec.metrics)}"
-            mistakes.append(
-                Mistake(document.place(("evaluation", "metrics", index)), f"unknown metric '{metric}'", hint)
-            )
+            mistakes.append(Mistake(document.place(("evaluation", "metrics", index)), f"unknown metric '{metric}'", hint))
     best = blocks["training"].get("metric_for_best_model")
     if isinstance(best, str) and best.removeprefix("eval_") not in spec.metrics:
         hint = f"{did_you_mean(best.removeprefix('eval_'), list(spec.metrics))}{task} has {', '.join(spec.metrics)}"
-        mistakes.append(
-            Mistake(document.place(("training", "metric_for_best_model")), f"unknown metric '{best}'", hint)
-        )
+        mistakes.append(Mistake(document.place(("training", "metric_for_best_model")), f"unknown metric '{best}'", hint))
     return mistakes
 
 

@@ -53,15 +53,14 @@ def markdown() -> str:
         "# The recipe", "",
         "Generated from the schema by `python -m ftkit.recipe.reference > docs/recipe.md`. A key may be set on the command",
         "line as `block.key=value`. `model: NAME`, `strategy: NAME` and `data.train: PATH` are short for a block that says",
-        "only that.", "", "## Tasks", "", "| task | what it is | columns | metrics | strategies |", "| --- | --- | --- | --- | --- |",
+        "only that.", "", "## Tasks", "",
+        "| task | what it is | columns | metrics | strategies |", "| --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for name, spec in TASK_SPECS.items():
         columns = "; ".join(
             ", ".join([*form.required, *(f"{role} (optional)" for role in form.optional)]) for form in spec.formats
         )
-        lines.append(
-            f"| `{name}` | {spec.about} | {columns} | {', '.join(spec.metrics)} | {', '.join(spec.strategies)} |"
-        )
+        lines.append(f"| `{name}` | {spec.about} | {columns} | {', '.join(spec.metrics)} | {', '.join(spec.strategies)} |")
     for title, model in BLOCKS:
         lines += ["", f"## {title}", "", *_section(model)]
     return "\n".join(lines) + "\n"

@@ -93,9 +93,7 @@ class Source(Block):
         description="A hub id, a file (csv, tsv, json, jsonl, parquet, txt), a glob, a folder, or sample:NAME.",
     )
     name: str | None = Field(None, description="The configuration of a hub data set.")
-    split: str | None = Field(
-        None, description="The split of a hub data set or sample; default train, or test for eval."
-    )
+    split: str | None = Field(None, description="The split of a hub data set or sample; default train, or test for eval.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub data set.")
     encoding: str = Field("utf-8", description="The encoding of text files, such as latin-1.")
     sample_by: Literal["line", "paragraph", "document"] | None = Field(
@@ -124,15 +122,11 @@ class Data(Block):
     columns: dict[str, str] = Field(
         default_factory=dict, description="What the task calls a column: what the data calls it, as {text: review}."
     )
-    labels: list[str] | None = Field(
-        None, description="The labels in the order of their ids; default as found, sorted."
-    )
+    labels: list[str] | None = Field(None, description="The labels in the order of their ids; default as found, sorted.")
     label_separator: str | None = Field(
         None, min_length=1, description="Several labels in one cell, separated by this: multi-label classification."
     )
-    drop_empty: Boolean = Field(
-        False, description="Drop rows with an empty field, and count them, instead of refusing."
-    )
+    drop_empty: Boolean = Field(False, description="Drop rows with an empty field, and count them, instead of refusing.")
     prompt: str | None = Field(
         None, description="The prompt, with the task's columns in braces, as in 'Summarize:\\n{document}\\nSummary:'."
     )
@@ -163,11 +157,11 @@ class Training(field_model("_TrainingFields", _FIELDS["training"], OWNED_TRAININ
 class Recipe(Block):
     """One complete fine-tuning run."""
 
-    task: Literal[
-        "text-classification", "summarization", "instruction", "language-modeling", "masked-language-modeling"
-    ] = Field(description="What a row is and what the model outputs.")
-    model: Annotated[Model, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)] = (
-        Field(description="Which pretrained model.")
+    task: Literal["text-classification", "summarization", "instruction", "language-modeling", "masked-language-modeling"] = (
+        Field(description="What a row is and what the model outputs.")
+    )
+    model: Annotated[Model, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)] = Field(
+        description="Which pretrained model."
     )
     strategy: Annotated[Strategy, BeforeValidator(_as_strategy)] = Field(description="Which parameters learn.")
     data: Data = Field(description="The rows.")

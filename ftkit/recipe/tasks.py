@@ -53,7 +53,9 @@ class TaskSpec:
         return tuple(dict.fromkeys(role for form in self.formats for role in form.roles))
 
 
-_CLASSIFICATION_METRICS = dict.fromkeys(("accuracy", "f1", "f1_micro", "f1_weighted", "precision", "recall", "matthews_correlation", "roc_auc"), True)
+_CLASSIFICATION_METRICS = dict.fromkeys(
+    ("accuracy", "f1", "f1_micro", "f1_weighted", "precision", "recall", "matthews_correlation", "roc_auc"), True
+)
 _LOSS_METRICS = {"loss": False, "perplexity": False}
 _TEXT_METRICS = dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "exact_match"), True)
 _GENERATION_KEYS = frozenset({"data.prompt", "evaluation.generation"})
@@ -65,7 +67,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         metrics=_CLASSIFICATION_METRICS | {"loss": False},
         default_metrics=("accuracy", "f1"),
         sample="sentiment",
-        smoke_steps=200,
+        smoke_steps=250,
         strategies=STRATEGY_NAMES,
         keys=frozenset({"data.labels", "data.label_separator"}),
     ),

@@ -70,8 +70,7 @@ def example_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     """A few rows whose generated text changed: the end of the prompt, the target, before and after."""
     changed = [row for row in rows if "generated" in row["tuned"] and row["tuned"]["generated"] != _before(row)]
     return [
-        [_tail(row["prompt"]), row["target"], _before(row) or "-", row["tuned"]["generated"]]
-        for row in changed[:EXAMPLES]
+        [_tail(row["prompt"]), row["target"], _before(row) or "-", row["tuned"]["generated"]] for row in changed[:EXAMPLES]
     ]
 
 
@@ -89,7 +88,7 @@ def card(recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any], rows: 
     """The run's README.md in Markdown."""
     lines = [
         f"# {record['model']}, {recipe.strategy.name}, {recipe.task}", "",
-        f"Trained with ftkit {record['versions']['ftkit']} from `{record['model']}`. The whole recipe stands in `recipe.yaml`.", "",
+        f"Trained with ftkit {record['versions']['ftkit']} from `{record['model']}`. The recipe stands in `recipe.yaml`.", "",
         f"## Measured on {metrics['rows']:,} eval rows", "",
         *markdown_table(["metric", "baseline", "tuned", "difference"], metric_rows(metrics)), "",
     ]  # fmt: skip

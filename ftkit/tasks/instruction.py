@@ -1,4 +1,4 @@
-"""Instruction following: an answer to an Alpaca row, a prompt or a chat; only answers and their end tokens are supervised."""
+"""Instruction following: an answer to an Alpaca row, a prompt or a chat; only answers and end tokens are supervised."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -51,7 +51,9 @@ class LanguageModeling:
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
     ) -> Encoded:
         rows, numbers, counts = require_filled(rows, ["text"], drop=self.data.drop_empty)
-        end, stream, starts = end_token(tokenizer), [], []
+        end = end_token(tokenizer)
+        stream: list[int] = []
+        starts: list[int] = []
         texts = list(rows["text"])
         for first in range(0, len(texts), BATCH):
             for ids in tokenizer(texts[first : first + BATCH], verbose=False)["input_ids"]:

@@ -53,11 +53,10 @@ class MaskedLanguageModeling:
     ) -> Encoded:
         rows, numbers, counts = require_filled(rows, ["text"], drop=self.data.drop_empty)
         if tokenizer.mask_token_id is None:
-            raise UserError(
-                "the tokenizer has no mask token", "use task language-modeling for a decoder", key="model.name"
-            )
+            raise UserError("the tokenizer has no mask token", "use task language-modeling for a decoder", key="model.name")
         encoded = tokenizer(list(rows["text"]), truncation=True, max_length=max_length, return_special_tokens_mask=True)
-        random, columns = np.random.default_rng(self.data.seed), {"input_ids": [], "labels": []}
+        random = np.random.default_rng(self.data.seed)
+        columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
         for ids, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
             masked, labels = hide(
                 np.array(ids), np.array(special, dtype=bool), tokenizer.mask_token_id, len(tokenizer), random

@@ -77,9 +77,7 @@ class Summarization:
 
 def cut_document(tokenizer: PreTrainedTokenizerBase, template: str, document: str, room: int) -> list[int] | None:
     """The prompt's ids with the document's end cut so that they fit into `room`; None where not one token of it fits."""
-    ends = [
-        last for _, last in tokenizer(document, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    ]
+    ends = [last for _, last in tokenizer(document, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]]
     keep = len(ends)
     while keep > 0:
         ids = prompt_ids(tokenizer, [fill(template, {"document": document[: ends[keep - 1]]})])[0]

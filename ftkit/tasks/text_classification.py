@@ -82,9 +82,7 @@ class TextClassification:
         def tokenize(batch: dict[str, list[Any]]) -> dict[str, Any]:
             encoded = tokenizer(*(batch[name] for name in texts), truncation="longest_first", max_length=max_length)
             return {
-                name: encoded[name]
-                for name in tokenizer.model_input_names
-                if name in encoded and name != "attention_mask"
+                name: encoded[name] for name in tokenizer.model_input_names if name in encoded and name != "attention_mask"
             }
 
         dataset = rows.select_columns(texts).map(tokenize, batched=True, batch_size=BATCH, remove_columns=texts)
@@ -118,8 +116,7 @@ class TextClassification:
         values, feature = rows["label"], rows.features["label"]
         if self.data.label_separator:
             return [
-                [part.strip() for part in str(value).split(self.data.label_separator) if part.strip()]
-                for value in values
+                [part.strip() for part in str(value).split(self.data.label_separator) if part.strip()] for value in values
             ]
         if isinstance(feature, ClassLabel):
             return [[feature.int2str(value)] for value in values]
@@ -134,9 +131,7 @@ class TextClassification:
         if unknown:
             known = ", ".join(self.labels[:12])
             message = f"row {row + 1} has the label '{unknown[0]}', which the training rows do not have"
-            raise UserError(
-                message, f"known are {known}", key="data.labels" if self.data.labels else "data.columns.label"
-            )
+            raise UserError(message, f"known are {known}", key="data.labels" if self.data.labels else "data.columns.label")
         if self.multi_label:
             return [float(name in names) for name in self.labels]
         return ids[names[0]]

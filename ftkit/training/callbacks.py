@@ -35,9 +35,7 @@ class ShowProgress(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.bar and self.task is not None:
-            self.bar.update(
-                self.task, completed=state.global_step, rate=f"{self.rows_per_second(args, state):.0f} rows/s"
-            )
+            self.bar.update(self.task, completed=state.global_step, rate=f"{self.rows_per_second(args, state):.0f} rows/s")
 
     def on_log(
         self,
@@ -49,9 +47,7 @@ class ShowProgress(TrainerCallback):
     ) -> None:
         if self.bar is None or not logs:
             return
-        parts = [
-            f"{name} {_short(logs[key])}" for name, key in (("loss", "loss"), ("lr", "learning_rate")) if key in logs
-        ]
+        parts = [f"{name} {_short(logs[key])}" for name, key in (("loss", "loss"), ("lr", "learning_rate")) if key in logs]
         parts += [f"{key.replace('eval_', 'eval ')} {_short(value)}" for key, value in logs.items() if _is_score(key)]
         self.shown = "  ".join(parts) or self.shown
         if self.task is not None:
@@ -63,9 +59,7 @@ class ShowProgress(TrainerCallback):
                 if rate
                 else 0
             )
-            console.say(
-                f"step {state.global_step}/{state.max_steps}  {self.shown}  {rate:.0f} rows/s  {left:.0f} s left"
-            )
+            console.say(f"step {state.global_step}/{state.max_steps}  {self.shown}  {rate:.0f} rows/s  {left:.0f} s left")
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.close()

@@ -31,9 +31,7 @@ def flatten(value: Any, key: str = "") -> dict[str, Any]:
     """Nested mappings as dotted keys."""
     if not isinstance(value, dict):
         return {key: value}
-    return {
-        name: item for part, inner in value.items() for name, item in flatten(inner, f"{key}.{part}".strip(".")).items()
-    }
+    return {name: item for part, inner in value.items() for name, item in flatten(inner, f"{key}.{part}".strip(".")).items()}
 
 
 def load_finished(trainer: Trainer, checkpoint: Path) -> bool:

@@ -58,7 +58,8 @@ def smoke_training(values: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     """The recipe's training with the steps and rates of a tiny model."""
     generating_adapter = recipe.generates and recipe.strategy.name in ("lora", "qlora")
     return values | {
-        "max_steps": recipe.spec.smoke_steps, "learning_rate": ADAPTER_RATE if generating_adapter else LEARNING_RATE, "warmup_steps": 20,
+        "max_steps": recipe.spec.smoke_steps, "warmup_steps": 20,
+        "learning_rate": ADAPTER_RATE if generating_adapter else LEARNING_RATE,
         "per_device_train_batch_size": 32, "gradient_accumulation_steps": 1, "per_device_eval_batch_size": 50,
     }  # fmt: skip
 

@@ -33,7 +33,7 @@ def test_a_key_written_twice_is_a_mistake_with_both_lines() -> None:
 
 
 def test_tabs_are_named() -> None:
-    with pytest.raises(RecipeError, match="r.yaml:2:1: not YAML.*spaces, not tabs"):
+    with pytest.raises(RecipeError, match=r"r\.yaml:2:1: not YAML.*spaces, not tabs"):
         parse("a:\n\tb: 1\n", "r.yaml")
 
 

@@ -140,9 +140,7 @@ def test_a_folder_and_bytes_are_no_recipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("value", "expected"), [("no", False), ("on", True), ("false", False), ("yes", True)])
-def test_the_words_of_yaml_1_1_mean_what_they_say_where_a_boolean_is_due(
-    tmp_path: Path, value: str, expected: bool
-) -> None:
+def test_the_words_of_yaml_1_1_mean_what_they_say_where_a_boolean_is_due(tmp_path: Path, value: str, expected: bool) -> None:
     recipe = load_recipe(write(tmp_path, SOUND + f"  bf16: {value}\n  save_strategy: no\n"))
     assert recipe.training.bf16 is expected
     assert recipe.training.save_strategy == "no"

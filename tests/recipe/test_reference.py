@@ -18,10 +18,7 @@ def test_the_table_of_fields_is_that_of_the_installed_libraries() -> None:
 
 def test_every_field_has_its_sentence() -> None:
     bare = [
-        f"{part}.{name}"
-        for part, fields in library_fields().items()
-        for name, field in fields.items()
-        if not field["about"]
+        f"{part}.{name}" for part, fields in library_fields().items() for name, field in fields.items() if not field["about"]
     ]
     assert bare == []
 

@@ -100,7 +100,10 @@ def draw_clause(
     subjects: tuple[str, ...] = SUBJECTS,
     experiencers: tuple[str, ...] = EXPERIENCERS,
 ) -> str:
-    """One judgement by one of the subjects, without capital and stop. Each form has its like with the other polarity, equally often."""
+    """One judgement by one of the subjects, without capital and stop.
+
+    Each form has its like with the other polarity, equally often.
+    """
     form = random.random()
     plain, opposite = aspect.adjectives[polarity], aspect.adjectives[OPPOSITE[polarity]]
     if form < 0.25:

@@ -75,7 +75,5 @@ def targets_conv1d(model: nn.Module, targets: list[str] | str | None) -> bool:
 
 def layer_names(model: nn.Module) -> list[str]:
     """The last part of the name of each linear layer, each once."""
-    names = [
-        name for name, module in model.named_modules() if is_adaptable(module) and not isinstance(module, nn.Embedding)
-    ]
+    names = [name for name, module in model.named_modules() if is_adaptable(module) and not isinstance(module, nn.Embedding)]
     return list(dict.fromkeys(name.rpartition(".")[2] for name in names))

@@ -1,0 +1,192 @@
+"""Each fault of the libraries, shown with its workaround taken out and gone with it in place.
+
+The test of a workaround fails when the workaround does nothing: the second half of each test asks for the right result. The
+first half asks for the fault; when it fails, the library has mended it, and the workaround can go.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
+
+from ftkit import compat
+from ftkit.errors import UserError
+from ftkit.models.load import load_tokenizer
+from ftkit.recipe.schema import Model, Recipe
+from ftkit.training.dispatcher import Parts, build
+
+RecipeMaker = Callable[..., Recipe]
+
+
+def parts_of(recipe: Recipe, tmp_path: Path) -> Parts:
+    return build(recipe, tmp_path / "out", [])
+
+
+def without(monkeypatch: pytest.MonkeyPatch, name: str, *modules: str) -> None:
+    """Take a workaround out wherever it was imported to."""
+    for module in modules:
+        monkeypatch.setattr(f"{module}.{name}", lambda *_: None)
+
+
+def first_gradient_norm(recipe: Recipe, tmp_path: Path) -> float:
+    trainer = parts_of(recipe, tmp_path).trainer
+    trainer.train()
+    return float(trainer.state.log_history[0]["grad_norm"])
+
+
+@pytest.mark.parametrize(("task", "kind"), [("text-classification", "distilbert"), ("summarization", "t5")])
+def test_loss_is_divided_by_accumulation(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialogues: Path, task: str, kind: str
+) -> None:
+    data = {"train": str(dialogues), "columns": {"document": "dialogue"}} if task == "summarization" else {}
+
+    def norm(steps: int) -> float:
+        training = {"max_steps": 1, "gradient_accumulation_steps": steps, "per_device_train_batch_size": 8 // steps, "bf16": False}
+        return first_gradient_norm(recipe(task=task, kind=kind, training=training, data=data), tmp_path)
+
+    assert norm(4) == pytest.approx(norm(1), rel=0.15)
+    without(monkeypatch, "divide_loss_by_accumulation", "ftkit.training.dispatcher")
+    assert norm(4) > 2.5 * norm(1)
+
+
+def test_loss_of_causal_models_does_not_depend_on_accumulation(recipe: RecipeMaker, tmp_path: Path) -> None:
+    def norm(steps: int) -> float:
+        training = {"max_steps": 1, "gradient_accumulation_steps": steps, "per_device_train_batch_size": 8 // steps, "bf16": False}
+        return first_gradient_norm(recipe(task="instruction", training=training), tmp_path)
+
+    assert norm(4) == pytest.approx(norm(1), rel=1e-3)
+
+
+def lora_gradients(parts: Parts) -> int:
+    batch = parts.trainer.data_collator([parts.data.encoded["train"].dataset[row] for row in range(4)])
+    parts.model.train()
+    parts.model(**batch).loss.backward()
+    names = [name for name, p in parts.model.named_parameters() if "lora_B" in name and p.grad is not None and p.grad.abs().sum() > 0]
+    parts.model.zero_grad()
+    return len(names)
+
+
+def test_adapters_of_a_4bit_model_learn_after_it_was_evaluated(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not torch.cpu._is_avx512_bf16_supported():
+        pytest.skip("the fault needs a processor with AVX512-BF16")
+    qlora = recipe({"name": "qlora", "target_modules": "all-linear"}, task="instruction", kind="llama")
+
+    def gradients_before_and_after() -> tuple[int, int]:
+        parts = parts_of(qlora, tmp_path)
+        before = lora_gradients(parts)
+        parts.trainer.predict(parts.data.encoded["eval"].dataset)
+        return before, lora_gradients(parts)
+
+    before, after = gradients_before_and_after()
+    assert before == after == 14
+    without(monkeypatch, "keep_4bit_weights", "ftkit.models.load")
+    before, after = gradients_before_and_after()
+    assert after < before
+
+
+@pytest.mark.parametrize("strategy", ["full", "transfer", "lora"])
+def test_weights_that_learn_are_float32_whatever_the_checkpoint_is(
+    recipe: RecipeMaker, tmp_path: Path, half_precision: Path, strategy: str
+) -> None:
+    parts = parts_of(recipe(strategy, model={"name": str(half_precision)}), tmp_path)
+    assert {p.dtype for p in parts.model.parameters() if p.requires_grad} == {torch.float32}
+
+
+def test_a_frozen_base_in_bfloat16_has_learning_weights_in_float32(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kinds() -> tuple[set[torch.dtype], set[torch.dtype]]:
+        model = parts_of(recipe("transfer", model={"dtype": "bfloat16"}), tmp_path).model
+        learning = {p.dtype for p in model.parameters() if p.requires_grad}
+        return learning, {p.dtype for p in model.parameters() if not p.requires_grad}
+
+    assert kinds() == ({torch.float32}, {torch.bfloat16})
+    without(monkeypatch, "hold_in_float32", "ftkit.models.strategies.transfer")
+    assert kinds() == ({torch.bfloat16}, {torch.bfloat16})
+
+
+def test_end_tokens_are_not_masked_as_padding(stand_in: Callable[[str], Path]) -> None:
+    tokenizer = load_tokenizer(Model(name=str(stand_in("gpt2"))))
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    end = tokenizer.eos_token_id
+    rows: list[dict[str, Any]] = [{"input_ids": [5, 6, end], "labels": [-100, 6, end]}, {"input_ids": [5, end], "labels": [-100, end]}]
+    batch = compat.pad_by_position(tokenizer)(rows)
+    assert batch["labels"].tolist() == [[-100, 6, end], [-100, end, -100]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    plain = DataCollatorForLanguageModeling(tokenizer, mlm=False)([{"input_ids": [5, 6, end]}])
+    assert plain["labels"].tolist() == [[5, 6, -100]]
+
+
+def test_heads_are_not_quantized(recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def packed_heads() -> list[str]:
+        modules = parts_of(recipe("qlora"), tmp_path).model.named_modules()
+        packed = [name for name, module in modules if type(module).__name__ == "Linear4bit"]
+        assert any("q_lin" in name for name in packed)
+        return [name for name in packed if "classifier" in name]
+
+    assert packed_heads() == []
+    monkeypatch.setattr("ftkit.models.strategies.qlora.modules_not_quantized", lambda head: None)
+    assert packed_heads() != []
+
+
+def test_the_recipes_lists_are_not_changed_under_its_hands(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"name": "lora", "modules_to_save": ["sa_layer_norm"]}
+    made = recipe(given, kind="distilbert")
+    parts_of(made, tmp_path)
+    assert made.strategy.modules_to_save == ["sa_layer_norm"]
+    from peft import LoraConfig, get_peft_model
+
+    parts = parts_of(recipe("full"), tmp_path)
+    names = ["sa_layer_norm"]
+    get_peft_model(parts.model, LoraConfig(task_type="SEQ_CLS", target_modules=["q_lin"], modules_to_save=compat.own_copy(names)))
+    assert names == ["sa_layer_norm"]
+    parts = parts_of(recipe("full"), tmp_path)
+    get_peft_model(parts.model, LoraConfig(task_type="SEQ_CLS", target_modules=["q_lin"], modules_to_save=names))
+    assert names != ["sa_layer_norm"]
+
+
+@pytest.mark.parametrize("targets", [["q_lin", "v_linn"], ["nothing"], "nothing.*"])
+def test_a_target_that_matches_no_layer_is_named(recipe: RecipeMaker, tmp_path: Path, targets: Any) -> None:
+    bad = targets if isinstance(targets, str) else targets[-1]
+    with pytest.raises(UserError, match=f"'{bad.replace('.*', '')}.*matches no layer; this model has q_lin, k_lin, v_lin, out_lin"):
+        parts_of(recipe({"name": "lora", "target_modules": targets}), tmp_path)
+
+
+def test_peft_ignores_one_mistyped_target_among_several(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, "require_targets", "ftkit.models.strategies.lora")
+    parts_of(recipe({"name": "lora", "target_modules": ["q_lin", "v_linn"]}), tmp_path)
+
+
+def test_fp16_without_a_gpu_is_refused(recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(UserError, match="fp16 has no effect without a GPU"):
+        parts_of(recipe(training={"fp16": True}), tmp_path)
+    without(monkeypatch, "refuse_idle_fp16", "ftkit.training.arguments")
+    parts_of(recipe(training={"fp16": True}), tmp_path)
+
+
+@pytest.mark.parametrize("training", [{"train_sampling_strategy": "group_by_length"}, {"dataloader_drop_last": True}])
+def test_predictions_are_in_the_order_of_the_rows(recipe: RecipeMaker, tmp_path: Path, training: dict[str, Any]) -> None:
+    parts = parts_of(recipe(training=training | {"per_device_eval_batch_size": 8}), tmp_path)
+    dataset = parts.data.encoded["eval"].dataset
+    plain = parts.trainer.predict(dataset).label_ids.tolist()
+    with compat.rows_in_order(parts.trainer.args):
+        assert parts.trainer.predict(dataset).label_ids.tolist() == list(dataset["labels"])
+    assert plain != list(dataset["labels"])
+    assert getattr(parts.trainer.args, next(iter(training))) == next(iter(training.values()))
+
+
+def test_the_trainer_itself_takes_what_ftkit_gives(recipe: RecipeMaker, tmp_path: Path) -> None:
+    parts = parts_of(recipe(), tmp_path)
+    assert type(parts.trainer) is Trainer
+    assert type(parts.trainer.args) is TrainingArguments
