@@ -44,7 +44,12 @@ def test_loss_is_divided_by_accumulation(
     data = {"train": str(dialogues), "columns": {"document": "dialogue"}} if task == "summarization" else {}
 
     def norm(steps: int) -> float:
-        training = {"max_steps": 1, "gradient_accumulation_steps": steps, "per_device_train_batch_size": 8 // steps, "bf16": False}
+        training = {
+            "max_steps": 1,
+            "gradient_accumulation_steps": steps,
+            "per_device_train_batch_size": 8 // steps,
+            "bf16": False,
+        }
         return first_gradient_norm(recipe(task=task, kind=kind, training=training, data=data), tmp_path)
 
     assert norm(4) == pytest.approx(norm(1), rel=0.15)
@@ -54,7 +59,12 @@ def test_loss_is_divided_by_accumulation(
 
 def test_loss_of_causal_models_does_not_depend_on_accumulation(recipe: RecipeMaker, tmp_path: Path) -> None:
     def norm(steps: int) -> float:
-        training = {"max_steps": 1, "gradient_accumulation_steps": steps, "per_device_train_batch_size": 8 // steps, "bf16": False}
+        training = {
+            "max_steps": 1,
+            "gradient_accumulation_steps": steps,
+            "per_device_train_batch_size": 8 // steps,
+            "bf16": False,
+        }
         return first_gradient_norm(recipe(task="instruction", training=training), tmp_path)
 
     assert norm(4) == pytest.approx(norm(1), rel=1e-3)
@@ -64,7 +74,11 @@ def lora_gradients(parts: Parts) -> int:
     batch = parts.trainer.data_collator([parts.data.encoded["train"].dataset[row] for row in range(4)])
     parts.model.train()
     parts.model(**batch).loss.backward()
-    names = [name for name, p in parts.model.named_parameters() if "lora_B" in name and p.grad is not None and p.grad.abs().sum() > 0]
+    names = [
+        name
+        for name, p in parts.model.named_parameters()
+        if "lora_B" in name and p.grad is not None and p.grad.abs().sum() > 0
+    ]
     parts.model.zero_grad()
     return len(names)
 
@@ -114,7 +128,10 @@ def test_end_tokens_are_not_masked_as_padding(stand_in: Callable[[str], Path]) -
     tokenizer = load_tokenizer(Model(name=str(stand_in("gpt2"))))
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
     end = tokenizer.eos_token_id
-    rows: list[dict[str, Any]] = [{"input_ids": [5, 6, end], "labels": [-100, 6, end]}, {"input_ids": [5, end], "labels": [-100, end]}]
+    rows: list[dict[str, Any]] = [
+        {"input_ids": [5, 6, end], "labels": [-100, 6, end]},
+        {"input_ids": [5, end], "labels": [-100, end]},
+    ]
     batch = compat.pad_by_position(tokenizer)(rows)
     assert batch["labels"].tolist() == [[-100, 6, end], [-100, end, -100]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
@@ -145,7 +162,9 @@ def test_the_recipes_lists_are_not_changed_under_its_hands(
 
     parts = parts_of(recipe("full"), tmp_path)
     names = ["sa_layer_norm"]
-    get_peft_model(parts.model, LoraConfig(task_type="SEQ_CLS", target_modules=["q_lin"], modules_to_save=compat.own_copy(names)))
+    get_peft_model(
+        parts.model, LoraConfig(task_type="SEQ_CLS", target_modules=["q_lin"], modules_to_save=compat.own_copy(names))
+    )
     assert names == ["sa_layer_norm"]
     parts = parts_of(recipe("full"), tmp_path)
     get_peft_model(parts.model, LoraConfig(task_type="SEQ_CLS", target_modules=["q_lin"], modules_to_save=names))
@@ -155,7 +174,9 @@ def test_the_recipes_lists_are_not_changed_under_its_hands(
 @pytest.mark.parametrize("targets", [["q_lin", "v_linn"], ["nothing"], "nothing.*"])
 def test_a_target_that_matches_no_layer_is_named(recipe: RecipeMaker, tmp_path: Path, targets: Any) -> None:
     bad = targets if isinstance(targets, str) else targets[-1]
-    with pytest.raises(UserError, match=f"'{bad.replace('.*', '')}.*matches no layer; this model has q_lin, k_lin, v_lin, out_lin"):
+    with pytest.raises(
+        UserError, match=f"'{bad.replace('.*', '')}.*matches no layer; this model has q_lin, k_lin, v_lin, out_lin"
+    ):
         parts_of(recipe({"name": "lora", "target_modules": targets}), tmp_path)
 
 

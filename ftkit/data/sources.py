@@ -143,13 +143,25 @@ def _read_files(source: Source, files: list[Path], sample_by: str, key: str) -> 
     except (datasets_errors.DatasetsError, ValueError, OSError, UnicodeError, csv.Error, TypeError) as error:
         if isinstance(error, OSError) and error.errno:  # a full disk or a lost file is no fault of the data
             raise
+        if "corresponds to no data" in str(error):
+            raise UserError(f"{source.path} has no rows", "check the file", key=key) from None
         message, hint = diagnose(builder, files, encoding, error)
         raise UserError(message, hint, key=key) from error
+    if builder == "json":
+        _refuse_mixed_types(rows, files, encoding, key)
     return (
         rows.filter(lambda batch: [bool(text.strip()) for text in batch["text"]], batched=True)
         if builder == "text"
         else rows
     )
+
+
+def _refuse_mixed_types(rows: Dataset, files: list[Path], encoding: str, key: str) -> None:
+    """`datasets` keeps a column of several types as opaque JSON; a text that is a number in one row is a mistake."""
+    if any(type(feature).__name__ == "Json" for feature in rows.features.values()):
+        for file in files:
+            for number, problem in _bad_lines("json", file, encoding):
+                raise UserError(f"{file}:{number}: {problem}", "give the column one type", key=key)
 
 
 def _check_encoding_name(encoding: str, key: str) -> None:

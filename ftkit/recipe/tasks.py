@@ -67,7 +67,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         metrics=_CLASSIFICATION_METRICS | {"loss": False},
         default_metrics=("accuracy", "f1"),
         sample="sentiment",
-        smoke_steps=250,
+        smoke_steps=300,
         strategies=STRATEGY_NAMES,
         keys=frozenset({"data.labels", "data.label_separator"}),
     ),

@@ -27,7 +27,7 @@ SAMPLE_COLUMNS = {"summarization": {"document": "dialogue"}}
 LEARNING_RATE = 2e-3
 ADAPTER_RATE = 1e-2  # of adapters on a decoder without a head to learn
 WARM_UP: dict[str, Any] = {
-    "max_steps": 300, "per_device_train_batch_size": 32, "warmup_steps": 20,
+    "per_device_train_batch_size": 32, "warmup_steps": 20,
     "lr_scheduler_type": "cosine", "save_strategy": "no", "eval_strategy": "no", "logging_steps": 50,
 }  # fmt: skip
 
@@ -87,12 +87,14 @@ def stand_in(kind: str, train: Callable[..., Any]) -> Path:
     return folder
 
 
-def warm_up(make: Callable[[Path], dict[str, Any]], rate: float, folder: Path, train: Callable[..., Any]) -> Path:
+def warm_up(
+    make: Callable[[Path], dict[str, Any]], training: dict[str, Any], folder: Path, train: Callable[..., Any]
+) -> Path:
     """Train the random stand-in on rows made of plain text alone, and return its folder."""
     values = make(folder) | {
         "model": {"name": str(folder / "random"), "max_length": MAX_LENGTH, "attn_implementation": "eager"},
         "strategy": "full",
-        "training": WARM_UP | {"learning_rate": rate},
+        "training": WARM_UP | training,
     }
     train(load_values(values, "the warm-up"), output_dir=folder / "run")
     return folder / "run" / "model"
@@ -129,7 +131,11 @@ def encoder_warm_up(folder: Path) -> dict[str, Any]:
     }
 
 
-WARM_UPS = {"decoder": (decoder_warm_up, 2e-3), "encoder": (encoder_warm_up, 1e-3)}  # rows, and learning rate
+# The rows, and what their training sets otherwise than WARM_UP.
+WARM_UPS: dict[str, tuple[Callable[[Path], dict[str, Any]], dict[str, Any]]] = {
+    "decoder": (decoder_warm_up, {"learning_rate": 2e-3, "max_steps": 300}),
+    "encoder": (encoder_warm_up, {"learning_rate": 1e-3, "max_steps": 500}),
+}
 
 
 def plain_texts(sample: str, rows: int) -> list[str]:
