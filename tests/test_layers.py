@@ -1,0 +1,70 @@
+"""Data flows one way: a file imports only from layers above its own, and nothing heavy comes in with a recipe."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ftkit
+
+PACKAGE = Path(ftkit.__file__).parent
+# From the top down; a file may import from its own layer and from those above it.
+LAYERS = [
+    ["errors", "process"],
+    ["console"],
+    ["recipe"],
+    ["hub"],
+    ["run"],
+    ["compat"],
+    ["data"],
+    ["metrics"],
+    ["models"],
+    ["tasks"],
+    ["evaluation"],
+    ["training"],
+    ["report"],
+    ["api"],
+    ["cli", "__main__", "__init__"],
+]
+LIGHT = ["ftkit", "ftkit.recipe.load", "ftkit.recipe.reference", "ftkit.cli.main", "ftkit.evaluation.target", "ftkit.run"]
+HEAVY = ["torch", "transformers", "datasets", "peft", "bitsandbytes", "sklearn", "numpy"]
+
+
+def layer_of(name: str) -> int:
+    part = name.split(".")[1] if "." in name else "__init__"
+    return next(number for number, layer in enumerate(LAYERS) if part in layer)
+
+
+def imports_of(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ftkit"):
+            names |= {f"ftkit.{alias.name}" for alias in node.names} if node.module == "ftkit" else {node.module}
+    return {name for name in names if name not in ("ftkit.__version__",)}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_imports_only_from_its_layer_and_those_above(path: Path) -> None:
+    own = ".".join(["ftkit", *path.relative_to(PACKAGE).with_suffix("").parts])
+    below = {name for name in imports_of(path) if layer_of(name) > layer_of(own)}
+    assert below == set()
+
+
+def test_sub_packages_are_empty_at_the_door() -> None:
+    assert [path for path in PACKAGE.glob("*/**/__init__.py") if path.read_text()] == []
+
+
+def test_the_public_door() -> None:
+    assert all(getattr(ftkit, name) is not None for name in ftkit.__all__)
+    assert sorted(ftkit.__all__) == ftkit.__all__
+    with pytest.raises(AttributeError):
+        ftkit.nothing
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_checking_a_recipe_imports_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
