@@ -35,7 +35,7 @@ def json_schema() -> dict[str, Any]:
     schema = Recipe.model_json_schema()
     _allow_text(schema["properties"], "model", "strategy")
     _allow_text(schema["$defs"]["Data"]["properties"], "train", "eval", "test")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ftkit recipe", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "ftkit recipe"}
 
 
 def _allow_text(properties: dict[str, Any], *names: str) -> None:

@@ -24,12 +24,13 @@ def probe(parts: Parts) -> dict[str, str]:
     with autocast(trainer.args.device.type, trainer.args.bf16):
         loss = model(**{name: value.to(trainer.args.device) for name, value in batch.items()}).loss
     loss.backward()
+    value = float(loss.detach())
     gradients = [p.grad for p in model.parameters() if p.requires_grad]
     norm = float(torch.stack([g.float().norm() for g in gradients if g is not None] or [torch.zeros(())]).norm())
     model.zero_grad(set_to_none=True)
-    if not math.isfinite(float(loss)) or not math.isfinite(norm):
+    if not math.isfinite(value) or not math.isfinite(norm):
         raise UserError(
-            f"the first batch gives loss {float(loss)} and gradient norm {norm}",
+            f"the first batch gives loss {value} and gradient norm {norm}",
             "check the data and the dtype",
             key="training",
         )
@@ -38,7 +39,7 @@ def probe(parts: Parts) -> dict[str, str]:
     shape = tuple(batch["input_ids"].shape)
     peak = max(peak_memory_bytes().values()) / 2**20
     return {
-        "longest batch": f"{shape[0]} rows of up to {shape[1]} tokens: loss {float(loss):.4f}, gradient norm {norm:.4f}",
+        "longest batch": f"{shape[0]} rows of up to {shape[1]} tokens: loss {value:.4f}, gradient norm {norm:.4f}",
         "one step": f"{time.monotonic() - started:.2f} s, {peak:,.0f} MiB at the peak so far",
     }
 
