@@ -3,7 +3,7 @@
     from ftkit import load_recipe, train, evaluate
 
     result = train(load_recipe("recipes/lora_distilbert.yaml", ["training.num_train_epochs=1"]))
-    print(result.metrics["tuned"])
+    print(result.metrics["tuned"])           # or, as the command does: rich.print(result.table())
 
 Names are imported when they are first used, so that checking a recipe loads neither torch nor transformers.
 """
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ftkit.errors import FtkitError, Interrupted, RecipeError, UserError
     from ftkit.recipe.load import load_recipe
     from ftkit.recipe.schema import Recipe
+
+prepare_process()
 
 __version__ = "0.1.0"
 __all__ = [
@@ -43,6 +45,5 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
-            prepare_process()
             return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module 'ftkit' has no attribute '{name}'")

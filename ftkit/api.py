@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group
+
 from ftkit import console
 from ftkit.compat import hush_libraries
 from ftkit.errors import Interrupted, UserError
@@ -54,6 +56,13 @@ class Result:
     folder: Path
     metrics: dict[str, Any]
     record: dict[str, Any]
+
+    def table(self) -> Group:
+        """Baseline against tuned, parameters, memory, time, and where the run lies; print it with rich."""
+        run = Run(self.folder)
+        return closing_table(
+            load_recipe(run.recipe_file), self.metrics, self.record, str(self.folder), read_jsonl(run.predictions_file)
+        )
 
 
 def train(
@@ -244,7 +253,6 @@ def finish(
     record = run.record
     write_text(run.card, card(recipe, metrics, record, rows))
     run.update(state=FINISHED, finished=now())
-    console.out.print(closing_table(recipe, metrics, record, str(run.folder), rows))
     if any(not math.isfinite(value) for value in tuned.metrics.values()):
         console.warn("a metric is not a number: the training diverged; try a lower learning_rate")
     return Result(run.folder, metrics, run.record)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -59,7 +60,8 @@ def progress_bar(*extra: str) -> Progress:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> Table:
     """A table whose columns after the first stand to the right where they hold numbers."""
-    grid = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold")
+    grid = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD)
+    grid.show_lines = not numbers  # rows of text take several lines each
     for index, column in enumerate(columns):
         grid.add_column(column, justify="right" if numbers and index else "left", overflow="fold")
     for row in rows:

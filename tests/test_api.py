@@ -36,9 +36,27 @@ def test_a_finished_run_holds_all_it_should(recipe: RecipeMaker, tmp_path: Path)
     result = train(recipe("lora"), output_dir=tmp_path / "run")
     run = Run(result.folder)
     names = {path.name for path in run.folder.iterdir()}
-    assert names == {"recipe.yaml", "run.json", "log.jsonl", "checkpoints", "model", "metrics.json", "predictions.jsonl", "README.md"}
+    assert names == {
+        "recipe.yaml",
+        "run.json",
+        "log.jsonl",
+        "checkpoints",
+        "model",
+        "metrics.json",
+        "predictions.jsonl",
+        "README.md",
+    }
     assert run.state == "finished"
-    assert {"versions", "machine", "seed", "data", "parameters", "seconds", "peak_memory_bytes", "command"} <= run.record.keys()
+    assert {
+        "versions",
+        "machine",
+        "seed",
+        "data",
+        "parameters",
+        "seconds",
+        "peak_memory_bytes",
+        "command",
+    } <= run.record.keys()
     assert set(result.metrics["baseline"]) == set(result.metrics["tuned"]) == {"accuracy", "f1"}
     rows = [json.loads(line) for line in run.predictions_file.read_text().splitlines()]
     assert len(rows) == result.metrics["rows"] == 20
@@ -48,7 +66,9 @@ def test_a_finished_run_holds_all_it_should(recipe: RecipeMaker, tmp_path: Path)
     assert [json.loads(line)["step"] for line in run.log_file.read_text().splitlines()][:4] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("strategy", "task"), [("lora", "text-classification"), ("full", "instruction"), ("qlora", "instruction")])
+@pytest.mark.parametrize(
+    ("strategy", "task"), [("lora", "text-classification"), ("full", "instruction"), ("qlora", "instruction")]
+)
 def test_the_same_recipe_twice_gives_the_same(recipe: RecipeMaker, tmp_path: Path, strategy: str, task: str) -> None:
     made = recipe(strategy, task=task)
     for name in ("a", "b"):
@@ -143,7 +163,9 @@ def test_a_run_that_was_cut_off_after_its_last_step_takes_no_step_more(
     assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = recipe("lora", training={"max_steps": 6, "save_strategy": "steps", "save_steps": 2})
     with monkeypatch.context() as patch:
         stop_at(4, patch)
@@ -237,7 +259,10 @@ def test_empty_rows_are_dropped_and_counted_on_wish(recipe: RecipeMaker, tmp_pat
     rows = [{"text": f"good {i}", "label": "x"} for i in range(20)] + [{"text": f"bad {i}", "label": "y"} for i in range(20)]
     rows += [{"text": " ", "label": "y"}] * 4
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    result = train(recipe("full", data={"train": str(tmp_path / "rows.jsonl"), "drop_empty": True, "eval_size": 8}), output_dir=tmp_path / "run")
+    result = train(
+        recipe("full", data={"train": str(tmp_path / "rows.jsonl"), "drop_empty": True, "eval_size": 8}),
+        output_dir=tmp_path / "run",
+    )
     counts = [split.get("dropped: empty text", 0) for split in result.record["data"].values()]
     assert sum(counts) == 4
 
@@ -268,7 +293,10 @@ def test_damaged_weights_are_named(recipe: RecipeMaker, tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line(recipe: RecipeMaker, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True).returncode
+    ):
         pytest.skip("a small disk cannot be mounted here")
     try:
         with pytest.raises(UserError, match="no space is left"):

@@ -60,7 +60,7 @@ def test_the_public_door() -> None:
     assert all(getattr(ftkit, name) is not None for name in ftkit.__all__)
     assert sorted(ftkit.__all__) == ftkit.__all__
     with pytest.raises(AttributeError):
-        ftkit.nothing
+        _ = ftkit.nothing
 
 
 @pytest.mark.parametrize("module", LIGHT)

@@ -8,7 +8,6 @@ import typer
 from ftkit import __version__, console
 from ftkit.cli import check, evaluate, init, recipes, schema, train
 from ftkit.errors import FtkitError, Interrupted, UserError
-from ftkit.process import prepare_process
 
 app = typer.Typer(
     name="ftkit",
@@ -42,7 +41,6 @@ def options(
 
 def main() -> None:
     """Run the command; the user's errors are one line and exit status 2, an interruption is 130."""
-    prepare_process()
     try:
         app()
     except Interrupted as error:

@@ -41,4 +41,5 @@ def train(
             require_reachable(hub_names(loaded))
     from ftkit import api  # torch and transformers, once the recipe is known to be sound
 
-    api.train(loaded, output_dir=folder, smoke=smoke, resume=resume, overwrite=overwrite)
+    result = api.train(loaded, output_dir=folder, smoke=smoke, resume=resume, overwrite=overwrite)
+    console.out.print(result.table())

@@ -88,7 +88,7 @@ def card(recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any], rows: 
     """The run's README.md in Markdown."""
     lines = [
         f"# {record['model']}, {recipe.strategy.name}, {recipe.task}", "",
-        f"Trained with ftkit {record['versions']['ftkit']} from `{record['model']}`. The recipe stands in `recipe.yaml`.", "",
+        f"Trained with ftkit {record['versions']['ftkit']} from `{record['model']}`. The recipe: `recipe.yaml`.", "",
         f"## Measured on {metrics['rows']:,} eval rows", "",
         *markdown_table(["metric", "baseline", "tuned", "difference"], metric_rows(metrics)), "",
     ]  # fmt: skip

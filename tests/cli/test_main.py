@@ -41,7 +41,9 @@ def test_help_shows_every_command_and_each_has_an_example() -> None:
 
 
 def test_a_mistyped_key_is_reported_without_loading_torch(tmp_path: Path) -> None:
-    (tmp_path / "r.yaml").write_text("task: text-classification\nmodel: x/y\nstrategy: full\ndata: {train: x/y}\ntraining: {learning_rte: 1}\n")
+    (tmp_path / "r.yaml").write_text(
+        "task: text-classification\nmodel: x/y\nstrategy: full\ndata: {train: x/y}\ntraining: {learning_rte: 1}\n"
+    )
     (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
     done = ftkit("train", "r.yaml", PYTHONPATH=str(tmp_path))
     assert one_line(done) == "error: r.yaml:5:12: unknown key 'training.learning_rte'; did you mean learning_rate?"
@@ -66,7 +68,9 @@ def test_refusals(words: list[str], expected: str) -> None:
 def test_a_hub_id_without_the_hub_is_refused_within_ten_seconds(tmp_path: Path) -> None:
     started = time.monotonic()
     recipe = packaged_recipes()["lora_distilbert"]
-    line = one_line(ftkit("train", recipe, HF_HUB_OFFLINE="0", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "hf")))
+    line = one_line(
+        ftkit("train", recipe, HF_HUB_OFFLINE="0", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "hf"))
+    )
     assert time.monotonic() - started < 10
     assert "lora_distilbert.yaml:10:3: 'distilbert/distilbert-base-uncased' is no local path, is not in the cache" in line
     assert "--smoke" in line
@@ -88,7 +92,11 @@ def test_the_schema_is_json() -> None:
 @pytest.fixture
 def recipe_file(recipe: Callable[..., Recipe], tmp_path: Path) -> Path:
     path = tmp_path / "r.yaml"
-    path.write_text(dump_recipe(recipe("lora", training={"max_steps": 4000, "save_strategy": "steps", "save_steps": 20, "eval_strategy": "no"})))
+    path.write_text(
+        dump_recipe(
+            recipe("lora", training={"max_steps": 4000, "save_strategy": "steps", "save_steps": 20, "eval_strategy": "no"})
+        )
+    )
     return path
 
 
@@ -112,7 +120,9 @@ def test_ctrl_c_saves_a_checkpoint_says_how_to_go_on_and_that_goes_on(recipe_fil
     assert f"go on with: ftkit train {recipe_file} --output-dir {tmp_path / 'run'} --resume" in printed
     run = Run(tmp_path / "run")
     assert run.state == "interrupted"
-    assert "the recipe changed" in one_line(ftkit("train", recipe_file, "training.max_steps=3", "-o", run.folder, "--resume"))
+    assert "the recipe changed" in one_line(
+        ftkit("train", recipe_file, "training.max_steps=3", "-o", run.folder, "--resume")
+    )
     process = start_and_wait_for_steps_after_resume(recipe_file, run)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)

@@ -32,7 +32,14 @@ def tokenizer(request: pytest.FixtureRequest, stand_in: Callable[[str], Path]) -
     return load_tokenizer(Model(name=str(stand_in(request.param))))
 
 
-def encode(task: str, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], max_length: int = 200, kind: str = "gpt2", **data: Any) -> Encoded:
+def encode(
+    task: str,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[dict[str, Any]],
+    max_length: int = 200,
+    kind: str = "gpt2",
+    **data: Any,
+) -> Encoded:
     made = TASKS[task](Data(train="x", **data))
     config = AutoConfig.for_model(kind)
     made.auto_class(config)
@@ -94,13 +101,15 @@ def test_a_template_without_an_end_of_turn_is_refused(tokenizer: PreTrainedToken
 
 
 @pytest.mark.parametrize("messages", [[{"role": "user", "content": "x"}], [{"role": "robot", "content": "x"}, CHAT[1]]])
-def test_chats_without_an_answer_or_a_role_are_refused(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> None:
+def test_chats_without_an_answer_or_a_role_are_refused(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]
+) -> None:
     with pytest.raises(UserError, match="row 1: "):
         encode("instruction", tokenizer, [{"messages": messages}], chat_template=CHATML)
 
 
 def test_no_chat_template_is_said(tokenizer: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(UserError, match="no chat template; give one with data.chat_template"):
+    with pytest.raises(UserError, match=r"no chat template; give one with data\.chat_template"):
         encode("instruction", tokenizer, [{"messages": CHAT}])
 
 
@@ -129,7 +138,9 @@ def test_language_modeling_loses_no_token(tokenizer: PreTrainedTokenizerBase) ->
     texts = [f"Story {number} has some words." for number in range(20)]
     encoded = encode("language-modeling", tokenizer, [{"text": text} for text in texts], max_length=16)
     stream = [token for entry in encoded.dataset for token in entry["input_ids"]]
-    parts = tokenizer.decode([token for token in stream if token != tokenizer.bos_token_id or token == tokenizer.eos_token_id]).split(tokenizer.eos_token)
+    parts = tokenizer.decode(
+        [token for token in stream if token != tokenizer.bos_token_id or token == tokenizer.eos_token_id]
+    ).split(tokenizer.eos_token)
     assert parts[:-1] == texts
     assert encoded.dataset[0]["labels"] == encoded.dataset[0]["input_ids"]
 

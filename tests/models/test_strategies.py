@@ -37,7 +37,7 @@ def test_full_moves_every_weight(recipe: RecipeMaker, tmp_path: Path) -> None:
 
 
 def test_transfer_moves_the_head_alone(recipe: RecipeMaker, tmp_path: Path) -> None:
-    parts, moved, still = train_and_compare(recipe("transfer"), tmp_path)
+    _, moved, still = train_and_compare(recipe("transfer"), tmp_path)
     assert moved == {"pre_classifier.weight", "pre_classifier.bias", "classifier.weight", "classifier.bias"}
     assert all(name.startswith("distilbert.") for name in still)
 
@@ -53,7 +53,7 @@ def test_transfer_keeps_the_body_in_eval_mode_while_the_head_trains(recipe: Reci
 
 
 def test_transfer_can_unfreeze_the_last_blocks(recipe: RecipeMaker, tmp_path: Path) -> None:
-    _, moved, still = train_and_compare(recipe({"name": "transfer", "unfreeze_last": 1}), tmp_path)
+    _, moved, _ = train_and_compare(recipe({"name": "transfer", "unfreeze_last": 1}), tmp_path)
     assert any(name.startswith("distilbert.transformer.layer.1.") for name in moved)
     assert all(not name.startswith(("distilbert.transformer.layer.0.", "distilbert.embeddings")) for name in moved)
     with pytest.raises(UserError, match="unfreeze_last 3 is more than the 2 blocks"):

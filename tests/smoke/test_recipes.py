@@ -9,7 +9,12 @@ from ftkit import load_recipe, train
 
 RECIPES = sorted((Path(__file__).parent.parent.parent / "recipes").glob("*.yaml"))
 # How far the tuned stand-in must be beyond the baseline, by a task's first metric.
-LEARNT = {"text-classification": ("accuracy", 0.1), "summarization": ("rouge1", 0.3), "instruction": ("exact_match", 0.15), "language-modeling": ("loss", -1.0)}
+LEARNT = {
+    "text-classification": ("accuracy", 0.1),
+    "summarization": ("rouge1", 0.3),
+    "instruction": ("exact_match", 0.15),
+    "language-modeling": ("loss", -1.0),
+}
 
 
 @pytest.mark.timeout(300)
@@ -23,6 +28,8 @@ def test_a_recipe_smoke_runs_and_learns(path: Path, tmp_path: Path) -> None:
     assert load_recipe(result.folder / "recipe.yaml").strategy.name == recipe.strategy.name
     if recipe.task == "instruction":
         rows = [json.loads(line) for line in (result.folder / "predictions.jsonl").read_text().splitlines()]
-        passive = [row for row in rows if "passive" in row["prompt"] and " by " in row["target"] and "generated" in row["tuned"]]
+        passive = [
+            row for row in rows if "passive" in row["prompt"] and " by " in row["target"] and "generated" in row["tuned"]
+        ]
         mended = [row for row in passive if row["baseline"]["generated"] != row["target"] == row["tuned"]["generated"]]
         assert mended
