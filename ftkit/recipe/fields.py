@@ -88,7 +88,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "eval_strategy": "epoch",
     "per_device_eval_batch_size": 32,
 }
-TRAINING_TYPES = {"bf16": "bool | null"}
+TRAINING_TYPES = {"bf16": "bool | null", "fsdp": "bool | str | null"}  # the library takes true, its annotation lags
 
 
 def library_fields() -> dict[str, dict[str, dict[str, Any]]]:

@@ -1,6 +1,7 @@
 """Read a recipe: YAML, overrides, types, and the rules that join blocks; every mistake of the file in one go."""
 
 import difflib
+import re
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -15,6 +16,7 @@ from ftkit.recipe.tasks import TASK_SPECS, TaskSpec
 STRATEGY_CLASSES: dict[str, type[BaseModel]] = {"full": Full, "transfer": Transfer, "lora": Lora, "qlora": QLora}
 BLOCKS: dict[str, type[BaseModel]] = {"model": Model, "data": Data, "training": Training, "evaluation": Evaluation}
 MAX_BYTES = 1_000_000
+ANSWER_ROLES = ("output", "completion", "summary", "messages")  # what a prompt asks for, and so may not give away
 
 
 def load_recipe(path: str | FilePath, overrides: list[str] | None = None) -> Recipe:
@@ -254,6 +256,7 @@ def find_task_mistakes(document: Document, values: dict[str, Any], spec: TaskSpe
             mistakes.append(
                 Mistake(document.place((block, key)), f"'{name}' has no effect with task {task}", f"it belongs to {homes}")
             )
+    mistakes += find_prompt_mistakes(document, blocks["data"].get("prompt"), spec)
     columns, metrics = blocks["data"].get("columns"), blocks["evaluation"].get("metrics")
     for role in columns if isinstance(columns, dict) else ():
         if role not in spec.roles:
@@ -267,6 +270,22 @@ def find_task_mistakes(document: Document, values: dict[str, Any], spec: TaskSpe
     if isinstance(best, str) and best.removeprefix("eval_") not in spec.metrics:
         hint = f"{did_you_mean(best.removeprefix('eval_'), list(spec.metrics))}{task} has {', '.join(spec.metrics)}"
         mistakes.append(Mistake(document.place(("training", "metric_for_best_model")), f"unknown metric '{best}'", hint))
+    return mistakes
+
+
+def find_prompt_mistakes(document: Document, prompt: Any, spec: TaskSpec) -> list[Mistake]:
+    """Names in braces that are no column of the task would reach the model as they stand."""
+    if not isinstance(prompt, str) or "data.prompt" not in spec.keys:
+        return []
+    named, place = re.findall(r"\{(\w+)\}", prompt), document.place(("data", "prompt"))
+    askable = [role for role in spec.roles if role not in ANSWER_ROLES]
+    wrong = [name for name in named if name not in askable]
+    mistakes = [
+        Mistake(place, f"the prompt names '{{{name}}}'", f"{did_you_mean(name, askable)}it may name {', '.join(askable)}")
+        for name in wrong
+    ]
+    if not named:
+        mistakes.append(Mistake(place, "the prompt names no column", f"write one in braces, as {{{askable[0]}}}"))
     return mistakes
 
 

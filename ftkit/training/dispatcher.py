@@ -30,7 +30,7 @@ from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokeni
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.recipe.schema import Model as ModelBlock
 from ftkit.recipe.schema import Recipe
-from ftkit.tasks.base import Encoded, Task
+from ftkit.tasks.base import IGNORED, Encoded, Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import training_arguments
 
@@ -82,6 +82,8 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     data = build_data(recipe, task, tokenizer, config)
     config = load_config(recipe.model, task.config_values())
     model = build_model(recipe, task, tokenizer, config)
+    if task.generates:
+        remember_stops(model, data.encoded["eval"])
     trainer = build_trainer(task, tokenizer, model, data, arguments, callbacks)
     return Parts(task, config, tokenizer, data, model, trainer)
 
@@ -146,6 +148,13 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
         fit_tokenizer(model, tokenizer)
     data = Data({"eval": rows}, {"eval": encoded}, max_length)
     return Parts(task, config, tokenizer, data, model, build_trainer(task, tokenizer, model, data, arguments, []))
+
+
+def remember_stops(model: Any, encoded: Encoded) -> None:
+    """Let the model's own generation stop at the tokens that end an answer, as a template's end of turn."""
+    ends = {next(label for label in reversed(labels) if label != IGNORED) for labels in encoded.dataset["labels"]}
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base.generation_config.eos_token_id = sorted(ends)
 
 
 def load_trained(recipe: Recipe, task: Task, config: PretrainedConfig, saved: ModelBlock, folder: Path | None) -> Any:
