@@ -1,0 +1,113 @@
+"""Each task end to end in a few steps: what it is given, what it measures."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftkit import Recipe, UserError, evaluate, train
+from ftkit.run import write_jsonl
+
+RecipeMaker = Callable[..., Recipe]
+
+
+def rows_file(tmp_path: Path, rows: list[dict[str, Any]]) -> str:
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    return str(tmp_path / "rows.jsonl")
+
+
+def config_of(folder: Path) -> Any:
+    return json.loads((folder / "model/config.json").read_text())
+
+
+def test_several_classes_keep_their_names_and_order(recipe: RecipeMaker, tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": i % 12} for i in range(120)]
+    result = train(
+        recipe("lora", data={"train": rows_file(tmp_path, rows)}, evaluation={"metrics": ["f1", "roc_auc", "loss"]}),
+        output_dir=tmp_path / "run",
+    )
+    assert [config_of(result.folder)["id2label"][str(i)] for i in range(12)] == [str(i) for i in range(12)]
+    assert set(result.metrics["tuned"]) == {"f1", "roc_auc", "loss"}
+    assert evaluate(result.folder).metrics == result.metrics["tuned"]
+
+
+@pytest.mark.parametrize("separated", [False, True])
+def test_several_labels_at_once(recipe: RecipeMaker, tmp_path: Path, separated: bool) -> None:
+    sets = [["film"], ["film", "food"], ["food", "hotel"], []]
+    rows = [{"text": f"text {i}", "label": ";".join(sets[i % 3]) if separated else sets[i % 3]} for i in range(90)]
+    data = {"train": rows_file(tmp_path, rows)} | ({"label_separator": ";"} if separated else {})
+    result = train(recipe("full", data=data), output_dir=tmp_path / "run")
+    assert config_of(result.folder)["problem_type"] == "multi_label_classification"
+    assert set(config_of(result.folder)["label2id"]) == {"film", "food", "hotel"}
+    predicted = json.loads((result.folder / "predictions.jsonl").read_text().splitlines()[0])["tuned"]
+    assert len(predicted["probabilities"]) == 3
+
+
+def test_pairs_of_texts(recipe: RecipeMaker, tmp_path: Path) -> None:
+    rows = [{"a": f"text {i}", "b": f"other {i}", "y": ["same", "other"][i % 2]} for i in range(60)]
+    data = {"train": rows_file(tmp_path, rows), "columns": {"text": "a", "text_pair": "b", "label": "y"}}
+    assert train(recipe("full", kind="bert", data=data), output_dir=tmp_path / "run").metrics["rows"] == 20
+
+
+def test_an_unseen_label_in_eval_rows_is_named(recipe: RecipeMaker, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "train.jsonl", [{"text": f"t {i}", "label": "ab"[i % 2]} for i in range(20)])
+    write_jsonl(tmp_path / "eval.jsonl", [{"text": "t", "label": "a"}, {"text": "t", "label": "c"}])
+    made = recipe("full")
+    values = made.model_dump(exclude_unset=True)
+    values["data"] = {"train": str(tmp_path / "train.jsonl"), "eval": str(tmp_path / "eval.jsonl")}
+    from ftkit.recipe.load import load_values
+
+    with pytest.raises(UserError, match="row 2 has the label 'c', which the training rows do not have; known are a, b"):
+        train(load_values(values), output_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize(("kind", "strategy"), [("t5", "full"), ("t5", "lora"), ("llama", "qlora")])
+def test_summaries_by_encoder_and_decoder_and_by_prompt(
+    recipe: RecipeMaker, tmp_path: Path, dialogues: Path, kind: str, strategy: str
+) -> None:
+    data = {"train": str(dialogues), "columns": {"document": "dialogue"}}
+    made = recipe(
+        strategy, task="summarization", kind=kind, data=data, evaluation={"generation": {"rows": 4, "max_new_tokens": 8}}
+    )
+    result = train(made, output_dir=tmp_path / "run")
+    assert set(result.metrics["tuned"]) == {"rouge1", "rouge2", "rougeL", "loss", "stop_rate"}
+    assert result.metrics["tuned"]["loss"] < result.metrics["baseline"]["loss"]
+    assert evaluate(result.folder).metrics == result.metrics["tuned"]
+
+
+def test_chats_through_a_template_of_the_recipe(recipe: RecipeMaker, tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token if m.role == 'assistant' else '' }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    rows = [
+        {"messages": [{"role": "user", "content": f"Say {i}."}, {"role": "assistant", "content": f"It is {i}."}]}
+        for i in range(60)
+    ]
+    made = recipe(
+        "full",
+        task="instruction",
+        data={"train": rows_file(tmp_path, rows), "chat_template": template},
+        evaluation={"generation": {"rows": 4}},
+    )
+    result = train(made, output_dir=tmp_path / "run")
+    assert template in (result.folder / "model/chat_template.jinja").read_text()
+    row = json.loads((result.folder / "predictions.jsonl").read_text().splitlines()[0])
+    assert row["prompt"].endswith("assistant: ")
+    assert row["target"].startswith("It is")
+
+
+@pytest.mark.parametrize(("task", "kind"), [("language-modeling", "gpt2"), ("masked-language-modeling", "bert")])
+def test_plain_text(recipe: RecipeMaker, tmp_path: Path, task: str, kind: str) -> None:
+    (tmp_path / "text.txt").write_text("\n\n".join(f"The chef cooked meal {i}.\nIt was good." for i in range(200)))
+    result = train(
+        recipe("full", task=task, kind=kind, data={"train": str(tmp_path / "text.txt")}), output_dir=tmp_path / "run"
+    )
+    assert result.metrics["tuned"]["loss"] < result.metrics["baseline"]["loss"]
+    assert result.metrics["tuned"]["perplexity"] > 1
+
+
+def test_a_task_refuses_a_model_that_cannot_do_it(recipe: RecipeMaker, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="t5 is an encoder-decoder"):
+        train(recipe("full", task="instruction", kind="t5"), output_dir=tmp_path / "run")
+    with pytest.raises(UserError, match="model.name|name"):
+        train(recipe("full", task="instruction", kind="distilbert"), output_dir=tmp_path / "run")
