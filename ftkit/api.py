@@ -218,7 +218,8 @@ def fit(recipe: Recipe, run: Run, parts: Parts, stop: StopOnSignal, checkpoint: 
     Raises:
         Interrupted: a signal asked to stop; the checkpoint is saved.
     """
-    trainer, progress, started = parts.trainer, ShowProgress(), time.monotonic()
+    trainer, started = parts.trainer, time.monotonic()
+    progress = ShowProgress(recipe.evaluation.metrics or recipe.spec.default_metrics)
     for callback in (progress, WriteLog(run)):
         trainer.add_callback(callback)
     seed_everything(recipe)  # measuring the baseline may have drawn numbers

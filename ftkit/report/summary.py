@@ -1,5 +1,6 @@
 """The closing table of a run, and its README.md: the same facts on screen and on disk."""
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group
@@ -9,6 +10,12 @@ from ftkit import console
 from ftkit.recipe.schema import Recipe
 
 EXAMPLES = 3
+
+
+def model_name(record: dict[str, Any]) -> str:
+    """A hub id as it is, of a local folder its name."""
+    name = str(record["model"])
+    return Path(name).name if Path(name).is_absolute() or name.startswith(".") else name
 
 
 def metric_rows(metrics: dict[str, Any]) -> list[list[str]]:
@@ -53,7 +60,7 @@ def closing_table(
     recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any], folder: str, rows: list[dict[str, Any]]
 ) -> Group:
     """The table that ends a run."""
-    title = f"{recipe.task} · {recipe.strategy.name} · {record['model']}"
+    title = f"{recipe.task} · {recipe.strategy.name} · {model_name(record)}"
     entries = metrics["rows"]
     table = console.table(
         title, [f"metric ({entries:,} eval rows)", "baseline", "tuned", "difference"], metric_rows(metrics)
@@ -87,8 +94,8 @@ def _tail(prompt: str, length: int = 160) -> str:
 def card(recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """The run's README.md in Markdown."""
     lines = [
-        f"# {record['model']}, {recipe.strategy.name}, {recipe.task}", "",
-        f"Trained with ftkit {record['versions']['ftkit']} from `{record['model']}`. The recipe: `recipe.yaml`.", "",
+        f"# {model_name(record)}, {recipe.strategy.name}, {recipe.task}", "",
+        f"Trained with ftkit {record['versions']['ftkit']} from `{model_name(record)}`. The recipe: `recipe.yaml`.", "",
         f"## Measured on {metrics['rows']:,} eval rows", "",
         *markdown_table(["metric", "baseline", "tuned", "difference"], metric_rows(metrics)), "",
     ]  # fmt: skip

@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -20,7 +20,8 @@ from ftkit.training.checkpoints import seal
 class ShowProgress(TrainerCallback):
     """A live bar with loss, learning rate, rows a second and time left; a line an event where there is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Sequence[str]) -> None:
+        self.scores = {f"eval_{name}" for name in metrics} | {"eval_loss"}
         self.bar: Progress | None = None
         self.task: TaskID | None = None
         self.started, self.first_step, self.shown = 0.0, 0, ""
@@ -48,7 +49,7 @@ class ShowProgress(TrainerCallback):
         if self.bar is None or not logs:
             return
         parts = [f"{name} {_short(logs[key])}" for name, key in (("loss", "loss"), ("lr", "learning_rate")) if key in logs]
-        parts += [f"{key.replace('eval_', 'eval ')} {_short(value)}" for key, value in logs.items() if _is_score(key)]
+        parts += [f"{key.replace('eval_', 'eval ')} {_short(value)}" for key, value in logs.items() if key in self.scores]
         self.shown = "  ".join(parts) or self.shown
         if self.task is not None:
             self.bar.update(self.task, shown=self.shown)
@@ -137,10 +138,6 @@ class StopOnSignal(TrainerCallback):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _is_score(key: str) -> bool:
-    return key.startswith("eval_") and not key.endswith(("runtime", "per_second", "preparation_time"))
 
 
 def _short(value: Any) -> str:

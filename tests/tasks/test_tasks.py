@@ -109,5 +109,5 @@ def test_plain_text(recipe: RecipeMaker, tmp_path: Path, task: str, kind: str) -
 def test_a_task_refuses_a_model_that_cannot_do_it(recipe: RecipeMaker, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="t5 is an encoder-decoder"):
         train(recipe("full", task="instruction", kind="t5"), output_dir=tmp_path / "run")
-    with pytest.raises(UserError, match="model.name|name"):
+    with pytest.raises(UserError, match="model"):
         train(recipe("full", task="instruction", kind="distilbert"), output_dir=tmp_path / "run")
