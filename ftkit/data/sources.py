@@ -54,7 +54,7 @@ def _listed(rows: Dataset) -> str:
 def _read_source(source: Source, split: str, sample_by: str, seed: int, key: str) -> Dataset:
     if source.path.startswith(SAMPLE_PREFIX):
         return _read_sample(source, split, seed, key)
-    local = find_files(source.path, key)
+    local = find_files(source.path, key, source.format)
     rows = _read_files(source, local, sample_by, key) if local else _read_hub(source, split, key)
     for column, value in source.values.items():
         if column in rows.column_names:
@@ -84,7 +84,7 @@ def _read_sample(source: Source, split: str, seed: int, key: str) -> Dataset:
         raise UserError(str(error), key=key) from None
 
 
-def find_files(path: str, key: str) -> list[Path]:
+def find_files(path: str, key: str, format: str | None = None) -> list[Path]:
     """The local files a path means: itself, a glob's matches, or a folder's data files; empty for a hub id.
 
     Raises:
@@ -94,7 +94,8 @@ def find_files(path: str, key: str) -> list[Path]:
     if place.is_file():
         files = [place]
     elif place.is_dir():
-        files = sorted(file for file in place.rglob("*") if file.suffix.lower() in BUILDERS and file.is_file())
+        found = sorted(file for file in place.rglob("*") if file.is_file())
+        files = found if format else [file for file in found if file.suffix.lower() in BUILDERS]
         if not files:
             raise UserError(f"the folder {path} holds no data files", f"readable are {', '.join(BUILDERS)}", key=key)
     elif GLOB_CHARACTERS & set(path):
@@ -105,11 +106,15 @@ def find_files(path: str, key: str) -> list[Path]:
         return []
     else:
         raise UserError(f"no such file: {path}", _nearest_file(place), key=key)
+    if format:
+        return files
     kinds = {BUILDERS.get(file.suffix.lower(), file.suffix) for file in files}
     unknown = kinds - set(BUILDERS.values())
     if unknown:
         raise UserError(
-            f"{path}: files of kind '{unknown.pop()}' cannot be read", f"readable are {', '.join(BUILDERS)}", key=key
+            f"{path}: files of kind '{unknown.pop()}' cannot be read",
+            f"say what it is, as {{path: …, format: text}}; known are {', '.join(BUILDERS)}",
+            key=key,
         )
     if len(kinds) > 1:
         raise UserError(
@@ -127,7 +132,9 @@ def _nearest_file(path: Path) -> str:
 
 
 def _read_files(source: Source, files: list[Path], sample_by: str, key: str) -> Dataset:
-    builder = BUILDERS[files[0].suffix.lower()]
+    kind = source.format or BUILDERS[files[0].suffix.lower()]
+    builder = "csv" if kind == "tsv" else kind
+    separator = "\t" if kind == "tsv" or files[0].suffix.lower() == ".tsv" else ","
     encoding = "utf-8-sig" if source.encoding.lower() in ("utf-8", "utf8") else source.encoding
     _check_encoding_name(encoding, key)
     for file in files:
@@ -136,7 +143,7 @@ def _read_files(source: Source, files: list[Path], sample_by: str, key: str) -> 
     options: dict[str, Any] = {"encoding": encoding} if builder != "parquet" else {}
     try:
         if builder == "csv":
-            options |= _csv_options(files, encoding)
+            options |= _csv_options(files, encoding, separator)
         if builder == "text":
             options["sample_by"] = source.sample_by or sample_by
         rows = load_dataset(builder, data_files=[str(file) for file in files], split="train", **options)
@@ -171,9 +178,8 @@ def _check_encoding_name(encoding: str, key: str) -> None:
         raise UserError(f"unknown encoding '{encoding}'", "common are utf-8, latin-1, cp1252, utf-16", key=key) from None
 
 
-def _csv_options(files: list[Path], encoding: str) -> dict[str, Any]:
+def _csv_options(files: list[Path], encoding: str, separator: str) -> dict[str, Any]:
     """Every column is read as text: a label 1 stays "1" whatever else is in the column, and "NA" stays "NA"."""
-    separator = "\t" if files[0].suffix.lower() == ".tsv" else ","
     with files[0].open(encoding=encoding, newline="") as file:
         header = next(csv.reader(file, delimiter=separator), [])
     repeated = {name for name in header if header.count(name) > 1}

@@ -95,6 +95,9 @@ class Source(Block):
     name: str | None = Field(None, description="The configuration of a hub data set.")
     split: str | None = Field(None, description="The split of a hub data set or sample; default train, or test for eval.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub data set.")
+    format: Literal["csv", "tsv", "json", "parquet", "text"] | None = Field(
+        None, description="What a file is, where its name does not tell; json is lines of objects or a list of them."
+    )
     encoding: str = Field("utf-8", description="The encoding of text files, such as latin-1.")
     sample_by: Literal["line", "paragraph", "document"] | None = Field(
         None, description="What a row of a .txt file is; default a line, for language-modeling a paragraph."
