@@ -5,6 +5,7 @@ without importing them. This file adds what ftkit changes: its own defaults, and
 """
 
 import json
+import math
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -88,6 +89,18 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "eval_strategy": "epoch",
     "per_device_eval_batch_size": 32,
 }
+# What a number may be, where less or more would only fail later, or make no sense: least, most.
+BOUNDS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(
+        ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "r"), (1, 2**31)
+    ),
+    **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm", "num_train_epochs"), (0, 2**31)),
+    **dict.fromkeys(("logging_steps", "save_steps", "eval_steps"), (1e-9, 2**31)),
+    **dict.fromkeys(("dataloader_num_workers", "save_total_limit"), (0, 2**31)),
+    **dict.fromkeys(("lora_dropout", "label_smoothing_factor", "adam_beta1", "adam_beta2"), (0, 1)),
+    **dict.fromkeys(("seed", "data_seed"), (0, 2**32 - 1)),
+    "max_steps": (-1, 2**31),
+}
 TRAINING_TYPES = {"bf16": "bool | null", "fsdp": "bool | str | null"}  # the library takes true, its annotation lags
 
 
@@ -102,13 +115,24 @@ def library_fields() -> dict[str, dict[str, dict[str, Any]]]:
     return table
 
 
+def require_bounds(name: str, value: float) -> None:
+    """Raises pydantic's error where a number is not finite or beyond what the field can take."""
+    least, most = BOUNDS.get(name, (-(2**63), 2**63))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise PydanticCustomError("not_finite", "must be a finite number")
+    if value < least:
+        raise PydanticCustomError("too_small", "must be at least {least}", {"least": least})
+    if value > most:
+        raise PydanticCustomError("too_large", "must be at most {most}", {"most": most})
+
+
 def field_model(name: str, table: dict[str, dict[str, Any]], owned: dict[str, str], base: type[BaseModel]) -> Any:
     """A pydantic model with one field for each entry of a library's table that ftkit does not set itself."""
     fields: dict[str, Any] = {}
     for key, entry in table.items():
         if key not in owned:
             schema = _json_schema(entry)
-            kind = Annotated[Any, BeforeValidator(_checker(entry)), WithJsonSchema(schema)]
+            kind = Annotated[Any, BeforeValidator(_checker(key, entry)), WithJsonSchema(schema)]
             fields[key] = (kind, Field(default=entry["default"], description=entry["about"]))
     return create_model(name, __base__=base, **fields)
 
@@ -118,7 +142,7 @@ def as_boolean(value: Any) -> Any:
     return YAML_1_1_BOOLEANS.get(value.lower(), value) if isinstance(value, str) else value
 
 
-def _checker(entry: dict[str, Any]) -> Any:
+def _checker(key: str, entry: dict[str, Any]) -> Any:
     names, valid = entry["type"].split(" | "), entry.get("choices")
     words = " or ".join(TYPE_WORDS[name] for name in names if name != "null")
 
@@ -128,6 +152,8 @@ def _checker(entry: dict[str, Any]) -> Any:
         fits = any(isinstance(value, TYPES[name]) and (name == "bool" or not isinstance(value, bool)) for name in names)
         if not fits:
             raise PydanticCustomError("wrong_type", "must be {words}", {"words": words})
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            require_bounds(key, value)
         if valid and value is not None and value not in valid:
             raise PydanticCustomError("literal_error", "not valid", {"valid": valid})
         return value

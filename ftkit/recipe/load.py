@@ -129,7 +129,8 @@ def describe(document: Document, error: Any) -> Mistake:
         "string_type": "must be text", "bool_type": "must be true or false", "list_type": "must be a list",
         "dict_type": "must be a mapping", "model_type": "must be a block of keys",
         "model_attributes_type": "must be a block of keys", "string_too_short": "must not be empty",
-        "too_short": "must not be empty",
+        "too_short": "must not be empty", "too_small": f"must be at least {context.get('least')}",
+        "too_large": f"must be at most {context.get('most')}", "not_finite": "must be a finite number",
     }  # fmt: skip
     rule = words.get(kind, error["msg"].replace("Input should be", "must be"))
     return Mistake(place, f"{field}: {rule}, not {shown(value)}", _quote_hint(value, rule))
@@ -243,7 +244,7 @@ def find_task_mistakes(document: Document, values: dict[str, Any], spec: TaskSpe
     task, mistakes = values["task"], []
     strategy = values.get("strategy")
     strategy = strategy.get("name") if isinstance(strategy, dict) else strategy
-    if strategy in STRATEGY_CLASSES and strategy not in spec.strategies:
+    if isinstance(strategy, str) and strategy in STRATEGY_CLASSES and strategy not in spec.strategies:
         reason = "no new head is trained" if strategy == "transfer" else "it makes no sense"
         hint = f"{reason} in {task}; possible are {', '.join(spec.strategies)}"
         mistakes.append(
