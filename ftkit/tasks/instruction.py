@@ -1,44 +1,21 @@
 """Instruction following: an answer to an Alpaca row, a prompt or a chat; only answers and end tokens are supervised."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.compat import pad_by_position
 from ftkit.data.clean import require_filled
 from ftkit.data.prompts import ALPACA, ALPACA_WITH_INPUT, answer_ids, chat_example, fill, join, prompt_ids
 from ftkit.errors import UserError
-from ftkit.recipe.schema import Data
 from ftkit.tasks.base import Encoded
-from ftkit.tasks.prompted import collect, describe_loss, score_losses, token_loss_sums
+from ftkit.tasks.language import LanguageTask, collect
 
 ROLES = {"system", "user", "assistant", "tool"}
 
 
-class Instruction:
-    new_head = False
+class Instruction(LanguageTask):
     generates = True
-    score = staticmethod(score_losses)
-    describe = staticmethod(describe_loss)
-    collator = staticmethod(pad_by_position)
-
-    def __init__(self, data: Data) -> None:
-        self.data = data
-
-    def fit(self, rows: Dataset) -> None:
-        """Nothing is learnt from the rows."""
-
-    def recall(self, config: PretrainedConfig) -> None:
-        """Nothing was learnt from the rows."""
-
-    def strata(self, rows: Dataset) -> Sequence[str] | None:
-        return None
-
-    def config_values(self) -> dict[str, Any]:
-        return {}
 
     def auto_class(self, config: PretrainedConfig) -> Any:
         if config.is_encoder_decoder:
@@ -72,9 +49,6 @@ class Instruction:
         if "prompt" in row:
             return str(row["prompt"])
         return fill(ALPACA_WITH_INPUT if (row.get("input") or "").strip() else ALPACA, row)
-
-    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
-        return token_loss_sums(logits[0] if isinstance(logits, tuple) else logits, labels, shift=True)
 
 
 def with_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> PreTrainedTokenizerBase:

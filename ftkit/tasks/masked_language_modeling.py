@@ -5,7 +5,6 @@ mask token, one in ten by a random token, one in ten stays. The masks are drawn 
 measured before and after training on the same ones.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,38 +12,15 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.compat import pad_by_position
 from ftkit.data.clean import require_filled
 from ftkit.errors import UserError
-from ftkit.recipe.schema import Data
 from ftkit.tasks.base import IGNORED, Encoded
-from ftkit.tasks.prompted import describe_loss, score_losses, token_loss_sums
+from ftkit.tasks.language import LanguageTask, token_loss_sums
 
 MASKED_SHARE = 0.15
 
 
-class MaskedLanguageModeling:
-    new_head = False
-    generates = False
-    score = staticmethod(score_losses)
-    describe = staticmethod(describe_loss)
-    collator = staticmethod(pad_by_position)
-
-    def __init__(self, data: Data) -> None:
-        self.data = data
-
-    def fit(self, rows: Dataset) -> None:
-        """Nothing is learnt from the rows."""
-
-    def recall(self, config: PretrainedConfig) -> None:
-        """Nothing was learnt from the rows."""
-
-    def strata(self, rows: Dataset) -> Sequence[str] | None:
-        return None
-
-    def config_values(self) -> dict[str, Any]:
-        return {}
-
+class MaskedLanguageModeling(LanguageTask):
     def auto_class(self, config: PretrainedConfig) -> Any:
         return AutoModelForMaskedLM
 

@@ -1,45 +1,27 @@
 """Summarization: by prompt for decoder-only models, or by encoder and decoder; the summary is never cut."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.compat import pad_by_position
 from ftkit.data.clean import require_filled
 from ftkit.data.prompts import Example, answer_ids, end_token, fill, join, prompt_ids
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import Encoded
-from ftkit.tasks.prompted import collect, describe_loss, score_losses, token_loss_sums
+from ftkit.tasks.language import LanguageTask, collect, token_loss_sums
 
 DECODER_PROMPT = "Summarize the following text.\n\n{document}\n\nSummary:\n"
 ENCODER_PROMPT = "{document}"
 
 
-class Summarization:
-    new_head = False
+class Summarization(LanguageTask):
     generates = True
-    score = staticmethod(score_losses)
-    describe = staticmethod(describe_loss)
-    collator = staticmethod(pad_by_position)
 
     def __init__(self, data: Data) -> None:
-        self.data = data
+        super().__init__(data)
         self.shift = True  # decoder-only until the model's config says otherwise
-
-    def fit(self, rows: Dataset) -> None:
-        """Nothing is learnt from the rows."""
-
-    def recall(self, config: PretrainedConfig) -> None:
-        """Nothing was learnt from the rows."""
-
-    def strata(self, rows: Dataset) -> Sequence[str] | None:
-        return None
-
-    def config_values(self) -> dict[str, Any]:
-        return {}
 
     def auto_class(self, config: PretrainedConfig) -> Any:
         self.shift = not config.is_encoder_decoder

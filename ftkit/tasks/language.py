@@ -1,17 +1,53 @@
-"""What the tasks that answer a prompt share: padding, the loss of the supervised tokens, and their count."""
+"""What the tasks of language models share: nothing to learn from the rows before training, a loss by token, its metrics."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
-from transformers import EvalPrediction
+from transformers import EvalPrediction, PretrainedConfig
 
+from ftkit.compat import pad_by_position
 from ftkit.data.prompts import Example
 from ftkit.errors import UserError
 from ftkit.metrics.text import loss_metrics
+from ftkit.recipe.schema import Data
 from ftkit.tasks.base import IGNORED, Encoded
+
+
+class LanguageTask:
+    """The parts that are the same for every task whose model foretells tokens."""
+
+    new_head = False
+    generates = False
+    collator = staticmethod(pad_by_position)
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+
+    def fit(self, rows: Dataset) -> None:
+        """Nothing is learnt from the rows."""
+
+    def recall(self, config: PretrainedConfig) -> None:
+        """Nothing was learnt from the rows."""
+
+    def strata(self, rows: Dataset) -> Sequence[str] | None:
+        return None
+
+    def config_values(self) -> dict[str, Any]:
+        return {}
+
+    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
+        return token_loss_sums(logits[0] if isinstance(logits, tuple) else logits, labels, shift=True)
+
+    def score(self, prediction: EvalPrediction) -> dict[str, float]:
+        return loss_metrics(prediction.predictions)
+
+    def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
+        total, tokens = (float(value) for value in prediction.predictions[index])
+        return {"loss": round(total / tokens, 6) if tokens else None}
 
 
 def token_loss_sums(logits: torch.Tensor, labels: torch.Tensor, *, shift: bool) -> torch.Tensor:
@@ -30,15 +66,6 @@ def token_loss_sums(logits: torch.Tensor, labels: torch.Tensor, *, shift: bool) 
         loss = cross_entropy(row_logits[counted].float(), row_labels[counted], reduction="sum")
         sums.append(torch.stack([loss, counted.sum().float()]))
     return torch.stack(sums)
-
-
-def score_losses(prediction: EvalPrediction) -> dict[str, float]:
-    return loss_metrics(prediction.predictions)
-
-
-def describe_loss(prediction: EvalPrediction, index: int) -> dict[str, Any]:
-    total, tokens = (float(value) for value in prediction.predictions[index])
-    return {"loss": round(total / tokens, 6) if tokens else None}
 
 
 def collect(
