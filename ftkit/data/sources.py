@@ -24,6 +24,7 @@ BUILDERS = {
     ".txt": "text", ".text": "text",
 }  # fmt: skip
 SAMPLE_PREFIX = "sample:"
+MAX_SAMPLE_ROWS = 1_000_000  # held in memory: about 1 GB
 GLOB_CHARACTERS = frozenset("*?[")
 csv.field_size_limit(2**31 - 1)
 
@@ -78,6 +79,8 @@ def _read_sample(source: Source, split: str, seed: int, key: str) -> Dataset:
         raise UserError(f"a sample has no split '{part}'", "it has train and eval", key=key)
     sizes = SAMPLES[name]
     rows = source.rows or (sizes.train_rows if part == "train" else sizes.eval_rows)
+    if rows > MAX_SAMPLE_ROWS:
+        raise UserError(f"{rows:,} rows of a sample", f"at most {MAX_SAMPLE_ROWS:,} are made", key=key)
     try:
         return Dataset.from_list(generate(name, rows=rows, split=part, seed=seed))  # type: ignore[arg-type]
     except ValueError as error:  # more rows asked for than the sample can make
@@ -146,7 +149,7 @@ def _read_files(source: Source, files: list[Path], sample_by: str, key: str) -> 
             options |= _csv_options(files, encoding, separator)
         if builder == "text":
             options["sample_by"] = source.sample_by or sample_by
-        rows = load_dataset(builder, data_files=[str(file) for file in files], split="train", **options)
+        rows = load_dataset(builder, data_files=[glob.escape(str(file)) for file in files], split="train", **options)
     except (datasets_errors.DatasetsError, ValueError, OSError, UnicodeError, csv.Error, TypeError) as error:
         if isinstance(error, OSError) and error.errno:  # a full disk or a lost file is no fault of the data
             raise
@@ -179,14 +182,31 @@ def _check_encoding_name(encoding: str, key: str) -> None:
 
 
 def _csv_options(files: list[Path], encoding: str, separator: str) -> dict[str, Any]:
-    """Every column is read as text: a label 1 stays "1" whatever else is in the column, and "NA" stays "NA"."""
-    with files[0].open(encoding=encoding, newline="") as file:
-        header = next(csv.reader(file, delimiter=separator), [])
-    repeated = {name for name in header if header.count(name) > 1}
-    if repeated:
-        raise UserError(f"{files[0]}:1: the header names the column '{repeated.pop()}' twice", "rename one of the two")
-    features = Features({name: Value("string") for name in header})
-    return {"sep": separator, "features": features, "keep_default_na": False}
+    """Every column is read as text: a label 1 stays "1" whatever else is in the column, and "NA" stays "NA".
+
+    Raises:
+        UserError: a header has an empty or repeated name, the headers differ, or a first row is longer than its header,
+            which pandas would take for a column of row names and shift all others.
+    """
+    header: list[str] = []
+    for file in files:
+        with file.open(encoding=encoding, newline="") as stream:
+            lines = csv.reader(stream, delimiter=separator)
+            names, first = next(lines, []), next(lines, [])
+        repeated = next((name for name in names if names.count(name) > 1 or not name.strip()), None)
+        if repeated is not None:
+            what = f"names the column '{repeated}' twice" if repeated.strip() else "has a column without a name"
+            raise UserError(f"{file}:1: the header {what}", "give each column a name of its own")
+        if len(first) > len(names):
+            raise UserError(
+                f"{file}:2: {len(first)} fields where the header has {len(names)}", "mend the header or the rows"
+            )
+        if header and set(names) != set(header):
+            raise UserError(
+                f"{file}:1: the columns {', '.join(names)}, in {files[0]} {', '.join(header)}", "name each alone"
+            )
+        header = header or names
+    return {"sep": separator, "features": Features({name: Value("string") for name in header}), "keep_default_na": False}
 
 
 def diagnose(builder: str, files: list[Path], encoding: str, error: Exception) -> tuple[str, str]:

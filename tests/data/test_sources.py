@@ -66,6 +66,14 @@ def test_a_file_may_have_a_byte_order_mark_an_encoding_and_constant_columns(tmp_
     ]
 
 
+def test_names_with_brackets_and_headers_that_differ(tmp_path: Path) -> None:
+    (tmp_path / "x[1].csv").write_text("text,label\na,1\n")
+    assert len(read(tmp_path / "x[1].csv")) == 1
+    (tmp_path / "y.csv").write_text("text,other\na,1\n")
+    with pytest.raises(UserError, match=r"y\.csv:1: the columns text, other, in"):
+        read(tmp_path)
+
+
 def test_rows_are_drawn_with_the_seed(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\n".join(map(str, range(100))))
     drawn = read(tmp_path / "a.txt", rows=10)["text"]
@@ -88,6 +96,8 @@ def test_samples_of_any_size_with_eval_rows_that_are_not_in_train(name: str) -> 
         ("a.csv", b"text,text\na,b\n", "names the column 'text' twice"),
         ("a.csv", b"text,label\na,1\nb,2,3\n", r"a\.csv:3: 3 fields where the header has 2"),
         ("a.csv", b"text,label\ncaf\xe9,1\n", r"a\.csv:2: not utf-8 \(byte 0xe9\); say its encoding"),
+        ("a.csv", b"text,label\na,b,1\nc,d,2\n", r"a\.csv:2: 3 fields where the header has 2"),
+        ("a.csv", b"text,,label\na,b,1\n", "has a column without a name"),
         ("a.txt", b"one\ntwo \xff\n", r"a\.txt:2: not utf-8 \(byte 0xff\)"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "b', r"a\.jsonl:2: a truncated JSON line"),
         ("a.jsonl", b'{"text": "a"}\nnonsense\n', r"a\.jsonl:2: not JSON"),
