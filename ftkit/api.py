@@ -171,8 +171,8 @@ def _train(recipe: Recipe, run: Run, source: Path, *, resume: bool) -> Result:
     with recorded(run):
         baseline = measure_baseline(recipe, run, parts, known=checkpoint is not None)
         seconds = fit(recipe, run, parts, stop, checkpoint)
+        save_model(parts.model, parts.tokenizer, run.model)  # before measuring, so that no fault there can lose it
         tuned = measured("tuned", recipe, parts)
-        save_model(parts.model, parts.tokenizer, run.model)
         return finish(recipe, run, parts, baseline, tuned, {"training": seconds, "total": time.monotonic() - started})
 
 
@@ -285,6 +285,10 @@ def disk_is_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     words = str(error)
-    if "No space left on device" in words or ("PytorchStreamWriter" in words and "fail" in words):
+    if (
+        "No space left on device" in words
+        or ("PytorchStreamWriter" in words and "fail" in words)
+        or "inline_container" in words
+    ):
         return True
     return error.__context__ is not None and disk_is_full(error.__context__)

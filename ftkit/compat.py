@@ -102,6 +102,8 @@ def require_targets(model: nn.Module, targets: list[str] | str | None) -> None:
         return
     layers = [name for name, module in model.named_modules() if is_adaptable(module)]
     for target in [targets] if isinstance(targets, str) else targets:
+        if isinstance(targets, str) and not _compiles(target):
+            raise UserError(f"target_modules: '{target}' is no regular expression", "mend it", key="strategy.target_modules")
         if isinstance(targets, str):
             found = any(re.fullmatch(target, name) for name in layers)
         else:
@@ -111,6 +113,14 @@ def require_targets(model: nn.Module, targets: list[str] | str | None) -> None:
             raise UserError(
                 f"target_modules: '{target}' matches no layer", f"this model has {names}", key="strategy.target_modules"
             )
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
 
 
 def is_adaptable(module: nn.Module) -> bool:

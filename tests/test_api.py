@@ -112,6 +112,12 @@ def test_eval_of_a_run_gives_the_runs_own_figures(recipe: RecipeMaker, tmp_path:
     assert evaluate(tmp_path / "run").metrics == result.metrics["tuned"]
 
 
+@pytest.mark.parametrize("strategy", ["full", "transfer"])
+def test_the_reloaded_model_computes_as_the_trained_one_did(recipe: RecipeMaker, tmp_path: Path, strategy: str) -> None:
+    result = train(recipe(strategy, evaluation={"metrics": ["loss"]}), output_dir=tmp_path / "run")
+    assert evaluate(result.folder).metrics == result.metrics["tuned"]
+
+
 def test_eval_of_any_model_given_task_and_data(recipe: RecipeMaker, tmp_path: Path, reviews: Path) -> None:
     train(recipe("full"), output_dir=tmp_path / "run")
     score = evaluate(tmp_path / "run/model", task="text-classification", data=str(reviews))
@@ -127,6 +133,19 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         original(self, args, state, control, **rest)
 
     monkeypatch.setattr(callbacks.StopOnSignal, "on_step_end", on_step_end)
+
+
+def test_a_run_stopped_within_an_epoch_resumes_to_the_same_under_dropout(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recipe({"name": "lora", "lora_dropout": 0.3}, training={"max_steps": 20}, evaluation={"metrics": ["loss"]})
+    train(made, output_dir=tmp_path / "unbroken")  # 13 steps an epoch
+    with monkeypatch.context() as patch:
+        stop_at(5, patch)
+        with pytest.raises(Interrupted):
+            train(made, output_dir=tmp_path / "broken")
+    train(made, output_dir=tmp_path / "broken", resume=True)
+    assert tuned(tmp_path / "broken") == tuned(tmp_path / "unbroken")
 
 
 @pytest.mark.parametrize("strategy", ["full", "lora"])
@@ -253,6 +272,20 @@ def test_bad_rows_are_named(recipe: RecipeMaker, tmp_path: Path, rows: list[dict
     with pytest.raises(UserError, match=expected):
         train(recipe("full", data={"train": str(tmp_path / "rows.jsonl")}), output_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_label_becomes_no_class(recipe: RecipeMaker, tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": "xy"[i % 2]} for i in range(60)] + [{"text": "none", "label": None}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = {"train": str(tmp_path / "rows.jsonl"), "drop_empty": True}
+    result = train(recipe("full", data=data), output_dir=tmp_path / "run")
+    assert set(json.loads((result.folder / "model/config.json").read_text())["label2id"]) == {"x", "y"}
+
+
+def test_what_only_the_optimizer_lacks_is_known_before_anything_is_written(recipe: RecipeMaker, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="transformers refuses"):
+        train(recipe("full", training={"optim": "galore_adamw"}), output_dir=tmp_path / "run")
+    assert not (tmp_path / "run/run.json").exists()
 
 
 def test_empty_rows_are_dropped_and_counted_on_wish(recipe: RecipeMaker, tmp_path: Path) -> None:

@@ -52,12 +52,21 @@ def _generate(
 ) -> list[list[int]]:
     width = max(map(len, prompts))
     pad = tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    left = not model.config.is_encoder_decoder  # an encoder counts its positions from the left
+    room = block.max_new_tokens
+    if left:
+        room = min(room, (getattr(model.config, "max_position_embeddings", None) or 10**9) - width)
+    if room < 1:
+        return [[] for _ in prompts]
+    padding = [[pad] * (width - len(prompt)) for prompt in prompts]
+    rows = zip(padding, prompts, strict=True)
+    ids = torch.tensor([[*blank, *prompt] if left else [*prompt, *blank] for blank, prompt in rows])
+    masks = [([0] * len(blank), [1] * (width - len(blank))) for blank in padding]
+    mask = torch.tensor([[*blank, *full] if left else [*full, *blank] for blank, full in masks])
     output = model.generate(
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
-        max_new_tokens=block.max_new_tokens,
+        max_new_tokens=room,
         num_beams=block.num_beams,
         do_sample=False,
         use_cache=True,

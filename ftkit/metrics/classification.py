@@ -24,7 +24,7 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one label alone among the predictions: the coefficient is 0 by definition
         scores["matthews_correlation"] = float(sk.matthews_corrcoef(labels, predicted))
-    if len(set(labels.tolist())) == logits.shape[1]:
+    if len(set(labels.tolist())) == logits.shape[1] and np.isfinite(logits).all():
         probability = softmax(logits.astype(np.float64), axis=-1)
         probability = probability[:, 1] if average == "binary" else probability
         scores["roc_auc"] = float(sk.roc_auc_score(labels, probability, multi_class="ovr", labels=known))
@@ -41,7 +41,7 @@ def multi_label_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
     scores = _f_scores(labels, predicted, "macro", None)
     scores["accuracy"] = float(sk.accuracy_score(labels, predicted))
     scores["matthews_correlation"] = float(sk.matthews_corrcoef(labels.ravel(), predicted.ravel()))
-    if all(0 < column.sum() < len(column) for column in labels.T):
+    if np.isfinite(logits).all() and all(0 < column.sum() < len(column) for column in labels.T):
         scores["roc_auc"] = float(sk.roc_auc_score(labels, expit(logits.astype(np.float64)), average="macro"))
     signed = np.where(labels == 1, logits, -logits).astype(np.float64)
     scores["loss"] = float(np.logaddexp(0, -signed).mean())

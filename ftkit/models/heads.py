@@ -16,8 +16,8 @@ from ftkit.errors import UserError
 
 def meta_model(auto_class: Any, config: Any) -> nn.Module:
     """The model of `config` on the meta device: shapes without weights."""
-    with torch.device("meta"):
-        model: nn.Module = auto_class.from_config(config, attn_implementation="eager")
+    with torch.device("meta"):  # a copy, since the choice of attention would be written into the config
+        model: nn.Module = auto_class.from_config(copy.deepcopy(config), attn_implementation="eager")
     return model.eval()
 
 

@@ -128,7 +128,7 @@ def fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     model.config.pad_token_id = tokenizer.pad_token_id
     if model.can_generate():
         model.generation_config.pad_token_id = tokenizer.pad_token_id
-    entries = model.get_input_embeddings().num_embeddings
+    entries = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > entries:
         message = f"the tokenizer has {len(tokenizer)} tokens, the model {entries}"
         raise UserError(message, "use the tokenizer that the model was trained with", key="model.tokenizer")

@@ -65,6 +65,8 @@ def parse(text: str, name: str) -> Document:
         raise RecipeError([Mistake(place, f"not YAML: {_yaml_problem(error)}", _yaml_hint(error))]) from None
     except yaml.YAMLError as error:  # a character that YAML forbids
         raise RecipeError([Mistake(name, f"not YAML: {' '.join(str(error).split())}")]) from None
+    except RecursionError:
+        raise RecipeError([Mistake(name, "nested too deep")]) from None
     if root is not None:
         document.value = _Builder(document).build(root, (), ())
     return document
@@ -96,7 +98,13 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*path, index), parents) for index, item in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
-        return self.build_scalar(node)
+        try:
+            return self.build_scalar(node)
+        except (ValueError, IndexError):
+            self.document.mistakes.append(
+                Mistake(self.place(node), f"'{node.value[:40]}' is no {node.tag.rpartition(':')[2]}")
+            )
+            return None
 
     def build_mapping(self, node: yaml.MappingNode, path: Path, parents: tuple[int, ...]) -> dict[str, Any]:
         values: dict[str, Any] = {}

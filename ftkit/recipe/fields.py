@@ -52,6 +52,8 @@ OWNED_TRAINING = {
     "hub_private_repo": "upload the finished run's model folder with `hf upload`",
     "hub_always_push": "upload the finished run's model folder with `hf upload`",
     "hub_revision": "upload the finished run's model folder with `hf upload`",
+    "save_only_model": "a checkpoint without its optimizer cannot be resumed",
+    "ignore_data_skip": "a resumed run always goes on as the unbroken one",
     "use_cache": "it is set for training and for generation each as needed",
     "gradient_checkpointing": "its name is now activation_checkpointing",
     "gradient_checkpointing_kwargs": "its name is now activation_checkpointing_kwargs",

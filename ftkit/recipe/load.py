@@ -11,7 +11,7 @@ from ftkit.errors import Mistake, RecipeError, UserError
 from ftkit.recipe.document import Document, Path, parse, parse_value
 from ftkit.recipe.fields import FORMER_TRAINING, OWNED_LORA, OWNED_TRAINING, library_fields
 from ftkit.recipe.schema import Data, Evaluation, Full, Lora, Model, QLora, Recipe, Source, Training, Transfer
-from ftkit.recipe.tasks import TASK_SPECS, TaskSpec
+from ftkit.recipe.tasks import TASK_SPECS, TEXT_METRICS, TaskSpec
 
 STRATEGY_CLASSES: dict[str, type[BaseModel]] = {"full": Full, "transfer": Transfer, "lora": Lora, "qlora": QLora}
 BLOCKS: dict[str, type[BaseModel]] = {"model": Model, "data": Data, "training": Training, "evaluation": Evaluation}
@@ -268,8 +268,10 @@ def find_task_mistakes(document: Document, values: dict[str, Any], spec: TaskSpe
             hint = f"{did_you_mean(metric, list(spec.metrics))}{task} has {', '.join(spec.metrics)}"
             mistakes.append(Mistake(document.place(("evaluation", "metrics", index)), f"unknown metric '{metric}'", hint))
     best = blocks["training"].get("metric_for_best_model")
-    if isinstance(best, str) and best.removeprefix("eval_") not in spec.metrics:
-        hint = f"{did_you_mean(best.removeprefix('eval_'), list(spec.metrics))}{task} has {', '.join(spec.metrics)}"
+    while_training = [name for name in spec.metrics if name not in TEXT_METRICS]
+    if isinstance(best, str) and best.removeprefix("eval_") not in while_training:
+        near = did_you_mean(best.removeprefix("eval_"), while_training)
+        hint = f"{near}while training there are {', '.join(while_training)}"
         mistakes.append(Mistake(document.place(("training", "metric_for_best_model")), f"unknown metric '{best}'", hint))
     return mistakes
 

@@ -18,7 +18,9 @@ from ftkit.recipe.tasks import TASK_SPECS, TaskSpec
 _FIELDS = library_fields()
 
 Boolean = Annotated[bool, BeforeValidator(as_boolean)]
-Share = Annotated[float, Field(gt=0, description="Below 1 a share of the rows, from 1 on a number of rows.")]
+Share = Annotated[
+    float, Field(gt=0, allow_inf_nan=False, description="Below 1 a share of the rows, from 1 on a number of rows.")
+]
 
 
 def _as_source(value: Any) -> Any:
@@ -121,7 +123,7 @@ class Data(Block):
     test: Sources | None = Field(None, description="Source of rows for `ftkit eval --split test`.")
     eval_size: Share = Field(0.1, description="Where eval is absent: share (below 1) or number of rows split off.")
     test_size: Share | None = Field(None, description="Where test is absent: share or number of rows split off.")
-    seed: int = Field(42, description="The seed of splits and draws.")
+    seed: int = Field(42, ge=0, lt=2**32, description="The seed of splits and draws.")
     columns: dict[str, str] = Field(
         default_factory=dict, description="What the task calls a column: what the data calls it, as {text: review}."
     )

@@ -57,7 +57,7 @@ _CLASSIFICATION_METRICS = dict.fromkeys(
     ("accuracy", "f1", "f1_micro", "f1_weighted", "precision", "recall", "matthews_correlation", "roc_auc"), True
 )
 _LOSS_METRICS = {"loss": False, "perplexity": False}
-_TEXT_METRICS = dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "exact_match"), True)
+TEXT_METRICS = dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "exact_match"), True)
 _GENERATION_KEYS = frozenset({"data.prompt", "evaluation.generation"})
 
 TASK_SPECS: dict[str, TaskSpec] = {
@@ -74,7 +74,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
     "summarization": TaskSpec(
         about="A summary of a document, by prompt for decoder-only models or by encoder and decoder.",
         formats=(Format("document and summary", ("document", "summary")),),
-        metrics=_TEXT_METRICS | _LOSS_METRICS,
+        metrics=TEXT_METRICS | _LOSS_METRICS,
         default_metrics=("rouge1", "rouge2", "rougeL", "loss"),
         sample="dialogues",
         keys=_GENERATION_KEYS,
@@ -86,7 +86,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
             Format("prompt-completion", ("prompt", "completion")),
             Format("chat", ("messages",)),
         ),
-        metrics=_TEXT_METRICS | _LOSS_METRICS,
+        metrics=TEXT_METRICS | _LOSS_METRICS,
         default_metrics=("exact_match", "rougeL", "loss"),
         sample="instructions",
         smoke_steps=300,

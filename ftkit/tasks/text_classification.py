@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ftkit.data.clean import require_filled
+from ftkit.data.clean import is_empty, require_filled
 from ftkit.errors import UserError
 from ftkit.metrics.classification import classification_metrics, multi_label_metrics
 from ftkit.recipe.schema import Data
@@ -34,7 +34,8 @@ class TextClassification:
 
     def fit(self, rows: Dataset) -> None:
         self.multi_label = bool(self.data.label_separator) or isinstance(rows[0]["label"], list)
-        found = Counter(name for names in self._names(rows) for name in names)
+        filled = rows.select([row for row, label in enumerate(rows["label"]) if not is_empty(label)])
+        found = Counter(name for names in self._names(filled) for name in names)
         if not self.labels:
             feature = rows.features["label"]
             self.labels = list(feature.names) if isinstance(feature, ClassLabel) else sorted(found, key=_natural)
@@ -50,7 +51,8 @@ class TextClassification:
 
     def recall(self, config: PretrainedConfig) -> None:
         self.multi_label = config.problem_type == "multi_label_classification"
-        if len(self.labels) != config.num_labels:
+        generic = all(name.startswith("LABEL_") for name in config.id2label.values())
+        if not generic or len(self.labels) != config.num_labels:
             self.labels = [config.id2label[number] for number in range(config.num_labels)]
 
     def strata(self, rows: Dataset) -> Sequence[str] | None:
@@ -75,7 +77,9 @@ class TextClassification:
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
     ) -> Encoded:
         texts = ["text"] + (["text_pair"] if "text_pair" in rows.column_names else [])
-        rows, numbers, counts = require_filled(rows, [*texts, "label"], drop=self.data.drop_empty)
+        rows, numbers, counts = require_filled(
+            rows, texts if self.multi_label else [*texts, "label"], drop=self.data.drop_empty
+        )
         ids = {name: number for number, name in enumerate(self.labels)}
         labels = [self._label(names, ids, numbers[index]) for index, names in enumerate(self._names(rows))]
 
@@ -123,14 +127,15 @@ class TextClassification:
         if self.multi_label:
             inner = getattr(feature, "feature", None)
             as_name = inner.int2str if isinstance(inner, ClassLabel) else str
-            return [[as_name(item) for item in value] for value in values]
+            return [[as_name(item) for item in value or [] if item is not None] for value in values]
         return [[str(value)] for value in values]
 
     def _label(self, names: list[str], ids: dict[str, int], row: int) -> int | list[float]:
         unknown = [name for name in names if name not in ids]
         if unknown:
             known = ", ".join(self.labels[:12])
-            message = f"row {row + 1} has the label '{unknown[0]}', which the training rows do not have"
+            whose = "data.labels does" if self.data.labels else "the training rows do"
+            message = f"row {row + 1} has the label '{unknown[0]}', which {whose} not have"
             raise UserError(message, f"known are {known}", key="data.labels" if self.data.labels else "data.columns.label")
         if self.multi_label:
             return [float(name in names) for name in self.labels]

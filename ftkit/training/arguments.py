@@ -14,8 +14,15 @@ from ftkit.recipe.fields import TRAINING_DEFAULTS
 from ftkit.recipe.schema import Training
 
 
-def training_arguments(block: Training, output_dir: Path) -> TrainingArguments:
-    """Raises UserError where the values do not fit together or this machine cannot do them."""
+def training_arguments(block: Training, output_dir: Path, metrics: dict[str, bool]) -> TrainingArguments:
+    """The arguments of the Trainer.
+
+    Args:
+        metrics: the task's metrics, and whether higher is better; the Trainer would guess it from the name.
+
+    Raises:
+        UserError: the values do not fit together, or this machine cannot do them.
+    """
     named = block.model_fields_set | set(TRAINING_DEFAULTS)
     values: dict[str, Any] = {name: getattr(block, name) for name in named}
     known = {field.name for field in fields(TrainingArguments)}
@@ -33,6 +40,8 @@ def training_arguments(block: Training, output_dir: Path) -> TrainingArguments:
         "use_cpu": not has_gpu,
     }
     values.setdefault("log_level", "error")
+    if best := values.get("metric_for_best_model"):
+        values.setdefault("greater_is_better", metrics[best.removeprefix("eval_")])
     try:
         return TrainingArguments(**values)
     except (ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:

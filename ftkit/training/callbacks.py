@@ -119,6 +119,11 @@ class StopOnSignal(TrainerCallback):
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
 
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # The Trainer ends the epoch here too where a stop fell inside it; the unbroken run measures and saves nothing there.
+        if self.asked and abs((state.epoch or 0) - round(state.epoch or 0)) > 1e-6:
+            control.should_evaluate = control.should_save = False
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Signals ask for a stop while the block runs; only the main thread can listen."""

@@ -24,9 +24,10 @@ from transformers import (
 from ftkit import console
 from ftkit.compat import divide_loss_by_accumulation
 from ftkit.data.splits import fingerprint, read_splits
+from ftkit.errors import UserError
 from ftkit.evaluation.target import Target
 from ftkit.models.heads import find_head
-from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokenizer, usable_length
+from ftkit.models.load import first_line, fit_tokenizer, load_base, load_config, load_tokenizer, usable_length
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.recipe.schema import Model as ModelBlock
 from ftkit.recipe.schema import Recipe
@@ -74,7 +75,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     Raises:
         UserError: the recipe does not fit its data, its model or this machine.
     """
-    arguments = training_arguments(recipe.training, output_dir)
+    arguments = training_arguments(recipe.training, output_dir, recipe.spec.metrics)
     task = TASKS[recipe.task](recipe.data)
     tokenizer = load_tokenizer(recipe.model)
     config = load_config(recipe.model, {})
@@ -131,7 +132,7 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
         if target.trained
         else recipe.model
     )
-    arguments = training_arguments(recipe.training, output_dir)
+    arguments = training_arguments(recipe.training, output_dir, recipe.spec.metrics)
     task = TASKS[recipe.task](recipe.data)
     tokenizer, config = load_tokenizer(saved), load_config(saved, {})
     task.auto_class(config)
@@ -174,7 +175,28 @@ def build_trainer(
     arguments: TrainingArguments, callbacks: list[TrainerCallback],
 ) -> Trainer:  # fmt: skip
     """The Trainer as it is, with the task's collator and metrics; ftkit shows progress in place of its bars."""
-    trainer = Trainer(
+    try:
+        trainer = make_trainer(task, tokenizer, model, data, arguments, callbacks)
+        if "train" in data.encoded:
+            require_optimizer(trainer)
+    except (ImportError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(f"transformers refuses: {first_line(error)}", key="training") from error
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    return trainer
+
+
+def require_optimizer(trainer: Trainer) -> None:
+    """Build optimizer and schedule once, so that what is missing for them is known before anything is written."""
+    trainer.create_optimizer_and_scheduler(num_training_steps=100)
+    trainer.optimizer = trainer.lr_scheduler = None
+
+
+def make_trainer(
+    task: Task, tokenizer: PreTrainedTokenizerBase, model: Any, data: Data,
+    arguments: TrainingArguments, callbacks: list[TrainerCallback],
+) -> Trainer:  # fmt: skip
+    return Trainer(
         model=model,
         args=arguments,
         data_collator=task.collator(tokenizer),
@@ -185,9 +207,6 @@ def build_trainer(
         preprocess_logits_for_metrics=task.reduce_logits,
         callbacks=callbacks,
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    return trainer
 
 
 def seed_everything(recipe: Recipe) -> None:

@@ -45,4 +45,6 @@ def load_finished(trainer: Trainer, checkpoint: Path) -> bool:
         return False
     trainer._load_from_checkpoint(str(checkpoint))
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint:
+        trainer._load_best_model()
     return True
