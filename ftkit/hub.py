@@ -15,6 +15,7 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 TRUE_WORDS = {"1", "true", "yes", "on"}
 DEADLINE_SECONDS = 4.0
+FILE_ENDINGS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ".text"}  # of a file, not of a hub id
 
 
 def is_hub_id(name: str) -> bool:
@@ -89,4 +90,8 @@ def hub_names(recipe: Recipe) -> list[tuple[str, str, str]]:
     if recipe.model.tokenizer:
         names.append((recipe.model.tokenizer, "model", "model.tokenizer"))
     sources = [(part, source) for part in ("train", "eval", "test") for source in getattr(recipe.data, part) or []]
-    return names + [(source.path, "dataset", f"data.{part}") for part, source in sources if ":" not in source.path]
+    return names + [
+        (source.path, "dataset", f"data.{part}")
+        for part, source in sources
+        if ":" not in source.path and Path(source.path).suffix.lower() not in FILE_ENDINGS
+    ]

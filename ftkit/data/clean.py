@@ -7,6 +7,8 @@ from datasets import Dataset
 
 from ftkit.errors import UserError
 
+TEXTS = ("text", "text_pair", "document", "summary", "instruction", "input", "output", "prompt", "completion")
+
 
 def is_empty(value: Any) -> bool:
     """Whether a field says nothing: null, white space, or an empty list."""
@@ -28,6 +30,9 @@ def require_filled(rows: Dataset, columns: list[str], *, drop: bool) -> tuple[Da
     bad: dict[int, str] = {}
     for column in columns:
         for number, value in enumerate(rows[column]):
+            if column in TEXTS and value is not None and not isinstance(value, str):
+                message = f"'{column}' is no text in row {number + 1}: {str(value)[:60]}"
+                raise UserError(message, "is the right column mapped?", key=f"data.columns.{column}")
             if is_empty(value):
                 bad.setdefault(number, column)
     if bad and not drop:

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.errors import UserError
@@ -99,13 +100,16 @@ def _assistant_spans(
     tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]]
 ) -> tuple[str, list[tuple[int, int]]]:
     def render(turns: list[dict[str, Any]], opened: bool) -> str:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened))
+        try:
+            return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened))
+        except TemplateError as error:
+            raise UserError(f"the chat template fails: {error}", "mend it, or the rows", key="data.chat_template") from error
 
     text, spans = render(messages, False), []
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before, through = render(messages[:index], True), render(messages[: index + 1], False)
+        before, through = render(messages[:index], True) if index else "", render(messages[: index + 1], False)
         if not (text.startswith(before) and text.startswith(through)):
             message_text = (
                 "the chat template rewrites earlier turns, so that an answer's prompt is not what stands before it"

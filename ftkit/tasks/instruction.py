@@ -3,13 +3,13 @@
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit.data.clean import require_filled
 from ftkit.data.prompts import ALPACA, ALPACA_WITH_INPUT, answer_ids, chat_example, fill, join, prompt_ids
 from ftkit.errors import UserError
 from ftkit.tasks.base import Encoded
-from ftkit.tasks.language import LanguageTask, collect
+from ftkit.tasks.language import LanguageTask, collect, decoder_class
 
 ROLES = {"system", "user", "assistant", "tool"}
 
@@ -18,13 +18,7 @@ class Instruction(LanguageTask):
     generates = True
 
     def auto_class(self, config: PretrainedConfig) -> Any:
-        if config.is_encoder_decoder:
-            raise UserError(
-                f"{config.model_type} is an encoder-decoder; instruction needs a decoder",
-                "use task summarization",
-                key="model.name",
-            )
-        return AutoModelForCausalLM
+        return decoder_class(config, "instruction")
 
     def encode(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
-from transformers import EvalPrediction, PretrainedConfig
+from transformers import AutoModelForCausalLM, EvalPrediction, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from ftkit.compat import pad_by_position
 from ftkit.data.prompts import Example
@@ -15,6 +16,22 @@ from ftkit.errors import UserError
 from ftkit.metrics.text import loss_metrics
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import IGNORED, Encoded
+
+
+def decoder_class(config: PretrainedConfig, task: str) -> Any:
+    """The Auto class of a decoder-only model.
+
+    Raises:
+        UserError: the model is no decoder; an encoder sees the tokens that it should foretell.
+    """
+    kind = config.model_type
+    encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
+    if config.is_encoder_decoder or encoder:
+        what = "an encoder-decoder" if config.is_encoder_decoder else "an encoder"
+        raise UserError(
+            f"{kind} is {what}; {task} needs a decoder", "choose one such as openai-community/gpt2", key="model.name"
+        )
+    return AutoModelForCausalLM
 
 
 class LanguageTask:

@@ -4,23 +4,19 @@ import bisect
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit.data.clean import require_filled
 from ftkit.data.prompts import end_token
-from ftkit.errors import UserError
 from ftkit.tasks.base import Encoded
-from ftkit.tasks.language import LanguageTask
+from ftkit.tasks.language import LanguageTask, decoder_class
 
 BATCH = 1000
 
 
 class LanguageModeling(LanguageTask):
     def auto_class(self, config: PretrainedConfig) -> Any:
-        if config.is_encoder_decoder:
-            message = f"{config.model_type} is an encoder-decoder; language-modeling needs a decoder"
-            raise UserError(message, "choose a decoder such as openai-community/gpt2", key="model.name")
-        return AutoModelForCausalLM
+        return decoder_class(config, "language-modeling")
 
     def encode(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int

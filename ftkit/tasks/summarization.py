@@ -4,13 +4,13 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit.data.clean import require_filled
 from ftkit.data.prompts import Example, answer_ids, end_token, fill, join, prompt_ids
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import Encoded
-from ftkit.tasks.language import LanguageTask, collect, token_loss_sums
+from ftkit.tasks.language import LanguageTask, collect, decoder_class, token_loss_sums
 
 DECODER_PROMPT = "Summarize the following text.\n\n{document}\n\nSummary:\n"
 ENCODER_PROMPT = "{document}"
@@ -25,7 +25,7 @@ class Summarization(LanguageTask):
 
     def auto_class(self, config: PretrainedConfig) -> Any:
         self.shift = not config.is_encoder_decoder
-        return AutoModelForCausalLM if self.shift else AutoModelForSeq2SeqLM
+        return decoder_class(config, "summarization") if self.shift else AutoModelForSeq2SeqLM
 
     def encode(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
