@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ftkit import console
 from ftkit.compat import keep_4bit_weights
 from ftkit.errors import UserError
 from ftkit.hub import is_hub_id
@@ -98,7 +99,8 @@ def load_base(
     if block.attn_implementation:
         options["attn_implementation"] = block.attn_implementation
     try:
-        model: PreTrainedModel = auto_class.from_pretrained(name, config=config, ignore_mismatched_sizes=new_head, **options)
+        options |= {"config": config, "ignore_mismatched_sizes": new_head, "output_loading_info": True}
+        model, info = auto_class.from_pretrained(name, **options)
     except ImportError as error:
         raise UserError(first_line(error), "install what it names", key="model") from error
     except MemoryError as error:
@@ -116,6 +118,8 @@ def load_base(
             f"the weights of {block.name} are damaged: {first_line(error)}", "fetch them again", key="model.name"
         ) from error
     keep_4bit_weights(model)
+    if missing := [] if new_head else sorted(info["missing_keys"]):
+        console.warn(f"{block.name} lacks {len(missing)} weights, which start at random: {', '.join(missing[:3])}, …")
     return model
 
 
