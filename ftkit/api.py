@@ -264,8 +264,10 @@ def recorded(run: Run) -> Iterator[None]:
     """Whatever ends the block, run.json says how."""
     try:
         yield
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt) as error:
         run.update(state=INTERRUPTED, finished=now())
+        if isinstance(error, KeyboardInterrupt):
+            console.warn(f"interrupted; go on with the same command and --resume --output-dir {run.folder}")
         raise
     except Exception as error:
         full = disk_is_full(error)

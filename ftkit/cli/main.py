@@ -1,6 +1,7 @@
 """The `ftkit` command: one sub-command a file. Nothing heavy is imported until a command needs it."""
 
 import os
+import shlex
 import sys
 
 import typer
@@ -70,7 +71,7 @@ def resume_command(error: Interrupted) -> str:
     words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
     if not any(word.startswith("--output-dir") or word == "-o" for word in words):
         words += ["--output-dir", str(error.folder)]
-    return " ".join(["ftkit", *words, "--resume"])
+    return shlex.join(["ftkit", *words, "--resume"])
 
 
 if __name__ == "__main__":
