@@ -27,10 +27,12 @@ from ftkit.recipe.schema import Recipe
 from ftkit.report.summary import card, closing_table
 from ftkit.run import (
     FAILED,
-    FINISHED,
     INTERRUPTED,
     TRAINING,
     Run,
+    claimed,
+    default_folder,
+    end_run,
     environment,
     now,
     read_jsonl,
@@ -87,15 +89,14 @@ def train(
         Interrupted: a signal stopped the run; its checkpoint is saved.
     """
     hush_libraries()
-    source = Path("recipe.yaml") if isinstance(recipe, Recipe) else Path(recipe)
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    folder = Path(output_dir) if output_dir else Path("runs") / (source.stem + ("_smoke" if smoke else ""))
+    folder = Path(output_dir) if output_dir else default_folder(recipe, smoke=smoke)
     require_free(folder, overwrite=overwrite, resume=resume)
     if smoke:
         recipe = smoke_recipe(recipe, train)
     with recipe.located():
         require_reachable(hub_names(recipe))
-        return _train(recipe, Run(folder), source, resume=resume)
+        return _train(recipe, Run(folder), resume=resume)
 
 
 def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
@@ -150,25 +151,20 @@ def evaluate_target(target: Target) -> Score:
     return Score(target.name, target.recipe.task, target.split, len(found.rows), generated, found.metrics, found.rows)
 
 
-def _train(recipe: Recipe, run: Run, source: Path, *, resume: bool) -> Result:
+def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
     started = time.monotonic()
     if resume:
         require_same_recipe(run, recipe)
     stop = StopOnSignal()
     parts = build(recipe, run.checkpoints, [stop, SealCheckpoints()])
     checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
-    if checkpoint is None:
-        fields = {
-            "name": run.folder.name,
-            "model": recipe.model.name,
-            **environment(source.absolute().parent),
-            **describe(parts),
-        }
-        start_run(run.folder, recipe, fields)
-    else:
-        run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step_of(checkpoint)])
-        console.say(f"going on from step {step_of(checkpoint)}")
-    with recorded(run):
+    with claimed(run), recorded(run):
+        if checkpoint is None:
+            names = {"name": run.folder.name, "model": recipe.model.name}
+            start_run(run, recipe, {**names, **environment(Path(recipe.source).absolute().parent), **describe(parts)})
+        else:
+            run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step_of(checkpoint)])
+            console.say(f"going on from step {step_of(checkpoint)}")
         baseline = measure_baseline(recipe, run, parts, known=checkpoint is not None)
         seconds = fit(recipe, run, parts, stop, checkpoint)
         save_model(parts.model, parts.tokenizer, run.model)  # before measuring, so that no fault there can lose it
@@ -253,7 +249,7 @@ def finish(
     run.update(seconds=rounded, steps=steps, peak_memory_bytes=peak_memory_bytes())
     record = run.record
     write_text(run.card, card(recipe, metrics, record, rows))
-    run.update(state=FINISHED, finished=now())
+    end_run(run)
     if any(not math.isfinite(value) for value in tuned.metrics.values()):
         console.warn("a metric is not a number: the training diverged; try a lower learning_rate")
     return Result(run.folder, metrics, run.record)
@@ -266,6 +262,7 @@ def recorded(run: Run) -> Iterator[None]:
         yield
     except (Interrupted, KeyboardInterrupt) as error:
         run.update(state=INTERRUPTED, finished=now())
+        say_what_is_kept(run)
         if isinstance(error, KeyboardInterrupt):
             console.warn(f"interrupted; go on with the same command and --resume --output-dir {run.folder}")
         raise
@@ -276,10 +273,16 @@ def recorded(run: Run) -> Iterator[None]:
         except OSError:
             if not full:
                 raise error from None
+        say_what_is_kept(run)
         if full:
             hint = f"free some, then go on with --resume --output-dir {run.folder}"
             raise UserError(f"no space is left for {run.folder}", hint) from error
         raise
+
+
+def say_what_is_kept(run: Run) -> None:
+    if run.replaced.is_dir():
+        console.say(f"the finished run that this one was to replace is kept in {run.replaced}")
 
 
 def disk_is_full(error: BaseException) -> bool:

@@ -15,6 +15,8 @@ import datasets
 import torch
 import transformers
 from torch import nn
+from torch.utils.data import DataLoader
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ftkit.errors import UserError
 
@@ -57,15 +59,18 @@ def hold_in_float32(model: nn.Module) -> None:
             parameter.data = parameter.data.float()
 
 
-def pad_by_position(tokenizer: Any) -> Any:
+def pad_by_position(tokenizer: Any, model: Any = None) -> Any:
     """End tokens masked as padding where the pad token is the end token, so that a model never learns to stop.
 
     DataCollatorForLanguageModeling builds labels anew from the input and masks every pad token's id. The collator for
     sequence to sequence pads the labels it is given with -100, and the attention mask follows from the lengths.
     Upstream: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/data/data_collator.py,
     `torch_call`. Goes when labels that are given are kept there.
+
+    Args:
+        model: an encoder-decoder makes its decoder's input of the labels, which label smoothing takes away before forward.
     """
-    return transformers.DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
+    return transformers.DataCollatorForSeq2Seq(tokenizer, model, label_pad_token_id=IGNORED)
 
 
 def modules_not_quantized(head: tuple[str, ...]) -> list[str] | None:
@@ -128,14 +133,50 @@ def is_adaptable(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d) or type(module).__name__ == "Conv1D"
 
 
+class RepeatableLengthGroups(LengthGroupedSampler):
+    """Rows grouped by length in an order that follows from the seed and the epoch alone."""
+
+    def __init__(self, groups: LengthGroupedSampler, seed: int) -> None:
+        super().__init__(groups.batch_size, lengths=groups.lengths)
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate's data loader when an epoch begins."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        return iter(super().__iter__())
+
+
+class Trainer(transformers.Trainer):
+    """transformers' Trainer, but for two faults.
+
+    Rows measured in another order than they have, or fewer of them: grouping by length and dropping the last batch are
+    meant for training, and the Trainer does both when it evaluates and predicts too. And an epoch grouped by length that
+    is resumed midway goes on in another order, since the order is drawn from whatever state the process is in.
+    Upstream: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/trainer.py, `_get_eval_sampler`,
+    `get_test_dataloader`, `_get_train_sampler`. Goes when evaluation keeps the order of the rows, and LengthGroupedSampler
+    is seeded by epoch.
+    """
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        with rows_in_order(self.args):
+            return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
+        with rows_in_order(self.args):
+            return super().get_test_dataloader(test_dataset)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(train_dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return RepeatableLengthGroups(sampler, seed) if type(sampler) is LengthGroupedSampler else sampler
+
+
 @contextmanager
 def rows_in_order(arguments: transformers.TrainingArguments) -> Iterator[None]:
-    """Predictions in another order than the rows, or fewer: grouping by length and dropping the last batch are meant for
-    training, and the Trainer does both when it evaluates and predicts too.
-
-    Upstream: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/trainer.py, `_get_eval_sampler` and
-    `get_test_dataloader`. Goes when they go by the order of the rows.
-    """
+    """Inside the block the arguments say that every row is taken, in its order."""
     before = {name: getattr(arguments, name) for name in ("train_sampling_strategy", "dataloader_drop_last")}
     arguments.train_sampling_strategy, arguments.dataloader_drop_last = "sequential", False
     try:

@@ -1,19 +1,22 @@
 """The run folder: its paths, its states, and writing that leaves each file whole or absent."""
 
 import json
+import math
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Recipe
@@ -38,6 +41,8 @@ class Run:
         self.metrics_file = folder / "metrics.json"
         self.predictions_file = folder / "predictions.jsonl"
         self.card = folder / "README.md"
+        self.replaced = folder.with_name(f"{folder.name}.replaced")  # the run before, until this one is finished
+        self.lock = folder.with_name(f".{folder.name}.lock")
 
     @property
     def record(self) -> dict[str, Any]:
@@ -62,6 +67,11 @@ class Run:
             file.write(json.dumps(event) + "\n")
 
 
+def default_folder(recipe: Recipe, *, smoke: bool) -> Path:
+    """Where a run goes that no folder is named for: `runs/` and the name of the recipe's file."""
+    return Path("runs") / (Path(recipe.source).stem + ("_smoke" if smoke else ""))
+
+
 def is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file() and (folder / "recipe.yaml").is_file()
 
@@ -73,6 +83,8 @@ def require_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
         UserError: it holds a run or other files that would be lost, there is nothing to resume, or it is not writable.
     """
     run = Run(folder)
+    if resume and overwrite:
+        raise UserError("--resume goes on with a run, --overwrite replaces it", "give one of them", "--overwrite")
     if resume:
         if not is_run(folder):
             raise UserError(f"{folder} holds no run to resume", "start it without --resume", "--resume")
@@ -91,6 +103,34 @@ def require_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
     elif overwrite and folder.is_dir() and any(folder.iterdir()) and not is_run(folder):
         raise UserError(f"{folder} holds files that are not a run's", "--overwrite replaces runs only", "--output-dir")
     require_writable(folder)
+    if run.lock.exists():
+        with claimed(run):
+            pass
+
+
+@contextmanager
+def claimed(run: Run) -> Iterator[None]:
+    """No other process writes into the run's folder while the block runs.
+
+    Raises:
+        UserError: another one does already, or the folder cannot be made.
+    """
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run.lock)
+        lock.acquire(blocking=False)
+    except Timeout:
+        hint = "wait for it, or choose another --output-dir"
+        raise UserError(f"another process is training into {run.folder}", hint, "--output-dir") from None
+    except OSError as error:
+        raise UserError(f"{run.folder} cannot be written: {error.strerror}", place="--output-dir") from None
+    try:
+        yield
+    finally:
+        run.lock.unlink(missing_ok=True)
+        lock.release()
+        if run.folder.is_dir() and not any(run.folder.iterdir()):
+            run.folder.rmdir()
 
 
 def require_writable(folder: Path) -> None:
@@ -108,17 +148,26 @@ def require_writable(folder: Path) -> None:
         raise UserError(f"{folder} cannot be written: {reason}", "choose another --output-dir", "--output-dir") from None
 
 
-def start_run(folder: Path, recipe: Recipe, fields: dict[str, Any]) -> Run:
-    """A fresh run folder with its recipe and record; what an earlier run left in it is removed."""
-    run = Run(folder)
+def start_run(run: Run, recipe: Recipe, fields: dict[str, Any]) -> None:
+    """A fresh run folder with its recipe and record.
+
+    A finished run that was in it is set aside until this one is finished; what is left of an unfinished one is removed.
+    """
+    if run.state == FINISHED:
+        shutil.rmtree(run.replaced, ignore_errors=True)
+        run.folder.rename(run.replaced)
     for path in (run.checkpoints, run.model):
         shutil.rmtree(path, ignore_errors=True)
     for path in (run.record_file, run.log_file, run.metrics_file, run.predictions_file, run.card):
         path.unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
     write_text(run.recipe_file, dump_recipe(recipe))
     run.update(state=TRAINING, started=now(), **fields)
-    return run
+
+
+def end_run(run: Run) -> None:
+    """The run is finished, and the one that it replaces is removed."""
+    run.update(state=FINISHED, finished=now())
+    shutil.rmtree(run.replaced, ignore_errors=True)
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -214,11 +263,20 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(json.dumps(finite(row), ensure_ascii=False) + "\n" for row in rows))
+
+
+def finite(value: Any) -> Any:
+    """The value with null for every number that JSON has no word for: NaN and the infinities."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ftkit import Interrupted, Recipe, UserError, check, evaluate, train
-from ftkit.run import Run
+from ftkit import Interrupted, Recipe, UserError, check, evaluate, load_recipe, train
+from ftkit.run import Run, claimed, dump_recipe, write_json
 from ftkit.training import callbacks
 from ftkit.training.checkpoints import SEAL, is_whole, last_whole_checkpoint
 
@@ -243,7 +243,7 @@ def test_files_that_are_no_run_are_never_removed(recipe: RecipeMaker, tmp_path: 
     [
         ({"data": {"columns": {"label": "text"}}}, "two roles name the same column"),
         ({"data": {"columns": {"label": "lable"}}}, "has no column 'lable'; did you mean label"),
-        ({"data": {"labels": ["negative"]}}, "has the label 'positive', which"),
+        ({"data": {"labels": ["negative", "mixed"]}}, "has the label 'positive', which"),
         ({"data": {"eval_size": 500}}, "too few to split off"),
         ({"model": {"max_length": 100000}}, "more than the 256 positions"),
         ({"model": {"name": "./nowhere"}}, "no model folder ./nowhere"),
@@ -357,3 +357,46 @@ def test_a_seal_lists_every_file(recipe: RecipeMaker, tmp_path: Path) -> None:
     checkpoint = next((tmp_path / "run/checkpoints").iterdir())
     sealed = json.loads((checkpoint / SEAL).read_text())
     assert sealed.keys() | {SEAL} == {path.name for path in checkpoint.iterdir()}
+
+
+def test_a_replaced_run_is_kept_until_the_new_one_is_finished(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, replaced = tmp_path / "run", tmp_path / "run.replaced"
+    first = train(recipe("lora"), output_dir=folder)
+    with monkeypatch.context() as patch:
+        patch.setattr("ftkit.api.fit", raise_a_fault)
+        with pytest.raises(RuntimeError, match="a fault"):
+            train(recipe("lora"), output_dir=folder, overwrite=True)
+    assert Run(folder).state == "failed"
+    assert json.loads((replaced / "metrics.json").read_text(encoding="utf-8")) == first.metrics
+    train(recipe("lora"), output_dir=folder)
+    assert Run(folder).state == "finished"
+    assert not replaced.exists()
+
+
+def raise_a_fault(*_: object) -> None:
+    raise RuntimeError("a fault")
+
+
+def test_two_runs_do_not_write_into_one_folder(recipe: RecipeMaker, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    with claimed(run), pytest.raises(UserError, match="another process is training into"):
+        train(recipe("lora"), output_dir=run.folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_and_overwrite_exclude_each_other(recipe: RecipeMaker, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give one of them"):
+        train(recipe("lora"), output_dir=tmp_path / "run", resume=True, overwrite=True)
+
+
+def test_numbers_that_json_has_no_word_for_are_null(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"loss": float("nan"), "rows": [1.5, float("inf")]})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"loss": None, "rows": [1.5, None]}
+
+
+def test_a_recipe_that_was_read_runs_where_its_file_would(recipe: RecipeMaker, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(dump_recipe(recipe("lora")), encoding="utf-8")
+    assert train(load_recipe(file)).folder == Path("runs/mine")

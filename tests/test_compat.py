@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import skip_first_batches
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
 from ftkit import compat
@@ -200,14 +201,31 @@ def test_fp16_without_a_gpu_is_refused(recipe: RecipeMaker, tmp_path: Path, monk
 def test_predictions_are_in_the_order_of_the_rows(recipe: RecipeMaker, tmp_path: Path, training: dict[str, Any]) -> None:
     parts = parts_of(recipe(training=training | {"per_device_eval_batch_size": 8}), tmp_path)
     dataset = parts.data.encoded["eval"].dataset
-    plain = parts.trainer.predict(dataset).label_ids.tolist()
-    with compat.rows_in_order(parts.trainer.args):
-        assert parts.trainer.predict(dataset).label_ids.tolist() == list(dataset["labels"])
-    assert plain != list(dataset["labels"])
+    assert parts.trainer.predict(dataset).label_ids.tolist() == list(dataset["labels"])
+    assert sum(len(batch["labels"]) for batch in parts.trainer.get_eval_dataloader()) == len(dataset)
+    parts.trainer.__class__ = Trainer
+    assert parts.trainer.predict(dataset).label_ids.tolist() != list(dataset["labels"])
     assert getattr(parts.trainer.args, next(iter(training))) == next(iter(training.values()))
+
+
+def test_rows_grouped_by_length_resume_in_the_same_order(recipe: RecipeMaker, tmp_path: Path) -> None:
+    parts = parts_of(recipe(training={"train_sampling_strategy": "group_by_length"}), tmp_path)
+    loader = parts.trainer.get_train_dataloader()
+
+    def order(epoch: int, skipped: int = 0) -> list[list[int]]:
+        rest = skip_first_batches(loader, skipped)
+        rest.set_epoch(epoch)
+        return [batch["input_ids"].tolist() for batch in rest]
+
+    whole = order(1)
+    assert order(1, skipped=2) == whole[2:]
+    assert order(0) != whole
+    parts.trainer.__class__ = Trainer
+    loader = parts.trainer.get_train_dataloader()
+    assert order(1) != order(1)
 
 
 def test_the_trainer_itself_takes_what_ftkit_gives(recipe: RecipeMaker, tmp_path: Path) -> None:
     parts = parts_of(recipe(), tmp_path)
-    assert type(parts.trainer) is Trainer
+    assert isinstance(parts.trainer, Trainer)
     assert type(parts.trainer.args) is TrainingArguments

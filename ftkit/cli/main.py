@@ -10,6 +10,8 @@ from ftkit import __version__, console
 from ftkit.cli import check, evaluate, init, recipes, schema, train
 from ftkit.errors import FtkitError, Interrupted, UserError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="ftkit",
     help="One YAML recipe, one command, one finished fine-tuning run.\n\nStart with: [bold]ftkit recipes[/bold]",
@@ -54,9 +56,10 @@ def main() -> None:
     except FtkitError as error:
         console.err.print(str(error))
         leave(error.exit_status)
-    except KeyboardInterrupt:
-        console.err.print("interrupted")
-        leave(130)
+    except SystemExit as error:
+        if error.code == INTERRUPTED:  # typer's word for Ctrl-C
+            console.err.print("interrupted")
+        raise
 
 
 def leave(status: int) -> None:

@@ -8,7 +8,7 @@ from ftkit import console
 from ftkit.cli.arguments import Overrides, Quiet, RecipePath
 from ftkit.hub import hub_names, require_reachable
 from ftkit.recipe.load import load_recipe
-from ftkit.run import require_free
+from ftkit.run import default_folder, require_free
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -34,7 +34,7 @@ def train(
     """Train a recipe: data, model and strategy, training, evaluation, run folder."""
     console.set_quiet(quiet)
     loaded = load_recipe(recipe, overrides)
-    folder = output_dir or Path("runs") / (recipe.stem + ("_smoke" if smoke else ""))
+    folder = output_dir or default_folder(loaded, smoke=smoke)
     require_free(folder, overwrite=overwrite, resume=resume)
     if not smoke:
         with loaded.located():

@@ -63,6 +63,18 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, answers: list[str]) -> list[l
     return [[*ids, end] for ids in tokenizer(answers, add_special_tokens=False)["input_ids"]]
 
 
+def whole_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Ids of texts for an encoder, with all that the tokenizer puts around them; its end token where it forgets that."""
+    end = end_token(tokenizer)
+    return [ids if end in ids[-2:] else [*ids, end] for ids in tokenizer(texts)["input_ids"]]
+
+
+def own_answer_ids(tokenizer: PreTrainedTokenizerBase, answers: list[str]) -> list[list[int]]:
+    """Ids of answers for a decoder with an encoder: BART's begin with `<s>`, mBART's with the language."""
+    end = end_token(tokenizer)
+    return [ids if ids[-1:] == [end] else [*ids, end] for ids in tokenizer(text_target=answers)["input_ids"]]
+
+
 def join(prompt: list[int], answer: list[int]) -> Example:
     return Example(prompt + answer, [IGNORED] * len(prompt) + answer)
 

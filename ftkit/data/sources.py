@@ -143,6 +143,8 @@ def _read_files(source: Source, files: list[Path], sample_by: str, key: str) -> 
     for file in files:
         if file.stat().st_size == 0:
             raise UserError(f"{file} is empty", "check the file", key=key)
+        if builder == "json":
+            _require_json_rows(file, encoding, key)
     options: dict[str, Any] = {"encoding": encoding} if builder != "parquet" else {}
     try:
         if builder == "csv":
@@ -155,7 +157,7 @@ def _read_files(source: Source, files: list[Path], sample_by: str, key: str) -> 
             raise
         if "corresponds to no data" in str(error):
             raise UserError(f"{source.path} has no rows", "check the file", key=key) from None
-        message, hint = diagnose(builder, files, encoding, error)
+        message, hint = diagnose(builder, files, encoding, separator, error)
         raise UserError(message, hint, key=key) from error
     if builder == "json":
         _refuse_mixed_types(rows, files, encoding, key)
@@ -166,11 +168,20 @@ def _read_files(source: Source, files: list[Path], sample_by: str, key: str) -> 
     )
 
 
+def _require_json_rows(file: Path, encoding: str, key: str) -> None:
+    """Raises UserError where a file of one JSON value is no list and no object: reading such a one kills the process."""
+    with file.open(encoding=encoding, errors="replace") as stream:
+        first = stream.read(1000).lstrip()
+    if first and first[0] not in "[{":
+        shown = first.splitlines()[0][:40]
+        raise UserError(f"{file}:1: begins with '{shown}'", "JSON data is a list of objects, or an object a line", key=key)
+
+
 def _refuse_mixed_types(rows: Dataset, files: list[Path], encoding: str, key: str) -> None:
     """`datasets` keeps a column of several types as opaque JSON; a text that is a number in one row is a mistake."""
     if any(type(feature).__name__ == "Json" for feature in rows.features.values()):
         for file in files:
-            for number, problem in _bad_lines("json", file, encoding):
+            for number, problem in _bad_lines("json", file, encoding, ""):
                 raise UserError(f"{file}:{number}: {problem}", "give the column one type", key=key)
 
 
@@ -209,27 +220,27 @@ def _csv_options(files: list[Path], encoding: str, separator: str) -> dict[str, 
     return {"sep": separator, "features": Features({name: Value("string") for name in header}), "keep_default_na": False}
 
 
-def diagnose(builder: str, files: list[Path], encoding: str, error: Exception) -> tuple[str, str]:
+def diagnose(builder: str, files: list[Path], encoding: str, separator: str, error: Exception) -> tuple[str, str]:
     """What is wrong with a file that `datasets` could not read: (message, hint)."""
     for file in files:
         try:
             if builder == "parquet":
                 continue
-            for number, problem in _bad_lines(builder, file, encoding):
+            for number, problem in _bad_lines(builder, file, encoding, separator):
                 return f"{file}:{number}: {problem}", "mend or remove this line"
         except UnicodeDecodeError as decode_error:
             line = file.read_bytes()[: decode_error.start].count(b"\n") + 1
             byte = decode_error.object[decode_error.start]
-            hint = "say its encoding, as {path: …, encoding: latin-1}"
+            likely = "utf-16" if file.open("rb").read(2) in (b"\xff\xfe", b"\xfe\xff") else "latin-1"
+            hint = f"say its encoding, as {{path: …, encoding: {likely}}}"
             return f"{file}:{line}: not {encoding.removesuffix('-sig')} (byte 0x{byte:02x})", hint
     cause = error.__cause__ or error
     return f"{files[0]} cannot be read as {builder}: {' '.join(str(cause).split())[:200]}", "check the file"
 
 
-def _bad_lines(builder: str, file: Path, encoding: str) -> Iterator[tuple[int, str]]:
+def _bad_lines(builder: str, file: Path, encoding: str, separator: str) -> Iterator[tuple[int, str]]:
     text = file.read_bytes().decode(encoding)
     if builder == "csv":
-        separator = "\t" if file.suffix.lower() == ".tsv" else ","
         reader = csv.reader(text.splitlines(keepends=True), delimiter=separator)
         header = next(reader, [])
         for row in reader:
@@ -246,7 +257,7 @@ def _bad_lines(builder: str, file: Path, encoding: str) -> Iterator[tuple[int, s
 
 def _bad_json_lines(text: str) -> Iterator[tuple[int, str]]:
     keys: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # U+2028 may stand within a line
         if not line.strip():
             continue
         try:

@@ -6,7 +6,6 @@ from typing import Any
 from datasets import Dataset
 from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer
 
-from ftkit.compat import rows_in_order
 from ftkit.evaluation.generation import generate_answers
 from ftkit.metrics.text import text_metrics
 from ftkit.recipe.schema import Evaluation
@@ -31,8 +30,7 @@ def measure(
     spec: TaskSpec,
 ) -> Measurement:
     """Score every row in batches, and generate for the first rows where the task does so."""
-    with rows_in_order(trainer.args):
-        output = trainer.predict(encoded.dataset)
+    output = trainer.predict(encoded.dataset)
     prediction = EvalPrediction(predictions=output.predictions, label_ids=output.label_ids)
     metrics = task.score(prediction)
     rows = [{"row": row, **task.describe(prediction, index)} for index, row in enumerate(encoded.rows)]

@@ -42,6 +42,8 @@ def resolve_target(name: str, *, recipe: Path | None, task: str | None, data: st
     trained = None
     if folder.is_dir() and is_run(folder):
         run = Run(folder)
+        if task is not None:
+            raise UserError("--task has no effect on a run", "its recipe says the task; leave it out", "--task")
         if run.state != FINISHED or not run.model.is_dir():
             raise UserError(f"the run in {name} is {run.state or 'broken'}", "finish it with `ftkit train … --resume`")
         values = resolved_values(load_recipe(recipe or run.recipe_file))
@@ -62,7 +64,8 @@ def resolve_target(name: str, *, recipe: Path | None, task: str | None, data: st
         )
     checked = load_values(values, name)
     names = hub_names(checked)
-    require_reachable(names if trained is None else [entry for entry in names if entry[1] == "dataset"])
+    whole = trained is not None and not (trained / "adapter_config.json").is_file()  # an adapter needs its base
+    require_reachable([entry for entry in names if entry[1] == "dataset"] if whole else names)
     return Target(name, checked, trained, split)
 
 

@@ -22,6 +22,7 @@ from ftkit.errors import UserError
 
 VOCABULARY = 2048
 POSITIONS = 256
+BLOCKS = 2
 WIDTHS = {"encoder": 256, "decoder": 128, "encoder-decoder": 128}  # multiples of 64, since 4-bit kernels need them
 # One size under each name that configs use for it; only those that a config has are set.
 WIDTH_NAMES = ("hidden_size", "embedding_size", "word_embed_proj_dim", "d_model")
@@ -73,7 +74,7 @@ def tiny_config(kind: str, tokenizer: PreTrainedTokenizerFast, width: int) -> Pr
     """The architecture's config with small sizes, no dropout, and weights drawn as wide as so small a model needs."""
     config = AutoConfig.for_model(kind)
     sizes = dict.fromkeys(WIDTH_NAMES, width) | dict.fromkeys(INNER_NAMES, 2 * width if width > 128 else 4 * width)
-    sizes |= dict.fromkeys(LAYER_NAMES, 2) | dict.fromkeys(HEAD_NAMES, 4)
+    sizes |= dict.fromkeys(LAYER_NAMES, BLOCKS) | dict.fromkeys(HEAD_NAMES, 4)
     sizes |= {
         "num_key_value_heads": 2,
         "head_dim": width // 4,

@@ -66,6 +66,10 @@ OWNED_LORA = {
     "base_model_name_or_path": "say it under model.name",
     "revision": "say it under model.revision",
     "inference_mode": "an adapter that is trained is not in inference mode",
+    **dict.fromkeys(
+        ("eva_config", "corda_config", "lora_ga_config"), "it needs a pass over the data first; ftkit makes none"
+    ),
+    "arrow_config": "it joins adapters that are trained already",
 }
 # Names that transformers 5 removed or renamed, or that its users know from elsewhere.
 FORMER_TRAINING = {
@@ -96,13 +100,14 @@ BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(
         ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "r"), (1, 2**31)
     ),
-    **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm", "num_train_epochs"), (0, 2**31)),
-    **dict.fromkeys(("logging_steps", "save_steps", "eval_steps"), (1e-9, 2**31)),
+    **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps", "max_grad_norm"), (0, 2**31)),
+    **dict.fromkeys(("num_train_epochs", "logging_steps", "save_steps", "eval_steps"), (1e-9, 2**31)),
     **dict.fromkeys(("dataloader_num_workers", "save_total_limit"), (0, 2**31)),
     **dict.fromkeys(("lora_dropout", "label_smoothing_factor", "adam_beta1", "adam_beta2"), (0, 1)),
     **dict.fromkeys(("seed", "data_seed"), (0, 2**32 - 1)),
     "max_steps": (-1, 2**31),
 }
+DATA_DRIVEN_INITS = ("eva", "corda", "lora_ga")  # init_lora_weights that need a pass over the data before training
 TRAINING_TYPES = {"bf16": "bool | null", "fsdp": "bool | str | null"}  # the library takes true, its annotation lags
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from ftkit.errors import Mistake, RecipeError, UserError
 from ftkit.recipe.document import Document, Path, parse, parse_value
-from ftkit.recipe.fields import FORMER_TRAINING, OWNED_LORA, OWNED_TRAINING, library_fields
+from ftkit.recipe.fields import DATA_DRIVEN_INITS, FORMER_TRAINING, OWNED_LORA, OWNED_TRAINING, library_fields
 from ftkit.recipe.schema import Data, Evaluation, Full, Lora, Model, QLora, Recipe, Source, Training, Transfer
 from ftkit.recipe.tasks import TASK_SPECS, TEXT_METRICS, TaskSpec
 
@@ -35,12 +35,17 @@ def load_recipe(path: str | FilePath, overrides: list[str] | None = None) -> Rec
         raise UserError("the recipe is empty", "start from one of `ftkit recipes`: ftkit init NAME", str(path))
     for override in overrides or []:
         apply_override(document, override)
-    return check_document(document)
+    recipe = check_document(document)
+    recipe._overrides = list(overrides or [])
+    return recipe
 
 
-def load_values(values: dict[str, Any], name: str = "recipe") -> Recipe:
+def load_values(values: dict[str, Any], name: str = "recipe", overrides: list[str] | None = None) -> Recipe:
     """Check a recipe given as plain values, as `load_recipe` does."""
-    return check_document(Document(name, values))
+    document = Document(name, values)
+    for override in overrides or []:
+        apply_override(document, override)
+    return check_document(document)
 
 
 def read_text(path: FilePath) -> str:
@@ -99,6 +104,7 @@ def check_document(document: Document) -> Recipe:
     if mistakes or recipe is None:
         raise RecipeError(sorted(dict.fromkeys(mistakes), key=_file_order))
     recipe._places = {".".join(map(str, path)): place for path, place in document.places.items()}
+    recipe._source = document.name
     return recipe
 
 
@@ -129,8 +135,8 @@ def describe(document: Document, error: Any) -> Mistake:
         "string_type": "must be text", "bool_type": "must be true or false", "list_type": "must be a list",
         "dict_type": "must be a mapping", "model_type": "must be a block of keys",
         "model_attributes_type": "must be a block of keys", "string_too_short": "must not be empty",
-        "too_short": "must not be empty", "too_small": f"must be at least {context.get('least')}",
-        "too_large": f"must be at most {context.get('most')}", "not_finite": "must be a finite number",
+        "too_short": f"must name at least {context.get('min_length')}",
+        "too_small": f"must be at least {context.get('least')}", "too_large": f"must be at most {context.get('most')}", "not_finite": "must be a finite number",
     }  # fmt: skip
     rule = words.get(kind, error["msg"].replace("Input should be", "must be"))
     return Mistake(place, f"{field}: {rule}, not {shown(value)}", _quote_hint(value, rule))
@@ -235,6 +241,10 @@ def find_joint_mistakes(document: Document) -> list[Mistake]:
         name: values[name] if isinstance(values.get(name), dict) else {} for name in ("data", "evaluation", "training")
     }
     mistakes = find_idle_keys(document, blocks["data"], blocks["training"])
+    if isinstance(values.get("strategy"), dict) and values["strategy"].get("init_lora_weights") in DATA_DRIVEN_INITS:
+        message = f"strategy.init_lora_weights: {values['strategy']['init_lora_weights']} needs a pass over the data first"
+        hint = "ftkit makes none; valid are true, gaussian, orthogonal, pissa, olora"
+        mistakes.append(Mistake(document.place(("strategy", "init_lora_weights")), message, hint))
     if spec is not None:
         mistakes += find_task_mistakes(document, values, spec, blocks)
     return mistakes

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
+from pydantic_core import PydanticCustomError
 
 from ftkit.errors import UserError
 from ftkit.recipe.fields import OWNED_LORA, OWNED_TRAINING, Block, as_boolean, field_model, library_fields
@@ -17,10 +18,27 @@ from ftkit.recipe.tasks import TASK_SPECS, TaskSpec
 
 _FIELDS = library_fields()
 
+
+def _whole_from_one(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise PydanticCustomError("no_share", "must be a share below 1 or a whole number of rows")
+    return value
+
+
+def _without_repeats(values: list[str]) -> list[str]:
+    if len(set(values)) < len(values):
+        raise PydanticCustomError("repeated", "must name each once")
+    return values
+
+
 Boolean = Annotated[bool, BeforeValidator(as_boolean)]
 Share = Annotated[
-    float, Field(gt=0, allow_inf_nan=False, description="Below 1 a share of the rows, from 1 on a number of rows.")
+    float,
+    Field(gt=0, allow_inf_nan=False, description="Below 1 a share of the rows, from 1 on a number of rows."),
+    AfterValidator(_whole_from_one),
 ]
+
+Names = Annotated[list[str], AfterValidator(_without_repeats)]
 
 
 def _as_source(value: Any) -> Any:
@@ -127,7 +145,9 @@ class Data(Block):
     columns: dict[str, str] = Field(
         default_factory=dict, description="What the task calls a column: what the data calls it, as {text: review}."
     )
-    labels: list[str] | None = Field(None, description="The labels in the order of their ids; default as found, sorted.")
+    labels: Names | None = Field(
+        None, min_length=2, description="The labels in the order of their ids; default as found, sorted."
+    )
     label_separator: str | None = Field(
         None, min_length=1, description="Several labels in one cell, separated by this: multi-label classification."
     )
@@ -149,7 +169,7 @@ class Generation(Block):
 class Evaluation(Block):
     """What is measured, before training and after, on the same rows."""
 
-    metrics: list[str] | None = Field(None, description="Names of metrics; default the task's own.")
+    metrics: Names | None = Field(None, min_length=1, description="Names of metrics; default the task's own.")
     baseline: Boolean = Field(True, description="Measure the model before training too.")
     rows: int | None = Field(None, ge=1, description="Measure at most so many eval rows.")
     generation: Generation = Field(default_factory=Generation, description="How answers are generated.")
@@ -184,6 +204,18 @@ class Recipe(Block):
         return "evaluation.generation" in self.spec.keys
 
     _places: dict[str, str] = PrivateAttr(default_factory=dict)
+    _source: str = PrivateAttr("recipe")
+    _overrides: list[str] = PrivateAttr(default_factory=list)
+
+    @property
+    def overrides(self) -> list[str]:
+        """The `key.path=value` of the command line that are in the recipe."""
+        return self._overrides
+
+    @property
+    def source(self) -> str:
+        """The file that the recipe was read from, or a name where there is none."""
+        return self._source
 
     @contextmanager
     def located(self) -> Iterator[None]:

@@ -60,7 +60,7 @@ class Task(Protocol):
             UserError: no row is left, or a row's label is not known.
         """
 
-    def collator(self, tokenizer: PreTrainedTokenizerBase) -> Any:
+    def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
         """Batches of encoded rows, padded to their longest."""
 
     def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:

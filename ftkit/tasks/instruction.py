@@ -26,6 +26,8 @@ class Instruction(LanguageTask):
         required = [name for name in rows.column_names if name != "input"]
         rows, numbers, counts = require_filled(rows, required, drop=self.data.drop_empty)
         if "messages" in rows.column_names or self.data.chat_template:
+            if self.data.prompt is not None:
+                raise UserError("data.prompt has no effect on chats", "the template makes the prompt", key="data.prompt")
             chats = [as_messages(row, number) for row, number in zip(rows, numbers, strict=True)]
             examples = [chat_example(with_template(tokenizer, self.data.chat_template), chat) for chat in chats]
         else:

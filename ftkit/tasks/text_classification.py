@@ -93,7 +93,7 @@ class TextClassification:
         counts["at max_length"] = sum(len(ids) == max_length for ids in dataset["input_ids"])
         return Encoded(dataset.add_column("labels", labels), numbers, counts)
 
-    def collator(self, tokenizer: PreTrainedTokenizerBase) -> Any:
+    def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
         return DataCollatorWithPadding(tokenizer)
 
     def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:

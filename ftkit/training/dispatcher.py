@@ -14,7 +14,6 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     ProgressCallback,
-    Trainer,
     TrainerCallback,
     TrainingArguments,
     enable_full_determinism,
@@ -22,7 +21,7 @@ from transformers import (
 )
 
 from ftkit import console
-from ftkit.compat import divide_loss_by_accumulation
+from ftkit.compat import Trainer, divide_loss_by_accumulation
 from ftkit.data.splits import fingerprint, read_splits
 from ftkit.errors import UserError
 from ftkit.evaluation.target import Target
@@ -199,7 +198,7 @@ def make_trainer(
     return Trainer(
         model=model,
         args=arguments,
-        data_collator=task.collator(tokenizer),
+        data_collator=task.collator(tokenizer, model),
         train_dataset=data.encoded["train"].dataset if "train" in data.encoded else None,
         eval_dataset=data.encoded["eval"].dataset,
         processing_class=tokenizer,

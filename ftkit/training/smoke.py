@@ -14,7 +14,8 @@ from typing import Any
 from ftkit import console
 from ftkit.data.prompts import ALPACA, ALPACA_WITH_INPUT, fill
 from ftkit.data.samples.table import generate
-from ftkit.models.standins import architecture_of, make_stand_in
+from ftkit.errors import UserError
+from ftkit.models.standins import BLOCKS, architecture_of, make_stand_in
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Recipe
 from ftkit.run import resolved_values, write_jsonl
@@ -23,6 +24,7 @@ CACHE = "FTKIT_CACHE"
 MAX_LENGTH = 128
 WARM_UP_ROWS = 10_000
 TRAIN_ROWS, EVAL_ROWS = 4000, 200
+KEPT_DATA = ("prompt", "chat_template", "label_separator", "seed")  # of the recipe, beside the sample
 SAMPLE_COLUMNS = {"summarization": {"document": "dialogue"}}
 LEARNING_RATE = 2e-3
 ADAPTER_RATE = 1e-2  # of adapters on a decoder without a head to learn
@@ -38,7 +40,9 @@ def smoke_recipe(recipe: Recipe, train: Callable[..., Any]) -> Recipe:
     Args:
         train: `ftkit.api.train`, which warms a stand-in up.
     """
+    require_effect(recipe)
     values = resolved_values(recipe)
+    values["strategy"] |= shrunk(values["strategy"])
     kind = architecture_of(recipe.model.name)
     values["model"] = {
         "name": str(stand_in(kind, train)),
@@ -47,11 +51,32 @@ def smoke_recipe(recipe: Recipe, train: Callable[..., Any]) -> Recipe:
         "attn_implementation": "eager",
     }
     sample = f"sample:{recipe.spec.sample}"
-    kept = {name: values["data"][name] for name in ("prompt", "chat_template", "seed") if name in values["data"]}
+    kept = {name: values["data"][name] for name in KEPT_DATA if name in values["data"]}
     sources = {"train": {"path": sample, "rows": TRAIN_ROWS}, "eval": {"path": sample, "rows": EVAL_ROWS}}
     values["data"] = sources | kept | {"columns": SAMPLE_COLUMNS.get(recipe.task, {})}
     values["training"] = smoke_training(values["training"], recipe)
-    return load_values(values, "the recipe under --smoke")
+    training = [override for override in recipe.overrides if override.startswith("training.")]
+    return load_values(values, "the recipe under --smoke", training)
+
+
+def require_effect(recipe: Recipe) -> None:
+    """Raises UserError where an override is of what the stand-in and the sample take the place of."""
+    kept = {f"data.{name}" for name in KEPT_DATA} | {"model.dtype"}
+    for override in recipe.overrides:
+        key = override.partition("=")[0].strip()
+        if key.partition(".")[0] in ("model", "data") and key not in kept:
+            raise UserError("this has no effect under --smoke", "a stand-in and sample data take its place", override)
+
+
+def shrunk(strategy: dict[str, Any]) -> dict[str, Any]:
+    """The strategy's keys that name transformer blocks, within those that a stand-in has."""
+    found: dict[str, Any] = {}
+    if strategy.get("unfreeze_last", 0) > BLOCKS:
+        found["unfreeze_last"] = BLOCKS
+    if (layers := strategy.get("layers_to_transform")) is not None:
+        wanted = layers if isinstance(layers, list) else [layers]
+        found["layers_to_transform"] = sorted({min(layer, BLOCKS - 1) for layer in wanted})
+    return found
 
 
 def smoke_training(values: dict[str, Any], recipe: Recipe) -> dict[str, Any]:

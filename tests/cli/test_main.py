@@ -89,6 +89,23 @@ def test_the_schema_is_json() -> None:
     assert json.loads(ftkit("schema").stdout)["title"] == "ftkit recipe"
 
 
+def test_an_override_of_what_smoke_replaces_is_refused_and_one_of_training_counts() -> None:
+    recipe = packaged_recipes()["gpt2_instruction"]
+    line = one_line(ftkit("train", recipe, "data.train=mine.csv", "--smoke"))
+    assert "data.train=mine.csv: this has no effect under --smoke" in line
+
+
+def test_ctrl_c_while_loading_says_so(recipe_file: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "ftkit", "train", str(recipe_file), "--output-dir", str(tmp_path / "run")]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    printed = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "interrupted" in printed
+    assert "Traceback" not in printed
+
+
 @pytest.fixture
 def recipe_file(recipe: Callable[..., Recipe], tmp_path: Path) -> Path:
     path = tmp_path / "r.yaml"

@@ -114,3 +114,20 @@ def test_lora_on_a_word_that_also_names_a_layer_of_the_head(recipe: RecipeMaker,
 def test_what_peft_refuses_is_one_line(recipe: RecipeMaker, tmp_path: Path, block: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="peft:"):
         build(recipe(block), tmp_path / "out", [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"modules_to_save": ["clasifier"]}, "modules_to_save: 'clasifier' matches no module; did you mean classifier"),
+        ({"exclude_modules": ["v_linn"]}, "exclude_modules: 'v_linn' matches no module; did you mean v_lin"),
+        ({"exclude_modules": "("}, r"exclude_modules: '\(' is no pattern"),
+        ({"rank_pattern": {"k_linn": 4}}, "rank_pattern: 'k_linn' matches no module; did you mean k_lin"),
+        ({"trainable_token_indices": [999_999]}, "trainable_token_indices: 999999 is no token"),
+    ],
+)
+def test_a_name_that_the_model_does_not_have_is_refused(
+    recipe: RecipeMaker, tmp_path: Path, keys: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        build(recipe({"name": "lora", **keys}), tmp_path / "out", [])

@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
+from tokenizers.processors import TemplateProcessing
 
 from ftkit import Recipe, UserError, evaluate, train
+from ftkit.models.load import load_config, load_tokenizer
+from ftkit.recipe.schema import Data, Model, Source
 from ftkit.run import write_jsonl
+from ftkit.tasks.summarization import Summarization
+from ftkit.training.dispatcher import build
 
 RecipeMaker = Callable[..., Recipe]
 
@@ -111,3 +117,25 @@ def test_a_task_refuses_a_model_that_cannot_do_it(recipe: RecipeMaker, tmp_path:
         train(recipe("full", task="instruction", kind="t5"), output_dir=tmp_path / "run")
     with pytest.raises(UserError, match="model"):
         train(recipe("full", task="instruction", kind="distilbert"), output_dir=tmp_path / "run")
+
+
+def test_bart_answers_begin_as_bart_was_trained(stand_in: Callable[[str], Path]) -> None:
+    tokenizer = load_tokenizer(Model(name=str(stand_in("bart"))))
+    form = TemplateProcessing(single="<pad> $A </s>", special_tokens=[("<pad>", 0), ("</s>", 1)])
+    tokenizer.backend_tokenizer.post_processor = form  # BART's own puts <s> before a text
+    rows = Dataset.from_list([{"document": "Ann: Hello.", "summary": "Ann greets."}])
+    config = load_config(Model(name=str(stand_in("bart"))), {})
+    entry = Summarization(Data(train=[Source(path="sample:dialogues")])).encode(rows, tokenizer, config, 64).dataset[0]
+    assert entry["labels"] == tokenizer(text_target="Ann greets.")["input_ids"]
+    assert (entry["labels"][0], entry["labels"][-1]) == (0, tokenizer.eos_token_id)
+    assert (entry["input_ids"][0], entry["input_ids"][-1]) == (0, tokenizer.eos_token_id)
+
+
+def test_label_smoothing_with_an_encoder_decoder(recipe: RecipeMaker, dialogues: Path, tmp_path: Path) -> None:
+    made = recipe(
+        task="summarization",
+        kind="t5",
+        data={"train": str(dialogues), "columns": {"document": "dialogue"}},
+        training={"label_smoothing_factor": 0.1},
+    )
+    build(made, tmp_path / "out", []).trainer.train()

@@ -1,5 +1,7 @@
 """LoRA: low-rank adapters on frozen layers (any field of peft.LoraConfig); a new head is trained and saved with them."""
 
+import difflib
+import re
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -30,6 +32,7 @@ class LoraStrategy:
 
     def apply(self, model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ...]) -> PeftModel:
         require_targets(model, block.target_modules)
+        require_named(model, block)
         try:
             adapted = get_peft_model(model, lora_config(model, block, head))
         except (ValueError, TypeError, AttributeError, RuntimeError, ImportError) as error:
@@ -52,6 +55,34 @@ def lora_config(model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ..
         fields["runtime_config"] = LoraRuntimeConfig(**fields["runtime_config"])
     kind = next((kind for ending, kind in TASK_TYPES.items() if type(model).__name__.endswith(ending)), None)
     return LoraConfig(task_type=kind, **fields)
+
+
+def require_named(model: nn.Module, block: Lora | QLora) -> None:
+    """Raises UserError where a key names modules, layers or tokens that the model does not have: peft passes over them."""
+    modules = [name for name, _ in model.named_modules() if name]
+    excluded = block.exclude_modules or []
+    named = {
+        "modules_to_save": block.modules_to_save or [],
+        "exclude_modules": [excluded] if isinstance(excluded, str) else excluded,
+        "rank_pattern": list(block.rank_pattern or {}),
+        "alpha_pattern": list(block.alpha_pattern or {}),
+    }
+    for key, patterns in named.items():
+        for pattern in patterns:
+            try:
+                found = any(re.fullmatch(rf"(.*\.)?({pattern})", name) for name in modules)
+            except re.error as error:
+                raise UserError(f"{key}: '{pattern}' is no pattern: {error}", "mend it", key=f"strategy.{key}") from None
+            if not found:
+                last = list(dict.fromkeys(name.rpartition(".")[2] for name in modules))
+                near = difflib.get_close_matches(str(pattern), last, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"this model has {', '.join(layer_names(model))}"
+                raise UserError(f"{key}: '{pattern}' matches no module", hint, key=f"strategy.{key}")
+    tokens, entries = block.trainable_token_indices, model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    for token in [token for tokens in tokens.values() for token in tokens] if isinstance(tokens, dict) else tokens or []:
+        if not (isinstance(token, int) and 0 <= token < entries):
+            message = f"trainable_token_indices: {token} is no token of this model"
+            raise UserError(message, f"its ids go from 0 to {entries - 1}", key="strategy.trainable_token_indices")
 
 
 def _excluded(given: Any, model: nn.Module, head: tuple[str, ...]) -> list[str] | str:
