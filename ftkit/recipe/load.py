@@ -136,7 +136,8 @@ def describe(document: Document, error: Any) -> Mistake:
         "dict_type": "must be a mapping", "model_type": "must be a block of keys",
         "model_attributes_type": "must be a block of keys", "string_too_short": "must not be empty",
         "too_short": f"must name at least {context.get('min_length')}",
-        "too_small": f"must be at least {context.get('least')}", "too_large": f"must be at most {context.get('most')}", "not_finite": "must be a finite number",
+        "too_small": f"must be at least {context.get('least')}",
+        "too_large": f"must be at most {context.get('most')}", "not_finite": "must be a finite number",
     }  # fmt: skip
     rule = words.get(kind, error["msg"].replace("Input should be", "must be"))
     return Mistake(place, f"{field}: {rule}, not {shown(value)}", _quote_hint(value, rule))
