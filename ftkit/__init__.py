@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ftkit.process import prepare_process
 
 if TYPE_CHECKING:
-    from ftkit.api import Result, check, evaluate, train
-    from ftkit.errors import FtkitError, Interrupted, RecipeError, UserError
+    from ftkit.api import Result, check, evaluate, preview, train, verify
+    from ftkit.errors import FtkitError, Interrupted, RecipeError, Unverified, UserError
     from ftkit.recipe.load import load_recipe
     from ftkit.recipe.schema import Recipe
 
@@ -28,15 +28,18 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Result",
+    "Unverified",
     "UserError",
     "check",
     "evaluate",
     "load_recipe",
+    "preview",
     "train",
+    "verify",
 ]
 _HOMES = {
-    "ftkit.api": ("Result", "check", "evaluate", "train"),
-    "ftkit.errors": ("FtkitError", "Interrupted", "RecipeError", "UserError"),
+    "ftkit.api": ("Result", "check", "evaluate", "preview", "train", "verify"),
+    "ftkit.errors": ("FtkitError", "Interrupted", "RecipeError", "Unverified", "UserError"),
     "ftkit.recipe.load": ("load_recipe",),
     "ftkit.recipe.schema": ("Recipe",),
 }

@@ -15,18 +15,22 @@ from rich.console import Group
 
 from ftkit import console
 from ftkit.compat import hush_libraries
-from ftkit.errors import Interrupted, UserError
+from ftkit.errors import Interrupted, Unverified, UserError
 from ftkit.evaluation.measure import Measurement, join_rows, measure
+from ftkit.evaluation.parity import compare, record
 from ftkit.evaluation.score import CheckReport, Score
-from ftkit.evaluation.target import Target, resolve_target
+from ftkit.evaluation.target import SPLITS, Target, resolve_target
 from ftkit.hub import hub_names, require_reachable
 from ftkit.models.counts import count_parameters
+from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.save import save_model
 from ftkit.recipe.load import load_recipe
-from ftkit.recipe.schema import Recipe
-from ftkit.report.summary import card, closing_table
+from ftkit.recipe.schema import Gate, Recipe
+from ftkit.report.preview import Preview, make_preview
+from ftkit.report.summary import card, closing_table, model_name
 from ftkit.run import (
     FAILED,
+    FINISHED,
     INTERRUPTED,
     TRAINING,
     Run,
@@ -42,10 +46,12 @@ from ftkit.run import (
     write_jsonl,
     write_text,
 )
+from ftkit.tasks.table import TASKS
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
 from ftkit.training.checkpoints import last_whole_checkpoint, step_of
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything
 from ftkit.training.memory import peak_memory_bytes
+from ftkit.training.prepare import allowances, prepare
 from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
@@ -114,7 +120,57 @@ def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
         parts = build(recipe, Path(folder), [])
         counts = count_parameters(parts.model)
         trained = f"{counts.trainable:,} trainable of {counts.total:,} ({counts.trainable_percent:.4f} %)"
-        return CheckReport({"parameters": trained, **probe(parts)})
+        lengths = {f"{name} rows": facts.words() for name, facts in parts.data.facts.items()}
+        return CheckReport({"parameters": trained, **lengths, **probe(parts)})
+
+
+def preview(
+    recipe: Recipe | str | Path, *, rows: int = 5, split: str = "train", smoke: bool = False, anyway: bool = False
+) -> Preview:
+    """Rows as the model will get them; the tokenizer and the config are read, no weights.
+
+    Args:
+        rows: how many to show.
+        split: which split of the recipe's data: train, eval or test.
+        anyway: open the gate, and show first what it would refuse.
+
+    Raises:
+        UserError: the rows cannot be had, or the gate refuses them.
+    """
+    hush_libraries()
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    require_shown(recipe, rows, split, smoke=smoke)
+    if smoke:
+        recipe = smoke_recipe(recipe, train)
+    block, training, gate = recipe.data, recipe.training, allowances(recipe)
+    if anyway:
+        console.say("the gate is open: rows that it would refuse are shown too")
+        opened = dict.fromkeys(Gate.model_fields.keys() - {"similarity"}, 1.0)
+        block = block.model_copy(update={"gate": gate.model_copy(update=opened)})
+    with recipe.located():
+        require_reachable(hub_names(recipe))
+        task, tokenizer, config = TASKS[recipe.task](block), load_tokenizer(recipe.model), load_config(recipe.model, {})
+        task.auto_class(config)  # refuses a model that cannot do the task
+        parts = ("train", "eval", "test") if split == "test" else ("train", "eval")
+        data = prepare(recipe.model_copy(update={"data": block}), task, tokenizer, config, parts)
+        size = training.per_device_train_batch_size if split == "train" else training.per_device_eval_batch_size
+        title = f"{recipe.task} · {model_name({'model': recipe.model.name})}"
+        return make_preview(
+            data, split, tokenizer, task.config_values().get("id2label", {}), gate,
+            title=title, count=rows, batch_size=size, pairs=config.is_encoder_decoder, faulty_first=anyway,
+        )  # fmt: skip
+
+
+def require_shown(recipe: Recipe, rows: int, split: str, *, smoke: bool) -> None:
+    """Raises UserError where there is nothing to show."""
+    if rows < 1:
+        raise UserError(f"{rows} rows cannot be shown", "give 1 or more", "--rows")
+    if split not in SPLITS:
+        raise UserError(f"no split '{split}'", f"there are {', '.join(SPLITS)}", "--split")
+    if split == "test" and smoke:
+        raise UserError("a smoke run has no test rows", "leave --smoke out", "--split")
+    if split == "test" and not (recipe.data.test or recipe.data.test_size or recipe.data.split_column):
+        raise UserError("the recipe has no test rows", "set data.test or data.test_size", "--split")
 
 
 def evaluate(
@@ -148,7 +204,40 @@ def evaluate_target(target: Target) -> Score:
         parts = build_for_evaluation(target, Path(folder))
         found = measured("model", target.recipe, parts)
     generated = sum("generated" in row for row in found.rows)
-    return Score(target.name, target.recipe.task, target.split, len(found.rows), generated, found.metrics, found.rows)
+    caveats = parts.data.caveats() + known_caveats(target, parts)
+    return Score(
+        target.name, target.recipe.task, target.split, len(found.rows), generated, found.metrics, found.rows, caveats
+    )
+
+
+def known_caveats(target: Target, parts: Parts) -> list[str]:
+    """What a run's own report says of the same rows, as that they are among its training rows."""
+    run = Run(target.trained.parent) if target.trained else None
+    if run is None or parts.data.describe()["eval"]["sha256"] != run.record.get("data", {}).get("eval", {}).get("sha256"):
+        return []
+    caveats = json.loads(run.metrics_file.read_text(encoding="utf-8")).get("caveats", [])
+    return [caveat for caveat in caveats if caveat not in parts.data.caveats()]
+
+
+def verify(folder: str | Path) -> CheckReport:
+    """Check that a run's saved model is what was trained: plain transformers builds the prompts of training from it.
+
+    Raises:
+        UserError: the folder holds no finished run.
+        Unverified: a prompt comes out otherwise; the message shows the tokens that differ.
+    """
+    run = Run(Path(folder))
+    if run.state != FINISHED or not run.model.is_dir():
+        raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe", str(folder))
+    entries = json.loads(run.data_report.read_text(encoding="utf-8"))["prompts"] if run.data_report.is_file() else []
+    if differences := compare(run.model, entries):
+        first = differences[0]
+        raise Unverified(
+            f"{run.model}: {len(differences)} of {len(entries)} prompts are not those of training; {first.row} has "
+            f"{first.saved} tokens where it was trained on {first.trained} (- trained, + saved):\n{first.diff}"
+        )
+    what = f"{len(entries)} prompts have the token ids of training" if entries else "this task has no prompts"
+    return CheckReport({"prompts": what})
 
 
 def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
@@ -165,9 +254,12 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
         else:
             run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step_of(checkpoint)])
             console.say(f"going on from step {step_of(checkpoint)}")
+        write_json(run.data_report, data_report(parts))
         baseline = measure_baseline(recipe, run, parts, known=checkpoint is not None)
         seconds = fit(recipe, run, parts, stop, checkpoint)
-        save_model(parts.model, parts.tokenizer, run.model)  # before measuring, so that no fault there can lose it
+        save_model(
+            parts.model, parts.tokenizer, run.model, parts.task.prompt_forms()
+        )  # before measuring, so that no fault there can lose it
         tuned = measured("tuned", recipe, parts)
         return finish(recipe, run, parts, baseline, tuned, {"training": seconds, "total": time.monotonic() - started})
 
@@ -187,6 +279,17 @@ def describe(parts: Parts) -> dict[str, Any]:
         "adapter": adapter,
         "num_labels": parts.task.config_values().get("num_labels"),
     }
+
+
+def data_report(parts: Parts) -> dict[str, Any]:
+    """Every input row accounted for, and some prompts as they are trained on, for `verify`."""
+    data, pairs = parts.data, parts.config.is_encoder_decoder
+    prompts = [
+        entry
+        for name, rows in data.rows.items()
+        for entry in record(parts.task, rows, data.encoded[name], data.ledger, pairs)
+    ]
+    return {**data.report(parts.trainer.args.per_device_train_batch_size), "prompts": prompts}
 
 
 def measure_baseline(recipe: Recipe, run: Run, parts: Parts, *, known: bool) -> Measurement | None:
@@ -241,9 +344,12 @@ def finish(
         "generated_rows": sum("generated" in row for row in tuned.rows),
         "baseline": baseline.metrics if baseline else None,
         "tuned": tuned.metrics,
+        "caveats": parts.data.caveats(),
     }
     write_json(run.metrics_file, metrics)
     write_jsonl(run.predictions_file, rows)
+    if parts.data.stream is not None:
+        write_json(run.data_report, data_report(parts))  # the stream is counted now
     steps = parts.trainer.state.global_step
     rounded = {name: round(value, 3) for name, value in seconds.items()}
     run.update(seconds=rounded, steps=steps, peak_memory_bytes=peak_memory_bytes())

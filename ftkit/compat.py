@@ -160,6 +160,16 @@ class Trainer(transformers.Trainer):
     is seeded by epoch.
     """
 
+    data_collator: Any
+    train_collator: Any = None  # of training batches, where they are made otherwise than those of evaluation
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        before, self.data_collator = self.data_collator, self.train_collator or self.data_collator
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = before
+
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         with rows_in_order(self.args):
             return super().get_eval_dataloader(eval_dataset)

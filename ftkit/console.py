@@ -29,6 +29,11 @@ def warn(message: str) -> None:
     err.print(Text.assemble(("warning: ", "yellow"), message))
 
 
+def show(table: Table) -> None:
+    """A table among the messages."""
+    err.print(table)
+
+
 def show_error(error: UserError | Interrupted) -> None:
     """An error of the user's on one line, or one line each."""
     quiet, err.quiet = err.quiet, False

@@ -3,6 +3,7 @@
 FtkitError
 ├── UserError        exit 2: the user can mend it; printed as one line, nothing written
 │   └── RecipeError  several mistakes of one recipe, each with its place
+├── Unverified       exit 3: what was saved is not what was trained
 └── Interrupted      exit 130: stopped by a signal, after a checkpoint was saved
 """
 
@@ -62,6 +63,12 @@ class RecipeError(UserError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.mistakes,)
+
+
+class Unverified(FtkitError):
+    """A check of a finished run failed; the message says which and how."""
+
+    exit_status = 3
 
 
 class Interrupted(FtkitError):

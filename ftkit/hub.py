@@ -15,7 +15,9 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 TRUE_WORDS = {"1", "true", "yes", "on"}
 DEADLINE_SECONDS = 4.0
-FILE_ENDINGS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ".text"}  # of a file, not of a hub id
+FILE_ENDINGS = {  # of a file, not of a hub id
+    ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ".text", ".conll", ".gz", ".zip",
+}  # fmt: skip
 
 
 def is_hub_id(name: str) -> bool:

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Recipe
+from ftkit.recipe.tasks import TASK_SPECS
 
 PACKAGES = ("ftkit", "torch", "transformers", "datasets", "peft", "accelerate", "bitsandbytes", "tokenizers", "numpy")
 FINISHED, TRAINING, INTERRUPTED, FAILED = "finished", "training", "interrupted", "failed"
@@ -39,6 +40,7 @@ class Run:
         self.checkpoints = folder / "checkpoints"
         self.model = folder / "model"
         self.metrics_file = folder / "metrics.json"
+        self.data_report = folder / "data_report.json"
         self.predictions_file = folder / "predictions.jsonl"
         self.card = folder / "README.md"
         self.replaced = folder.with_name(f"{folder.name}.replaced")  # the run before, until this one is finished
@@ -158,7 +160,7 @@ def start_run(run: Run, recipe: Recipe, fields: dict[str, Any]) -> None:
         run.folder.rename(run.replaced)
     for path in (run.checkpoints, run.model):
         shutil.rmtree(path, ignore_errors=True)
-    for path in (run.record_file, run.log_file, run.metrics_file, run.predictions_file, run.card):
+    for path in (run.record_file, run.log_file, run.metrics_file, run.data_report, run.predictions_file, run.card):
         path.unlink(missing_ok=True)
     write_text(run.recipe_file, dump_recipe(recipe))
     run.update(state=TRAINING, started=now(), **fields)
@@ -182,11 +184,18 @@ def resolved_values(recipe: Recipe) -> dict[str, Any]:
     for part in ("eval", "test"):
         if values["data"].get(part) is not None:
             values["data"].pop(f"{part}_size", None)
+    if values["data"].get("split_column") is not None:
+        for key in ("eval_size", "test_size"):
+            values["data"].pop(key, None)
+    if values["data"].get("streaming"):
+        for key in ("clean", "augment", "drop_overlap", "packing"):
+            values["data"].pop(key, None)
     for kind in ("eval", "save", "logging"):
         if values["training"][f"{kind}_strategy"] != "steps":
             values["training"].pop(f"{kind}_steps", None)
-    if not recipe.generates:
-        values["evaluation"].pop("generation", None)
+    for key in {key for spec in TASK_SPECS.values() for key in spec.keys} - recipe.spec.keys:
+        block, _, name = key.partition(".")
+        values[block].pop(name, None)
     return values
 
 

@@ -43,6 +43,7 @@ def test_a_finished_run_holds_all_it_should(recipe: RecipeMaker, tmp_path: Path)
         "checkpoints",
         "model",
         "metrics.json",
+        "data_report.json",
         "predictions.jsonl",
         "README.md",
     }
@@ -243,7 +244,7 @@ def test_files_that_are_no_run_are_never_removed(recipe: RecipeMaker, tmp_path: 
     [
         ({"data": {"columns": {"label": "text"}}}, "two roles name the same column"),
         ({"data": {"columns": {"label": "lable"}}}, "has no column 'lable'; did you mean label"),
-        ({"data": {"labels": ["negative", "mixed"]}}, "has the label 'positive', which"),
+        ({"data": {"labels": ["negative", "mixed"]}}, "have a label that the model does not know: 'positive'"),
         ({"data": {"eval_size": 500}}, "too few to split off"),
         ({"model": {"max_length": 100000}}, "more than the 256 positions"),
         ({"model": {"name": "./nowhere"}}, "no model folder ./nowhere"),
@@ -262,8 +263,8 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_written(
     ("rows", "expected"),
     [
         ([{"text": "a", "label": "x"}] * 30, "one label only, 'x'"),
-        ([{"text": "a", "label": "x"}, {"text": "", "label": "y"}] * 20, "'text' is empty in"),
-        ([{"text": None, "label": "x"}, {"text": "b", "label": "y"}] * 20, "'text' is empty in"),
+        ([{"text": "a", "label": "x"}, {"text": "", "label": "y"}] * 20, "10/20 rows have an empty field"),
+        ([{"text": None, "label": "x"}, {"text": "b", "label": "y"}] * 20, "10/20 rows have an empty field"),
         ([{"text": str(i), "label": str(i)} for i in range(40)], "these are no classes"),
     ],
 )
@@ -289,15 +290,18 @@ def test_what_only_the_optimizer_lacks_is_known_before_anything_is_written(recip
 
 
 def test_empty_rows_are_dropped_and_counted_on_wish(recipe: RecipeMaker, tmp_path: Path) -> None:
-    rows = [{"text": f"good {i}", "label": "x"} for i in range(20)] + [{"text": f"bad {i}", "label": "y"} for i in range(20)]
+    rows = [{"text": f"good number {i}", "label": "x"} for i in range(20)] + [
+        {"text": f"bad {i}", "label": "y"} for i in range(20)
+    ]
     rows += [{"text": " ", "label": "y"}] * 4
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     result = train(
         recipe("full", data={"train": str(tmp_path / "rows.jsonl"), "drop_empty": True, "eval_size": 8}),
         output_dir=tmp_path / "run",
     )
-    counts = [split.get("dropped: empty text", 0) for split in result.record["data"].values()]
-    assert sum(counts) == 4
+    fates = json.loads(Run(result.folder).data_report.read_text(encoding="utf-8"))["fates"]
+    assert sum(count for fate, count in fates.items() if fate.endswith("dropped, empty field")) == 4
+    assert sum(fates.values()) == 44
 
 
 @pytest.mark.parametrize("files", [["config.json"], ["tokenizer*", "vocab*"], ["model.safetensors"]])

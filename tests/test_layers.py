@@ -22,7 +22,7 @@ LAYERS = [
     ["metrics"],
     ["models"],
     ["tasks"],
-    ["evaluation"],
+    ["evaluation", "synthesis"],
     ["training"],
     ["report"],
     ["api"],

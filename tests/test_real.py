@@ -1,5 +1,6 @@
 """Real pretrained models on real data, through the real path; skipped where ../shared is not."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def polarity(shared: Path, strategy: str, rows: int, **training: Any) -> Recipe:
             "task": "text-classification",
             "model": {"name": str(shared / "models" / "minilm-l6"), "max_length": 64},
             "strategy": STRATEGIES[strategy],
-            "data": {"train": sources, "eval_size": 0.2},
+            "data": {"train": sources, "eval_size": 0.2, "drop_overlap": True},
             "training": {
                 "per_device_train_batch_size": 16,
                 "learning_rate": 1e-4 if strategy == "full" else 1e-3,
@@ -59,6 +60,7 @@ def stories(shared: Path, strategy: str, **blocks: Any) -> Recipe:
             "strategy": {"name": strategy, **({} if strategy == "full" else adapters)},
             "data": {
                 "train": {"path": str(shared / "data/rasbt-instruct/instruction-data.json"), "rows": 400},
+                "drop_overlap": True,
                 "eval_size": 60,
             },
             "training": {
@@ -96,3 +98,71 @@ def test_a_real_encoder_learns_sentiment(shared: Path, tmp_path: Path) -> None:
     result = train(polarity(shared, "full", 1000, num_train_epochs=3), output_dir=tmp_path / "run")
     assert result.metrics["tuned"]["accuracy"] > 0.68
     assert result.metrics["tuned"]["accuracy"] > result.metrics["baseline"]["accuracy"] + 0.1
+
+
+RAW_FILES: dict[str, dict[str, Any]] = {
+    "latin-1 text": {
+        "task": "text-classification",
+        "data": {"train": [
+            {"path": "rt-polarity/rt-polarity.pos", "format": "text", "encoding": "latin-1", "values": {"label": "positive"}},
+            {"path": "rt-polarity/rt-polarity.neg", "format": "text", "encoding": "latin-1", "values": {"label": "negative"}},
+        ]},
+    },
+    "csv with a byte order mark": {
+        "task": "summarization",
+        "data": {"train": "mts-dialog/MTS-Dialog-TrainingSet.csv", "eval": "mts-dialog/MTS-Dialog-ValidationSet.csv",
+                 "columns": {"document": "dialogue", "summary": "section_text"}},
+    },
+    "nested SQuAD": {
+        "task": "instruction",
+        "data": {"train": "squadshifts/new_wiki_v1.0.json", "group_column": "title",
+                 "columns": {"instruction": "question", "output": "answer"}},
+    },
+    "CoNLL": {
+        "task": "token-classification",
+        "data": {"train": "wnut17/wnut17train.conll", "eval": "wnut17/emerging.dev.conll",
+                 "test": {"path": "wnut17/emerging.test.annotated", "format": "conll"}},
+    },
+    "csv read without its header": {
+        "task": "text-classification",
+        "data": {"train": {"path": "banking77/test.csv", "header": ["words", "intent"]},
+                 "columns": {"text": "words", "label": "intent"}},
+    },
+    "a column that names the split": {
+        "task": "text-classification",
+        "data": {"train": "emobank/emobank.csv", "split_column": "split", "columns": {"label": "V"}},
+    },
+    "plain text": {"task": "language-modeling", "data": {"train": "tinyshakespeare/input.txt"}},
+    "nested seed tasks": {
+        "task": "instruction",
+        "data": {"train": "rasbt-instruct/instruction-data-with-preference.json"},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RAW_FILES)
+def test_raw_files_train_as_they_lie(shared: Path, tmp_path: Path, name: str) -> None:
+    values = RAW_FILES[name]
+    encoder = values["task"].endswith("classification")
+    model = {
+        "name": str(shared / "models" / ("minilm-l6" if encoder else "stories260K")),
+        "max_length": 128 if encoder else 512,
+    }
+    strategy = {"name": "lora", "r": 4, "target_modules": ["query"] if encoder else ["q_proj"]}
+    data = {key: placed(value, shared / "data") if key in ("train", "eval", "test") else value
+            for key, value in values["data"].items()}  # fmt: skip
+    rest = {"evaluation": {"rows": 16, "generation": {"rows": 2}}} if "generat" in name else {"evaluation": {"rows": 16}}
+    made = {"task": values["task"], "model": model, "strategy": strategy, "data": {**data, "drop_overlap": True},
+            "training": {"max_steps": 3, "eval_strategy": "no", "save_strategy": "no"}, **rest}  # fmt: skip
+    result = train(load_values(made), output_dir=tmp_path / "run")
+    report = json.loads((result.folder / "data_report.json").read_text(encoding="utf-8"))
+    assert report["sum_of_fates"] == report["rows"] == sum(source["count"] for source in report["sources"])
+    assert result.metrics["tuned"]
+
+
+def placed(source: Any, folder: Path) -> Any:
+    """The source with its path under the folder."""
+    if isinstance(source, list):
+        return [placed(item, folder) for item in source]
+    return {**source, "path": str(folder / source["path"])} if isinstance(source, dict) else str(folder / source)

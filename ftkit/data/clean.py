@@ -1,50 +1,75 @@
-"""Empty fields: found before anything is tokenized, and either refused or dropped with a count."""
+"""The steps of `data.clean`, in their order, over one split's rows; what each drops and changes is counted."""
 
-from collections import Counter
-from typing import Any
-
+import numpy as np
 from datasets import Dataset
 
+from ftkit.data import steps
+from ftkit.data.columns import given_columns
+from ftkit.data.ledger import row_numbers
 from ftkit.errors import UserError
-
-TEXTS = ("text", "text_pair", "document", "summary", "instruction", "input", "output", "prompt", "completion")
-
-
-def is_empty(value: Any) -> bool:
-    """Whether a field says nothing: null, white space, or an empty list."""
-    return value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, list) and not value)
+from ftkit.recipe.schema import Clean
 
 
-def require_filled(rows: Dataset, columns: list[str], *, drop: bool) -> tuple[Dataset, list[int], Counter[str]]:
-    """Rows in which none of the columns is empty.
+def clean_rows(
+    rows: Dataset, block: Clean, *, seed: int, thin_out: bool
+) -> tuple[Dataset, dict[str, np.ndarray], dict[str, int]]:
+    """Apply the steps.
 
     Args:
-        drop: drop the others and count them, instead of refusing.
+        thin_out: also remove duplicates and rows of labels that have more than their share, as in training rows.
 
     Returns:
-        The rows, the number of each in the input, and the counts of kept and dropped rows.
+        The rows left, the ledger's numbers of the rows dropped by reason, and how many rows a step changed.
 
     Raises:
-        UserError: a field is empty and `drop` is off, or no row is left.
+        UserError: a step is about labels or texts and there are none, or a label of `label_map` does not occur.
     """
-    bad: dict[int, str] = {}
-    for column in columns:
-        for number, value in enumerate(rows[column]):
-            if column in TEXTS and value is not None and not isinstance(value, str):
-                message = f"'{column}' is no text in row {number + 1}: {str(value)[:60]}"
-                raise UserError(message, "is the right column mapped?", key=f"data.columns.{column}")
-            if is_empty(value):
-                bad.setdefault(number, column)
-    if bad and not drop:
-        number, column = min(bad.items())
-        message = f"'{column}' is empty in {len(bad)} of {len(rows)} rows, first in row {number + 1}"
-        raise UserError(
-            message,
-            "mend the data, or drop and count such rows with data.drop_empty: true",
-            key=f"data.columns.{column}",
-        )
-    kept = [number for number in range(len(rows)) if number not in bad]
-    if not kept:
-        raise UserError("no row is left: each has an empty field", "is the right column mapped?", key="data.columns")
-    counts = Counter({"kept": len(kept)}) + Counter(f"dropped: empty {column}" for column in bad.values())
-    return rows.select(kept) if bad else rows, kept, counts
+    dropped: dict[str, np.ndarray] = {}
+    changed: dict[str, int] = {}
+    texts = text_columns(rows)
+    require_labels(rows, block)
+    require_texts(texts, block)
+
+    def drop(made: tuple[Dataset, dict[str, np.ndarray]]) -> None:
+        nonlocal rows
+        numbers = row_numbers(rows)
+        for reason, positions in made[1].items():
+            if len(positions):
+                dropped[reason] = numbers[positions]
+        rows = made[0]
+
+    if block.unicode:
+        rows, changed[f"texts brought to {block.unicode}"] = steps.normalise_unicode(rows, texts, block.unicode)
+    if block.strip:
+        rows, changed["texts stripped"] = steps.strip_texts(rows, texts)
+    if block.label_map:
+        rows, counts = steps.map_labels(rows, "label", block.label_map)
+        changed |= {f"label {old} → {block.label_map[old]}": count for old, count in counts.items()}
+    if block.min_characters or block.max_characters:
+        drop(steps.filter_length(rows, texts[0], min_characters=block.min_characters, max_characters=block.max_characters))
+    if thin_out and block.duplicates:
+        drop(steps.drop_duplicates(rows, given_columns(rows), block.duplicates))
+    if thin_out and block.max_rows_per_label:
+        drop(steps.cap_labels(rows, "label", block.max_rows_per_label, seed))
+    if thin_out and block.balance:
+        drop(steps.balance_labels(rows, "label", seed))
+    return rows, dropped, {step: count for step, count in changed.items() if count}
+
+
+def require_labels(rows: Dataset, block: Clean) -> None:
+    """Raises UserError where a step is about labels and the rows have none."""
+    for key in ("label_map", "max_rows_per_label", "balance"):
+        if getattr(block, key) and "label" not in rows.column_names:
+            raise UserError("the rows have no label", "remove this step", key=f"data.clean.{key}")
+
+
+def require_texts(texts: list[str], block: Clean) -> None:
+    """Raises UserError where a step is about texts and the rows have none, as lists of words."""
+    for key in ("unicode", "strip", "min_characters", "max_characters"):
+        if getattr(block, key) and not texts:
+            raise UserError("the rows have no column of texts", "remove this step", key=f"data.clean.{key}")
+
+
+def text_columns(rows: Dataset) -> list[str]:
+    """The columns of the rows that hold texts, labels and lists aside."""
+    return [name for name, kind in rows.features.items() if name != "label" and getattr(kind, "dtype", "") == "string"]

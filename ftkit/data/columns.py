@@ -1,24 +1,35 @@
 """From the data's column names to the task's: which format the rows have, and which column plays which role."""
 
 import difflib
+from collections.abc import Sequence
 
 from datasets import Dataset
 
+from ftkit.data.files import header_hint
+from ftkit.data.ledger import ROW
 from ftkit.errors import UserError
 from ftkit.recipe.tasks import Format, TaskSpec
 
+ANSWERS = ("label", "output", "completion", "summary", "tags", "answers")  # what is learnt; the rest of a row is given
 
-def map_columns(rows: Dataset, spec: TaskSpec, columns: dict[str, str], source: str) -> tuple[Format, Dataset]:
+
+def map_columns(
+    rows: Dataset, spec: TaskSpec, columns: dict[str, str], source: str, helpers: Sequence[str] = ()
+) -> tuple[Format, Dataset]:
     """Keep the task's columns, under the task's names.
 
     Args:
         columns: role → column of the data, as the recipe says; roles not named are looked for under their own name.
         source: where the rows come from, for messages.
+        helpers: further columns that are kept under their own name.
 
     Raises:
         UserError: a column is missing.
     """
     found = rows.column_names
+    for name in helpers:
+        if name not in found:
+            raise UserError(f"{source} has no column '{name}'", _hint(name, found), key="data")
     for role, column in columns.items():
         if column not in found:
             raise UserError(f"{source} has no column '{column}'", _hint(column, found), key=f"data.columns.{role}")
@@ -26,7 +37,18 @@ def map_columns(rows: Dataset, spec: TaskSpec, columns: dict[str, str], source: 
     roles = {role: columns.get(role, role) for role in form.roles if columns.get(role, role) in found}
     if len(set(roles.values())) < len(roles):
         raise UserError("two roles name the same column", "name each column once", key="data.columns")
-    return form, rows.select_columns(list(roles.values())).rename_columns({c: r for r, c in roles.items() if c != r})
+    chosen = {role: column for role, column in roles.items() if column not in helpers}
+    for role, column in roles.items():  # a helper that is a role's column too is kept under both names
+        if column in helpers and role != column:
+            rows = rows.add_column(role, rows[column][:])
+            chosen[role] = role
+    kept = rows.select_columns(list(dict.fromkeys([*chosen.values(), *helpers])))
+    return form, kept.rename_columns({column: role for role, column in chosen.items() if column != role})
+
+
+def given_columns(rows: Dataset) -> list[str]:
+    """The columns that are given to the model, without what it is to learn."""
+    return [name for name in rows.column_names if name not in (ROW, *ANSWERS)]
 
 
 def choose_format(found: list[str], spec: TaskSpec, columns: dict[str, str], source: str) -> Format:
@@ -47,4 +69,5 @@ def choose_format(found: list[str], spec: TaskSpec, columns: dict[str, str], sou
 
 def _hint(column: str, found: list[str]) -> str:
     near = difflib.get_close_matches(column, found, n=1, cutoff=0.5)
-    return f"{f'did you mean {near[0]}? ' if near else ''}it has {', '.join(found)}"
+    advice = header_hint(found)
+    return f"{f'did you mean {near[0]}? ' if near else ''}it has {', '.join(found)}{f'; {advice}' if advice else ''}"

@@ -5,6 +5,7 @@ prompt's text alone when the model is used; a token never reaches across the bor
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from ftkit.errors import UserError
 
 IGNORED = -100
+ANY_ANSWER = "any answer at all"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 ALPACA = (
@@ -25,6 +27,24 @@ ALPACA_WITH_INPUT = (
     "Write a response that appropriately completes the request."
     "\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
 )
+
+
+TextIds = Callable[[PreTrainedTokenizerBase, list[str]], list[list[int]]]
+
+
+# Chat templates that a recipe may name, each with an end token behind every answer.
+CHAT_TEMPLATES = {
+    "alpaca": (
+        "{% for message in messages %}{% if message.role == 'assistant' %}{{ message.content }}{{ eos_token }}"
+        "{% elif message.role == 'system' %}{{ message.content }}\n\n"
+        "{% else %}{% if loop.first %}" + ALPACA.partition("{")[0] + "{% else %}\n\n### Instruction:\n{% endif %}"
+        "{{ message.content }}\n\n### Response:\n{% endif %}{% endfor %}"
+    ),
+    "chatml": (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+}
 
 
 @dataclass
@@ -88,14 +108,31 @@ def last_answer(input_ids: list[int], labels: list[int]) -> tuple[list[int], lis
     return input_ids[:start], labels[start:end]
 
 
-def chat_example(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]]) -> Example:
-    """A chat through the tokenizer's template, with every assistant turn and its end token supervised.
+def turn_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The last token of an assistant's turn in the tokenizer's chat template, where that is more than the turn's text."""
+    if not tokenizer.chat_template:
+        return set()
+    chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": ANY_ANSWER}]
+    try:
+        text = str(tokenizer.apply_chat_template(chat, tokenize=False)).rstrip()
+    except TemplateError:
+        return set()
+    closing = text.rpartition(ANY_ANSWER)[2].strip()
+    return set(tokenizer(closing, add_special_tokens=False)["input_ids"][-1:]) if closing else set()
+
+
+def chat_example(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], supervise: str = "all") -> Example:
+    """A chat through the tokenizer's template, with the assistant's turns and their end tokens supervised.
+
+    Args:
+        supervise: "all" turns of the assistant, or the "last" one.
 
     Raises:
-        UserError: the template does not put a turn behind the turns before it, or does not end an assistant's turn with a
-            token of its own.
+        UserError: the template fails, or does not put a turn behind the turns before it.
     """
     text, spans = _assistant_spans(tokenizer, messages)
+    if supervise == "last":
+        spans = spans[-1:]
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
     if any(first < start < last for first, last in offsets for start, _ in spans):
@@ -128,11 +165,6 @@ def _assistant_spans(
             )
             raise UserError(message_text, "give another with data.chat_template", key="data.chat_template")
         turn = text[len(before) : len(through)].rstrip()
-        if turn.endswith(str(message["content"]).strip()):
-            hint = "give a template that ends a turn with the tokenizer's end token: data.chat_template"
-            raise UserError(
-                "the chat template ends an assistant's turn with no token of its own", hint, key="data.chat_template"
-            )
         spans.append((len(before), len(before) + len(turn)))
     return text, spans
 

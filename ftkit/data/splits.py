@@ -1,15 +1,40 @@
-"""The splits of a recipe's data, under the task's column names."""
+"""The splits of a recipe's data: read, mapped to the task's columns, cleaned, split and counted, row by row."""
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from datasets import Dataset
+import numpy as np
+from datasets import Dataset, concatenate_datasets
 
-from ftkit.data.columns import map_columns
+from ftkit.data.augment import augment
+from ftkit.data.clean import clean_rows
+from ftkit.data.columns import given_columns, map_columns
+from ftkit.data.duplicates import overlap
+from ftkit.data.grouping import split_by_column, split_by_group
+from ftkit.data.ledger import ROW, Ledger, row_numbers
 from ftkit.data.sources import read_sources
 from ftkit.data.split import split_rows
+from ftkit.data.streams import first_rows, open_stream
+from ftkit.errors import UserError
 from ftkit.recipe.schema import Data, Source
 from ftkit.recipe.tasks import TaskSpec
+
+HELD_OUT = "not read now"
+STREAM_HEAD = 1000  # rows of a stream that the gate looks at before step 0
+
+
+@dataclass
+class Splits:
+    """Rows by split under the task's column names, with their number in the ledger in the column `_row`."""
+
+    rows: dict[str, Dataset]
+    ledger: Ledger
+    changed: dict[str, int] | None = None
+
+    def numbers(self, part: str) -> np.ndarray:
+        """The ledger's numbers of a split's rows, shape (rows,)."""
+        return row_numbers(self.rows[part])
 
 
 def read_splits(
@@ -17,7 +42,7 @@ def read_splits(
     spec: TaskSpec,
     strata: Callable[[Dataset], Sequence[str] | None],
     parts: tuple[str, ...] = ("train", "eval"),
-) -> dict[str, Dataset]:
+) -> Splits:
     """The wanted splits as the recipe says: from sources of their own, or split off the training rows.
 
     Args:
@@ -27,32 +52,134 @@ def read_splits(
     Raises:
         UserError: a source or column is missing, or there are too few rows.
     """
-
-    def read(sources: list[Source], part: str) -> Dataset:
-        rows = read_sources(sources, split=part, sample_by=spec.sample_by, seed=data.seed, key=f"data.{part}")
-        return map_columns(rows, spec, data.columns, sources[0].path)[1]
-
+    ledger, changed = Ledger(), dict[str, int]()
     own = {"eval": data.eval, "test": data.test}
-    splits = {part: read(sources, part) for part, sources in own.items() if sources and part in parts}
-    sizes = {
-        "eval": data.eval_size if data.eval is None else None,
-        "test": data.test_size if data.test is None else None,
-    }
-    split_off = {part: size for part, size in sizes.items() if size is not None}
+    rows = {part: _read(sources, part, data, spec, ledger) for part, sources in own.items() if sources and part in parts}
+    split_off = [part for part in own if own[part] is None and (part == "eval" or data.test_size or data.split_column)]
     if "train" in parts or set(split_off) & set(parts):
-        rows = read(data.train, "train")
-        if split_off:
-            numbers = split_rows(len(rows), split_off, seed=data.seed, labels=strata(rows))
-            splits |= {part: rows.select(chosen) for part, chosen in numbers.items() if part in parts}
-        else:
-            splits["train"] = rows
+        rows["train"] = _begin(data, spec, ledger) if data.streaming else _read(data.train, "train", data, spec, ledger)
+    for part in rows:
+        rows[part], dropped, altered = clean_rows(rows[part], data.clean, seed=data.seed, thin_out=part == "train")
+        for reason, numbers in dropped.items():
+            ledger.mark(numbers, f"removed: {reason}")
+        changed |= {f"{part}: {step}": count for step, count in altered.items()}
+        if not len(rows[part]):
+            raise UserError(f"no {part} row is left after data.clean", "loosen its steps", key="data.clean")
+    if "train" in rows and split_off:
+        whole = rows.pop("train")
+        for part, positions in _split(whole, data, strata, split_off).items():
+            if part in parts:
+                rows[part] = whole.select(positions)
+            else:
+                ledger.mark(row_numbers(whole)[positions], f"{part}: {HELD_OUT}")
+    rows = {part: split.remove_columns(_helpers(data, split)) for part, split in rows.items() if part in parts}
+    splits = Splits({part: rows[part] for part in parts if part in rows}, ledger, changed=changed)
+    if {"train", "eval"} <= set(splits.rows):
+        if data.drop_overlap:
+            _drop_overlap(splits, data)
+        if data.augment:
+            splits.rows["train"] = _augmented(splits, data)
     return splits
+
+
+def _read(sources: list[Source], part: str, data: Data, spec: TaskSpec, ledger: Ledger) -> Dataset:
+    """The rows of the sources under the task's column names, each entered in the ledger."""
+    helpers = [name for name in (data.split_column, data.group_column) if name]
+    found = []
+    for source in sources:
+        rows = read_sources([source], split=part, sample_by=spec.sample_by, seed=data.seed, key=f"data.{part}")
+        numbers = ledger.enter(source.path, part, len(rows))
+        rows = map_columns(rows, spec, data.columns, source.path, helpers)[1]
+        found.append(rows.add_column(ROW, numbers))
+    for source, rows in zip(sources[1:], found[1:], strict=True):
+        if rows.column_names != found[0].column_names:
+            first, other = (", ".join(name for name in its.column_names if name != ROW) for its in (found[0], rows))
+            message = f"{source.path} has the columns {other}, {sources[0].path} has {first}"
+            raise UserError(message, "sources of one list need the same columns", key=f"data.{part}")
+    if any(source.weight is not None for source in sources):
+        found = _mixed(sources, found, part, data.seed, ledger)
+    return found[0] if len(found) == 1 else concatenate_datasets(found)
+
+
+def _begin(data: Data, spec: TaskSpec, ledger: Ledger) -> Dataset:
+    """The first rows of a stream, by which the gate judges it; all of them are counted as they go by."""
+    rows = first_rows(open_stream(data.train, data.columns, spec, data.seed), STREAM_HEAD)
+    return rows.add_column(ROW, ledger.enter("the stream's first rows", "train", len(rows)))
+
+
+def _mixed(sources: list[Source], found: list[Dataset], part: str, seed: int, ledger: Ledger) -> list[Dataset]:
+    """As many rows of each source as its weight says, the most that takes no row twice; the others are counted as not taken.
+
+    Raises:
+        UserError: only some of the sources have a weight.
+    """
+    weights = [source.weight for source in sources]
+    if None in weights:
+        bare = sources[weights.index(None)].path
+        raise UserError(
+            f"{bare} has no weight, other sources of its list have one", "give each a weight", key=f"data.{part}"
+        )
+    shares = np.array(weights, dtype=float) / sum(filter(None, weights))
+    total = min(len(rows) / share for rows, share in zip(found, shares, strict=True))
+    taken = []
+    for rows, share in zip(found, shares, strict=True):
+        order = np.random.default_rng(seed).permutation(len(rows))
+        count = min(len(rows), max(1, round(total * share)))
+        ledger.mark(row_numbers(rows)[order[count:]], f"{part}: beyond its source's weight")
+        taken.append(rows.select(np.sort(order[:count])))
+    return taken
+
+
+def _split(
+    rows: Dataset, data: Data, strata: Callable[[Dataset], Sequence[str] | None], parts: list[str]
+) -> dict[str, list[int]]:
+    sizes = {"eval": data.eval_size, "test": data.test_size}
+    wanted = {part: size for part in parts if (size := sizes[part]) is not None}
+    if data.split_column:
+        found = split_by_column(rows[data.split_column])
+        if missing := {"train", "eval"} - {part for part, positions in found.items() if positions}:
+            message = f"the column '{data.split_column}' names no {missing.pop()} row"
+            raise UserError(message, "name the sources of both, or split by size", key="data.split_column")
+        return found
+    if data.group_column:
+        return split_by_group(rows[data.group_column], wanted, seed=data.seed)
+    return split_rows(len(rows), wanted, seed=data.seed, labels=strata(rows))
+
+
+def _helpers(data: Data, rows: Dataset) -> list[str]:
+    return [name for name in {data.split_column, data.group_column} if name and name in rows.column_names]
+
+
+def _drop_overlap(splits: Splits, data: Data) -> None:
+    """Drop the training rows that are also eval rows, and say so in the ledger."""
+    measured = splits.rows["eval"]
+    columns, similarity = given_columns(measured), data.gate.similarity
+    seen = overlap(measured, splits.rows["train"], columns, similarity)  # looks up each training row
+    twice = {row for pairs in (seen.exact, seen.normalised, seen.near) for row, _ in pairs}
+    while twice:
+        train = splits.rows["train"]
+        if len(twice) == len(train):
+            raise UserError("every training row is also an eval row", "give other eval rows", key="data.drop_overlap")
+        splits.ledger.mark(row_numbers(train)[sorted(twice)], "removed: among the eval rows too")
+        splits.rows["train"] = train = train.select(np.setdiff1d(np.arange(len(train)), sorted(twice)))
+        seen = overlap(train, measured, columns, similarity)  # near ones are found by sampling: until the gate finds none
+        twice = {other for pairs in (seen.exact, seen.normalised, seen.near) for _, other in pairs}
+
+
+def _augmented(splits: Splits, data: Data) -> Dataset:
+    block, rows = data.augment, splits.rows["train"]
+    assert block is not None
+    texts = [name for name in given_columns(rows) if name in ("text", "text_pair")]
+    made, counts = augment(rows, texts, block.copies, list(block.operations), data.seed)
+    splits.changed = (splits.changed or {}) | {f"train: copies by {name}": count for name, count in counts.items()}
+    return made
 
 
 def fingerprint(rows: Dataset) -> str:
     """SHA-256 of the rows' columns and values, in their order."""
-    digest = hashlib.sha256(",".join(rows.column_names).encode())
-    for table in rows.with_format("arrow").iter(batch_size=10_000):
+    names = [name for name in rows.column_names if name != ROW]
+    digest = hashlib.sha256(",".join(names).encode())
+    for table in rows.select_columns(names).with_format("arrow").iter(batch_size=10_000):
         for column in table.combine_chunks().columns:
             digest.update(repr(column.to_pylist()).encode())
     return digest.hexdigest()

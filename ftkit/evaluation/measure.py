@@ -6,6 +6,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer
 
+from ftkit.data.ledger import ROW
 from ftkit.evaluation.generation import generate_answers
 from ftkit.metrics.text import text_metrics
 from ftkit.recipe.schema import Evaluation
@@ -59,7 +60,8 @@ def join_rows(source: Dataset, before: Measurement | None, after: Measurement) -
     for index, tuned in enumerate(after.rows):
         row: dict[str, Any] = {key: tuned[key] for key in ("row", "prompt", "target") if key in tuned}
         if "prompt" not in row:
-            row |= {name: value for name, value in source[tuned["row"]].items() if isinstance(value, str | int | float)}
+            shown = {name: value for name, value in source[tuned["row"]].items() if name != ROW}
+            row |= {name: value for name, value in shown.items() if isinstance(value, str | int | float | list)}
         if before is not None:
             row["baseline"] = {key: value for key, value in before.rows[index].items() if key not in shared}
         row["tuned"] = {key: value for key, value in tuned.items() if key not in shared}

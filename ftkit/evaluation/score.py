@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from ftkit import console
 
@@ -20,9 +21,10 @@ class Score:
     generated_rows: int
     metrics: dict[str, float]
     predictions: list[dict[str, Any]]
+    caveats: list[str]
 
     def as_json(self) -> dict[str, Any]:
-        names = ("target", "task", "split", "rows", "generated_rows", "metrics")
+        names = ("target", "task", "split", "rows", "generated_rows", "metrics", "caveats")
         return {name: getattr(self, name) for name in names}
 
     def table(self) -> Group:
@@ -31,7 +33,7 @@ class Score:
         grid = console.table(
             f"{self.task} · {self.target}", [f"metric ({self.rows:,} {self.split} rows{note})", "value"], rows
         )
-        return Group(grid)
+        return Group(grid, *(Text(f"read with care: {caveat}", style="yellow") for caveat in self.caveats))
 
 
 @dataclass(frozen=True)

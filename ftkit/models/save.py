@@ -8,9 +8,19 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
+from ftkit.run import write_json
 
-def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write `folder` whole or not at all: beside it first, then renamed."""
+PROMPT_TEMPLATE = "prompt_template.json"  # the forms that become a prompt when filled with a row's columns
+
+
+def save_model(
+    model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, prompt_forms: dict[str, str] | None = None
+) -> None:
+    """Write `folder` whole or not at all: beside it first, then renamed.
+
+    Args:
+        prompt_forms: how a row becomes a prompt, for whoever serves the model.
+    """
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     if isinstance(model, PeftModel):
@@ -24,5 +34,7 @@ def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> 
         model.save_pretrained(beside)
     tokenizer.padding_side = "right"
     tokenizer.save_pretrained(beside)
+    if prompt_forms:
+        write_json(beside / PROMPT_TEMPLATE, prompt_forms)
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)

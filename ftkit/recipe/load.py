@@ -10,11 +10,31 @@ from pydantic import BaseModel, ValidationError
 from ftkit.errors import Mistake, RecipeError, UserError
 from ftkit.recipe.document import Document, Path, parse, parse_value
 from ftkit.recipe.fields import DATA_DRIVEN_INITS, FORMER_TRAINING, OWNED_LORA, OWNED_TRAINING, library_fields
-from ftkit.recipe.schema import Data, Evaluation, Full, Lora, Model, QLora, Recipe, Source, Training, Transfer
+from ftkit.recipe.schema import (
+    Augment,
+    Clean,
+    Data,
+    Evaluation,
+    Full,
+    Gate,
+    Generation,
+    Lora,
+    Model,
+    QLora,
+    Recipe,
+    Source,
+    Training,
+    Transfer,
+)
 from ftkit.recipe.tasks import TASK_SPECS, TEXT_METRICS, TaskSpec
 
 STRATEGY_CLASSES: dict[str, type[BaseModel]] = {"full": Full, "transfer": Transfer, "lora": Lora, "qlora": QLora}
 BLOCKS: dict[str, type[BaseModel]] = {"model": Model, "data": Data, "training": Training, "evaluation": Evaluation}
+INNER_BLOCKS: dict[tuple[str | int, ...], type[BaseModel]] = {
+    ("data", "train"): Source, ("data", "eval"): Source, ("data", "test"): Source,
+    ("data", "gate"): Gate, ("data", "clean"): Clean, ("data", "augment"): Augment,
+    ("evaluation", "generation"): Generation,
+}  # fmt: skip
 MAX_BYTES = 1_000_000
 ANSWER_ROLES = ("output", "completion", "summary", "messages")  # what a prompt asks for, and so may not give away
 
@@ -227,10 +247,8 @@ def _keys_at(document: Document, block: Path) -> list[str]:
         return list(Recipe.model_fields)
     if block == ("strategy",):
         return list(STRATEGY_CLASSES[document.value["strategy"]["name"]].model_fields)
-    if block[0] == "data" and len(block) > 1:
-        return list(Source.model_fields)
-    if block == ("evaluation", "generation"):
-        return list(Evaluation.model_fields["generation"].annotation.model_fields)  # type: ignore[union-attr]
+    if inner := INNER_BLOCKS.get(block[:2]):
+        return list(inner.model_fields)
     return list(BLOCKS[str(block[0])].model_fields)
 
 
@@ -242,6 +260,7 @@ def find_joint_mistakes(document: Document) -> list[Mistake]:
         name: values[name] if isinstance(values.get(name), dict) else {} for name in ("data", "evaluation", "training")
     }
     mistakes = find_idle_keys(document, blocks["data"], blocks["training"])
+    mistakes += find_streaming_mistakes(document, blocks["data"], blocks["training"])
     if isinstance(values.get("strategy"), dict) and values["strategy"].get("init_lora_weights") in DATA_DRIVEN_INITS:
         message = f"strategy.init_lora_weights: {values['strategy']['init_lora_weights']} needs a pass over the data first"
         hint = "ftkit makes none; valid are true, gaussian, orthogonal, pissa, olora"
@@ -303,6 +322,25 @@ def find_prompt_mistakes(document: Document, prompt: Any, spec: TaskSpec) -> lis
     return mistakes
 
 
+def find_streaming_mistakes(document: Document, data: dict[str, Any], training: dict[str, Any]) -> list[Mistake]:
+    """What a stream, whose rows are not known beforehand, needs and cannot do."""
+    if data.get("streaming") is not True:
+        return []
+    place, mistakes = document.place(("data", "streaming")), []
+    if data.get("eval") is None:
+        mistakes.append(Mistake(place, "data.streaming needs data.eval", "eval rows cannot be split off a stream"))
+    if not isinstance(training.get("max_steps"), int) or training["max_steps"] < 1:
+        mistakes.append(Mistake(place, "data.streaming needs training.max_steps", "the length of a stream is not known"))
+    for key in ("split_column", "group_column", "augment", "packing", "clean", "drop_overlap"):
+        if data.get(key):
+            hint = "such rows are always dropped then" if key == "drop_overlap" else "remove one of the two"
+            mistakes.append(Mistake(document.place(("data", key)), f"'data.{key}' has no effect with data.streaming", hint))
+    if training.get("dataloader_num_workers"):
+        message = "'training.dataloader_num_workers' cannot be with data.streaming"
+        mistakes.append(Mistake(place, message, "rows are counted in the main process"))
+    return mistakes
+
+
 def find_idle_keys(document: Document, data: dict[str, Any], training: dict[str, Any]) -> list[Mistake]:
     """Keys that another key makes idle."""
     mistakes = []
@@ -316,6 +354,14 @@ def find_idle_keys(document: Document, data: dict[str, Any], training: dict[str,
                     hint,
                 )
             )
+    if data.get("split_column") is not None:
+        for key in ("eval", "eval_size", "test", "test_size", "group_column"):
+            if data.get(key) is not None:
+                message = f"'data.{key}' has no effect beside data.split_column"
+                mistakes.append(Mistake(document.place(("data", key)), message, "remove one of the two"))
+    elif data.get("group_column") is not None and data.get("eval") is not None:
+        message = "'data.group_column' has no effect beside data.eval"
+        mistakes.append(Mistake(document.place(("data", "group_column")), message, "remove it, or remove data.eval"))
     defaults = library_fields()["training"]
     for kind in ("eval", "save", "logging"):
         strategy = training.get(f"{kind}_strategy", defaults[f"{kind}_strategy"]["default"])

@@ -9,9 +9,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from ftkit.recipe.schema import (
+    Augment,
+    Clean,
     Data,
     Evaluation,
     Full,
+    Gate,
     Generation,
     Lora,
     Model,
@@ -26,7 +29,8 @@ from ftkit.recipe.tasks import TASK_SPECS
 BLOCKS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("model", Model), ("strategy: full", Full), ("strategy: transfer", Transfer), ("strategy: lora", Lora),
     ("strategy: qlora", QLora), ("data", Data), ("a source, in data.train, data.eval and data.test", Source),
-    ("training", Training), ("evaluation", Evaluation), ("evaluation.generation", Generation),
+    ("data.clean", Clean), ("data.augment", Augment), ("data.gate", Gate), ("training", Training),
+    ("evaluation", Evaluation), ("evaluation.generation", Generation),
 )  # fmt: skip
 
 

@@ -110,13 +110,28 @@ class Source(Block):
 
     path: str = Field(
         min_length=1,
-        description="A hub id, a file (csv, tsv, json, jsonl, parquet, txt), a glob, a folder, or sample:NAME.",
+        description="A hub id, a file (csv, tsv, json, jsonl, parquet, txt, conll; also .gz or in a .zip), a glob, "
+        "a folder, or sample:NAME.",
     )
     name: str | None = Field(None, description="The configuration of a hub data set.")
     split: str | None = Field(None, description="The split of a hub data set or sample; default train, or test for eval.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub data set.")
-    format: Literal["csv", "tsv", "json", "parquet", "text"] | None = Field(
+    format: Literal["csv", "tsv", "json", "parquet", "text", "conll", "squad"] | None = Field(
         None, description="What a file is, where its name does not tell; json is lines of objects or a list of them."
+    )
+    header: Names | None = Field(
+        None, min_length=1, description="The names of the columns of a csv file that has no header line, as [text, label]."
+    )
+    separator: str | None = Field(
+        None, min_length=1, max_length=1, description="The one character between the columns of a csv file, as ';'."
+    )
+    quoting: Boolean | None = Field(
+        None,
+        description="Of a csv file: false reads quotes as plain characters, true lets a quoted field go on for any number "
+        "of lines; default, fields that seem to swallow rows are refused.",
+    )
+    field: str | None = Field(
+        None, min_length=1, description="The key under which a JSON file that is one object holds the rows, as data."
     )
     encoding: str = Field("utf-8", description="The encoding of text files, such as latin-1.")
     sample_by: Literal["line", "paragraph", "document"] | None = Field(
@@ -126,9 +141,65 @@ class Source(Block):
         default_factory=dict, description="Columns with one value for every row, such as {label: positive} for a file."
     )
     rows: int | None = Field(None, ge=1, description="Take so many rows, drawn with data.seed; default all.")
+    weight: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Share of this source in the mixture, beside those of the list's other sources; no row is taken twice.",
+    )
 
 
 Sources = Annotated[list[Source], BeforeValidator(_as_sources), Field(min_length=1)]
+
+
+Allowed = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Gate(Block):
+    """What may go wrong with the rows, each as a share of a split's rows; beyond it the run is refused before it starts."""
+
+    dropped: Allowed = Field(0.1, description="Rows left out because their answer does not fit into model.max_length.")
+    cut_answer: Allowed = Field(0.0, description="Rows whose answer loses its end, with over_long: cut_answer.")
+    empty: Allowed = Field(0.0, description="Rows left out because a field is empty; drop_empty allows any number.")
+    unknown_label: Allowed = Field(0.0, description="Rows left out because the model does not know their label.")
+    unsupervised: Allowed = Field(0.0, description="Rows left out because no token of them is supervised.")
+    without_end: Allowed = Field(0.0, description="Rows with an answer that does not end with an end token.")
+    double_start: Allowed = Field(0.0, description="Rows that start with two start tokens.")
+    overlap: Allowed = Field(
+        0.0, description="Eval rows that are also training rows: equal, equal but for case and punctuation, or nearly equal."
+    )
+    similarity: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Jaccard similarity of word triples from which two rows count as nearly equal; 1 for equal rows alone.",
+    )
+
+
+class Clean(Block):
+    """Steps over all rows before they are split, in this order; each is counted in data_report.json."""
+
+    unicode: Literal["NFC", "NFKC", "NFD", "NFKD"] | None = Field(None, description="Unicode normal form of the texts.")
+    strip: Boolean = Field(False, description="Take white space off both ends of the texts.")
+    label_map: dict[str, str] = Field(
+        default_factory=dict, description="Labels to other labels, as {pos: positive}; others stay."
+    )
+    min_characters: int | None = Field(None, ge=1, description="Drop rows with a shorter text.")
+    max_characters: int | None = Field(None, ge=1, description="Drop rows with a longer text.")
+    duplicates: Literal["exact", "normalised", "near"] | None = Field(
+        None, description="Drop rows that repeat an earlier one: exactly, but for case and punctuation, or nearly."
+    )
+    max_rows_per_label: int | None = Field(None, ge=1, description="Keep so many rows of each label, drawn with data.seed.")
+    balance: Boolean = Field(False, description="Keep as many rows of each label as the rarest has.")
+
+
+class Augment(Block):
+    """Changed copies of training rows, drawn with data.seed; the label stays."""
+
+    copies: int = Field(1, ge=1, le=10, description="Copies of each row.")
+    operations: list[Literal["swap_words", "drop_words", "typos", "lower"]] = Field(
+        ["swap_words", "drop_words", "typos"], min_length=1, description="What changes a copy."
+    )
 
 
 class Data(Block):
@@ -151,11 +222,36 @@ class Data(Block):
     label_separator: str | None = Field(
         None, min_length=1, description="Several labels in one cell, separated by this: multi-label classification."
     )
+    split_column: str | None = Field(
+        None, description="A column that says which split a row belongs to: train, eval (or dev, validation) or test."
+    )
+    group_column: str | None = Field(
+        None, description="Rows with the same value here, as one article or patient, go to one side of the split together."
+    )
+    drop_overlap: Boolean = Field(
+        False, description="Drop training rows that are also eval rows, and count them, instead of refusing."
+    )
+    clean: Clean = Field(default_factory=Clean, description="Steps over all rows before they are split.")
+    augment: Augment | None = Field(None, description="Changed copies of the training rows.")
+    gate: Gate = Field(default_factory=Gate, description="What may go wrong with the rows before the run is refused.")
+    streaming: Boolean = Field(
+        False,
+        description="Read training rows as they are needed, for sets larger than memory; needs data.eval and max_steps.",
+    )
+    packing: Boolean = Field(
+        False, description="Put whole training rows together into blocks of max_length, kept apart in attention."
+    )
+    supervise: Literal["all", "last"] = Field("all", description="In chats: every turn of the assistant, or the last one.")
+    over_long: Literal["cut_prompt", "drop", "cut_answer"] | None = Field(
+        None, description="What is done with rows longer than max_length; default cut_prompt in summarization, else drop."
+    )
     drop_empty: Boolean = Field(False, description="Drop rows with an empty field, and count them, instead of refusing.")
     prompt: str | None = Field(
         None, description="The prompt, with the task's columns in braces, as in 'Summarize:\\n{document}\\nSummary:'."
     )
-    chat_template: str | None = Field(None, description="A Jinja chat template in place of the tokenizer's own.")
+    chat_template: str | None = Field(
+        None, description="A Jinja chat template in place of the tokenizer's own; or alpaca, or chatml."
+    )
 
 
 class Generation(Block):
@@ -182,9 +278,14 @@ class Training(field_model("_TrainingFields", _FIELDS["training"], OWNED_TRAININ
 class Recipe(Block):
     """One complete fine-tuning run."""
 
-    task: Literal["text-classification", "summarization", "instruction", "language-modeling", "masked-language-modeling"] = (
-        Field(description="What a row is and what the model outputs.")
-    )
+    task: Literal[
+        "text-classification",
+        "token-classification",
+        "summarization",
+        "instruction",
+        "language-modeling",
+        "masked-language-modeling",
+    ] = Field(description="What a row is and what the model outputs.")
     model: Annotated[Model, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)] = Field(
         description="Which pretrained model."
     )

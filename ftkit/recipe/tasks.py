@@ -58,7 +58,7 @@ _CLASSIFICATION_METRICS = dict.fromkeys(
 )
 _LOSS_METRICS = {"loss": False, "perplexity": False}
 TEXT_METRICS = dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "exact_match"), True)
-_GENERATION_KEYS = frozenset({"data.prompt", "evaluation.generation"})
+_GENERATION_KEYS = frozenset({"data.prompt", "data.streaming", "data.over_long", "data.packing", "evaluation.generation"})
 
 TASK_SPECS: dict[str, TaskSpec] = {
     "text-classification": TaskSpec(
@@ -69,7 +69,16 @@ TASK_SPECS: dict[str, TaskSpec] = {
         sample="sentiment",
         smoke_steps=300,
         strategies=STRATEGY_NAMES,
-        keys=frozenset({"data.labels", "data.label_separator"}),
+        keys=frozenset({"data.labels", "data.label_separator", "data.augment", "data.streaming"}),
+    ),
+    "token-classification": TaskSpec(
+        about="One tag a word, as of named entities; rows are lists of words with as many tags.",
+        formats=(Format("tokens and tags", ("tokens", "tags")),),
+        metrics=dict.fromkeys(("f1", "precision", "recall", "accuracy"), True) | {"loss": False},
+        default_metrics=("f1", "accuracy"),
+        sample="entities",
+        strategies=STRATEGY_NAMES,
+        keys=frozenset({"data.labels", "data.streaming"}),
     ),
     "summarization": TaskSpec(
         about="A summary of a document, by prompt for decoder-only models or by encoder and decoder.",
@@ -89,8 +98,8 @@ TASK_SPECS: dict[str, TaskSpec] = {
         metrics=TEXT_METRICS | _LOSS_METRICS,
         default_metrics=("exact_match", "rougeL", "loss"),
         sample="instructions",
-        smoke_steps=300,
-        keys=_GENERATION_KEYS | {"data.chat_template"},
+        smoke_steps=250,
+        keys=_GENERATION_KEYS | {"data.chat_template", "data.supervise"},
     ),
     "language-modeling": TaskSpec(
         about="The next token of plain text, for adapting a decoder to a domain.",
@@ -99,6 +108,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         default_metrics=("loss", "perplexity"),
         sample="text",
         sample_by="paragraph",
+        keys=frozenset({"data.packing"}),
     ),
     "masked-language-modeling": TaskSpec(
         about="The hidden tokens of plain text, for adapting an encoder to a domain.",

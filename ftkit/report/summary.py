@@ -68,6 +68,7 @@ def closing_table(
     parts: list[Any] = [table]
     if metrics.get("generated_rows"):
         parts.append(Text(f"text metrics over the first {metrics['generated_rows']} rows", style="dim"))
+    parts += [Text(f"read with care: {caveat}", style="yellow") for caveat in metrics.get("caveats", [])]
     if shown := example_rows(rows):
         parts.append(console.table("", ["asked", "wanted", "before", "after"], shown, numbers=False))
     return Group(*parts, console.facts("", run_facts(record, folder)))
@@ -98,6 +99,7 @@ def card(recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any], rows: 
         f"Trained with ftkit {record['versions']['ftkit']} from `{model_name(record)}`. The recipe: `recipe.yaml`.", "",
         f"## Measured on {metrics['rows']:,} eval rows", "",
         *markdown_table(["metric", "baseline", "tuned", "difference"], metric_rows(metrics)), "",
+        *(f"> Read with care: {caveat}" for caveat in metrics.get("caveats", [])), "",
     ]  # fmt: skip
     if shown := example_rows(rows):
         lines += [

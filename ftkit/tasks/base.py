@@ -1,30 +1,15 @@
 """What a task is: the parts that every task file has, and what they hand to each other."""
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features
 from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase
 
-IGNORED = -100  # the label of tokens that do not count in the loss
+from ftkit.data.encode import IGNORED, Encoded, Encoder
 
-
-@dataclass
-class Encoded:
-    """Rows as the model takes them.
-
-    Attributes:
-        dataset: input_ids, labels and what else the model takes; one entry a kept row, or a block of text.
-        rows: for each entry the number of the row in the split that it comes from.
-        counts: kept, cut and dropped rows, the reason in the name.
-    """
-
-    dataset: Dataset
-    rows: list[int]
-    counts: Counter[str] = field(default_factory=Counter)
+__all__ = ["IGNORED", "Encoded", "Encoder", "Task"]
 
 
 class Task(Protocol):
@@ -51,14 +36,32 @@ class Task(Protocol):
     def auto_class(self, config: PretrainedConfig) -> Any:
         """The AutoModel class whose model does this task."""
 
-    def encode(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
-    ) -> Encoded:
-        """Token ids and labels of every row.
+    def columns(self, tokenizer: PreTrainedTokenizerBase) -> Features:
+        """What the encoder makes of a row, without its outcome."""
 
-        Raises:
-            UserError: no row is left, or a row's label is not known.
+    def encoder(
+        self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
+    ) -> Encoder:
+        """A function from a batch of rows to token ids, labels and an `Outcome` each.
+
+        Args:
+            rows: the types of the rows' columns.
         """
+
+    def settings(self) -> dict[str, Any]:
+        """What the encoder depends on beside tokenizer, config and length."""
+
+    def prompt_forms(self) -> dict[str, str]:
+        """The forms that become prompts when filled with a row's columns, by name; none where a chat template is used."""
+
+    def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What a row's prompt is made of: `messages`, or a `form` by name and its `values`."""
+
+    def arrange(self, encoded: Encoded, max_length: int) -> Encoded:
+        """The entries that are trained and measured on, where those are not the rows themselves."""
+
+    def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+        """Token ids that may end an answer; none where there are no answers."""
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
         """Batches of encoded rows, padded to their longest."""

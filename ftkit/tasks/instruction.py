@@ -2,14 +2,25 @@
 
 from typing import Any
 
-from datasets import Dataset
+from datasets import Features
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.data.clean import require_filled
-from ftkit.data.prompts import ALPACA, ALPACA_WITH_INPUT, answer_ids, chat_example, fill, join, prompt_ids
+from ftkit.data.encode import Encoder, is_empty
+from ftkit.data.ledger import ROW, Outcome
+from ftkit.data.prompts import (
+    ALPACA,
+    ALPACA_WITH_INPUT,
+    CHAT_TEMPLATES,
+    Example,
+    answer_ids,
+    chat_example,
+    end_token,
+    fill,
+    prompt_ids,
+    turn_ends,
+)
 from ftkit.errors import UserError
-from ftkit.tasks.base import Encoded
-from ftkit.tasks.language import LanguageTask, collect, decoder_class
+from ftkit.tasks.language import LanguageTask, as_columns, decoder_class, fitted, text_of
 
 ROLES = {"system", "user", "assistant", "tool"}
 
@@ -20,31 +31,72 @@ class Instruction(LanguageTask):
     def auto_class(self, config: PretrainedConfig) -> Any:
         return decoder_class(config, "instruction")
 
-    def encode(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
-    ) -> Encoded:
-        required = [name for name in rows.column_names if name != "input"]
-        rows, numbers, counts = require_filled(rows, required, drop=self.data.drop_empty)
-        if "messages" in rows.column_names or self.data.chat_template:
-            if self.data.prompt is not None:
-                raise UserError("data.prompt has no effect on chats", "the template makes the prompt", key="data.prompt")
-            chats = [as_messages(row, number) for row, number in zip(rows, numbers, strict=True)]
-            examples = [chat_example(with_template(tokenizer, self.data.chat_template), chat) for chat in chats]
-        else:
-            prompts = [self.prompt(row) for row in rows]
-            answers = rows["output" if "output" in rows.column_names else "completion"]
-            pairs = zip(prompt_ids(tokenizer, prompts), answer_ids(tokenizer, list(answers)), strict=True)
-            examples = [join(prompt, answer) for prompt, answer in pairs]
-        fitting = [example if len(example.input_ids) <= max_length else None for example in examples]
-        return collect(fitting, numbers, counts, max_length)
+    def encoder(
+        self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
+    ) -> Encoder:
+        over_long = self.data.over_long or "drop"
+        if over_long == "cut_prompt":
+            message = "an instruction's prompt is not cut: half a question has another answer"
+            raise UserError(message, "drop or cut_answer", key="data.over_long")
 
-    def prompt(self, row: dict[str, Any]) -> str:
-        """The text before the answer."""
+        def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
+            if "messages" in batch or self.data.chat_template:
+                return self._encode_chats(batch, positions, tokenizer, max_length, over_long)
+            answer = "output" if "output" in batch else "completion"
+            asked = "prompt" if "prompt" in batch else "instruction"
+            full = [
+                index
+                for index, row in enumerate(positions)
+                if text_of(batch, answer, index, row) and text_of(batch, asked, index, row)
+            ]
+            forms, rows = self.prompt_forms(), [{name: values[index] for name, values in batch.items()} for index in full]
+            prompts = [fill(forms[parts["form"]], parts["values"]) for parts in map(self.prompt_parts, rows)]
+            pairs = zip(prompt_ids(tokenizer, prompts), answer_ids(tokenizer, [batch[answer][i] for i in full]), strict=True)
+            made = {index: fitted(*pair, max_length, over_long) for index, pair in zip(full, pairs, strict=True)}
+            return as_columns([made.get(index, (None, Outcome.EMPTY)) for index in range(len(positions))])
+
+        return encode
+
+    def _encode_chats(
+        self, batch: dict[str, list[Any]], positions: list[int],
+        tokenizer: PreTrainedTokenizerBase, max_length: int, over_long: str,
+    ) -> dict[str, list[Any]]:  # fmt: skip
         if self.data.prompt is not None:
-            return fill(self.data.prompt, {**row, "input": row.get("input") or ""})
-        if "prompt" in row:
-            return str(row["prompt"])
-        return fill(ALPACA_WITH_INPUT if (row.get("input") or "").strip() else ALPACA, row)
+            raise UserError("data.prompt has no effect on chats", "the template makes the prompt", key="data.prompt")
+        tokenizer = with_template(tokenizer, self.data.chat_template)
+        made: list[tuple[Example | None, Outcome]] = []
+        for index, row in enumerate(positions):
+            messages = as_messages({name: values[index] for name, values in batch.items()}, row)
+            example = chat_example(tokenizer, messages, self.data.supervise) if messages else None
+            if example is None:
+                made.append((None, Outcome.EMPTY))
+            elif len(example.input_ids) <= max_length:
+                made.append((example, Outcome.KEPT))
+            elif over_long == "cut_answer":
+                made.append((Example(example.input_ids[:max_length], example.labels[:max_length]), Outcome.CUT_ANSWER))
+            else:
+                made.append((None, Outcome.TOO_LONG))
+        return as_columns(made)
+
+    def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+        return {end_token(tokenizer)} | turn_ends(tokenizer)
+
+    def prompt_forms(self) -> dict[str, str]:
+        if self.data.chat_template:
+            return {}
+        if self.data.prompt is not None:
+            return {"prompt": self.data.prompt}
+        return {"alpaca": ALPACA, "alpaca with input": ALPACA_WITH_INPUT, "prompt": "{prompt}"}
+
+    def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:
+        if "messages" in row or self.data.chat_template:
+            messages = as_messages(row, 0)
+            last = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
+            return {"messages": messages[:last]}
+        values = {name: row.get(name) or "" for name in ("instruction", "input", "prompt")}
+        if self.data.prompt is not None or "prompt" in row:
+            return {"form": "prompt", "values": values}
+        return {"form": "alpaca with input" if values["input"].strip() else "alpaca", "values": values}
 
 
 def with_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> PreTrainedTokenizerBase:
@@ -54,19 +106,21 @@ def with_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> P
         UserError: neither the recipe nor the tokenizer has a template.
     """
     if template:
-        tokenizer.chat_template = template
+        tokenizer.chat_template = CHAT_TEMPLATES.get(template, template)
     if not tokenizer.chat_template:
         message = "the rows are chats, and the model's tokenizer has no chat template"
-        raise UserError(message, "give one with data.chat_template", key="data.chat_template")
+        raise UserError(message, "give one with data.chat_template: Jinja, or alpaca or chatml", key="data.chat_template")
     return tokenizer
 
 
 def as_messages(row: dict[str, Any], number: int) -> list[dict[str, Any]]:
-    """A row of any format as a chat that ends with the assistant's answer.
+    """A row of any format as a chat; an empty list where a field is empty.
 
     Raises:
         UserError: a turn has no known role or no text, or no turn is the assistant's.
     """
+    if any(is_empty(value) for name, value in row.items() if name not in ("input", ROW)):
+        return []
     if "messages" not in row:
         if "prompt" in row:
             question, answer = row["prompt"], row["completion"]

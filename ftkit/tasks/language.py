@@ -1,21 +1,21 @@
 """What the tasks of language models share: nothing to learn from the rows before training, a loss by token, its metrics."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, EvalPrediction, PretrainedConfig
+from transformers import AutoModelForCausalLM, EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from ftkit.compat import pad_by_position
-from ftkit.data.prompts import Example
+from ftkit.data.encode import IGNORED, TOKENS, Encoded, is_empty
+from ftkit.data.ledger import Outcome
+from ftkit.data.prompts import Example, join
 from ftkit.errors import UserError
 from ftkit.metrics.text import loss_metrics
 from ftkit.recipe.schema import Data
-from ftkit.tasks.base import IGNORED, Encoded
 
 
 def decoder_class(config: PretrainedConfig, task: str) -> Any:
@@ -53,6 +53,31 @@ class LanguageTask:
     def strata(self, rows: Dataset) -> Sequence[str] | None:
         return None
 
+    def columns(self, tokenizer: PreTrainedTokenizerBase) -> Features:
+        return Features({"input_ids": TOKENS, "labels": TOKENS})
+
+    def settings(self) -> dict[str, Any]:
+        data = self.data
+        return {
+            "prompt": data.prompt,
+            "chat_template": data.chat_template,
+            "over_long": data.over_long,
+            "seed": data.seed,
+            "supervise": data.supervise,
+        }
+
+    def prompt_forms(self) -> dict[str, str]:
+        return {}
+
+    def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def arrange(self, encoded: Encoded, max_length: int) -> Encoded:
+        return encoded
+
+    def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+        return set()
+
     def config_values(self) -> dict[str, Any]:
         return {}
 
@@ -85,21 +110,39 @@ def token_loss_sums(logits: torch.Tensor, labels: torch.Tensor, *, shift: bool) 
     return torch.stack(sums)
 
 
-def collect(
-    examples: list[Example | None], numbers: list[int], counts: Counter[str], max_length: int, cut: int = 0
-) -> Encoded:
-    """The examples that fit, as a dataset; those that are None were too long and are counted as dropped.
+def as_columns(examples: list[tuple[Example | None, Outcome]]) -> dict[str, list[Any]]:
+    """Examples and what became of them, as columns; a dropped row has no tokens."""
+    return {
+        "input_ids": [example.input_ids if example else [] for example, _ in examples],
+        "labels": [example.labels if example else [] for example, _ in examples],
+        "outcome": [int(outcome) for _, outcome in examples],
+    }
+
+
+def fitted(prompt: list[int] | None, answer: list[int], max_length: int, over_long: str) -> tuple[Example | None, Outcome]:
+    """A prompt and its answer as one example that is no longer than `max_length`.
+
+    Args:
+        prompt: already cut where it was too long and may be; None where nothing of it fits.
+        over_long: "cut_answer" cuts the answer's end off where there is room for some of it; else such a row is dropped.
+    """
+    if prompt is not None and len(prompt) + len(answer) <= max_length:
+        return join(prompt, answer), Outcome.KEPT
+    if prompt is not None and over_long == "cut_answer" and len(prompt) < max_length:
+        return join(prompt, answer[: max_length - len(prompt)]), Outcome.CUT_ANSWER
+    return None, Outcome.TOO_LONG
+
+
+def text_of(batch: dict[str, list[Any]], column: str, position: int, row: int) -> str | None:
+    """A field's text, or None where it is empty.
 
     Raises:
-        UserError: none is left.
+        UserError: it is no text.
     """
-    kept = [(number, example) for number, example in zip(numbers, examples, strict=True) if example is not None]
-    if not kept:
-        message = f"no row is left: with model.max_length {max_length} no answer fits whole behind its prompt"
-        raise UserError(message, "raise model.max_length", key="model.max_length")
-    dropped = len(examples) - len(kept)
-    counts = counts.copy()
-    counts["kept"] = len(kept)
-    counts += Counter({"cut: prompt": cut, "dropped: longer than max_length": dropped})
-    columns = {"input_ids": [e.input_ids for _, e in kept], "labels": [e.labels for _, e in kept]}
-    return Encoded(Dataset.from_dict(columns), [number for number, _ in kept], counts)
+    value = batch[column][position]
+    if is_empty(value):
+        return None
+    if not isinstance(value, str):
+        message = f"'{column}' is no text in row {row + 1}: {str(value)[:60]}"
+        raise UserError(message, "is the right column mapped?", key=f"data.columns.{column}")
+    return value

@@ -1,15 +1,16 @@
 """Language modeling: the next token of plain text, laid end to end and cut into blocks; every token is supervised."""
 
 import bisect
+from dataclasses import replace
 from typing import Any
 
-from datasets import Dataset
+from datasets import Features
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.data.clean import require_filled
+from ftkit.data.encode import Encoded, Encoder, digest
+from ftkit.data.ledger import Outcome
 from ftkit.data.prompts import end_token
-from ftkit.tasks.base import Encoded
-from ftkit.tasks.language import LanguageTask, decoder_class
+from ftkit.tasks.language import LanguageTask, decoder_class, text_of
 
 BATCH = 1000
 
@@ -18,23 +19,50 @@ class LanguageModeling(LanguageTask):
     def auto_class(self, config: PretrainedConfig) -> Any:
         return decoder_class(config, "language-modeling")
 
-    def encode(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
-    ) -> Encoded:
-        rows, numbers, counts = require_filled(rows, ["text"], drop=self.data.drop_empty)
+    def encoder(
+        self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
+    ) -> Encoder:
         end = end_token(tokenizer)
-        stream: list[int] = []
+
+        def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
+            texts = [text_of(batch, "text", index, row) for index, row in enumerate(positions)]
+            full = [text for text in texts if text is not None]
+            made = iter(tokenizer(full, verbose=False)["input_ids"] if full else [])
+            rows = [None if text is None else next(made) for text in texts]
+            ids = [[] if row is None else row if row[-1:] == [end] else [*row, end] for row in rows]
+            outcomes = [int(Outcome.EMPTY if text is None else Outcome.KEPT) for text in texts]
+            return {"input_ids": ids, "labels": ids, "outcome": outcomes}
+
+        return encode
+
+    def arrange(self, encoded: Encoded, max_length: int) -> Encoded:
+        if self.data.packing:  # texts stay whole
+            return replace(encoded, notes={"tokens": sum(len(ids) for ids in encoded.dataset["input_ids"])})
         starts: list[int] = []
-        texts = list(rows["text"])
-        for first in range(0, len(texts), BATCH):
-            for ids in tokenizer(texts[first : first + BATCH], verbose=False)["input_ids"]:
-                starts.append(len(stream))
-                stream += ids if ids and ids[-1] == end else [*ids, end]
-        offsets = [offset for offset in range(0, len(stream), max_length) if len(stream) - offset > 1]
-        blocks = [stream[offset : offset + max_length] for offset in offsets]
-        counts["tokens"] = len(stream)
-        dataset = Dataset.from_dict({"input_ids": blocks, "labels": blocks})
-        return Encoded(dataset, [numbers[_row_at(starts, offset)] for offset in offsets], counts)
+        total = 0
+
+        def blocks(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
+            """Whole blocks, and the rest when the last row is in."""
+            nonlocal total
+            for ids in batch["input_ids"]:
+                starts.append(total)
+                total += len(ids)
+                rest.extend(ids)
+            whole = len(rest) // max_length * max_length
+            last = positions[-1] == len(encoded.dataset) - 1
+            until = len(rest) if last and len(rest) - whole > 1 else whole
+            made = [rest[at : at + max_length] for at in range(0, until, max_length)]
+            del rest[:until]
+            return {"input_ids": made, "labels": made}
+
+        rest: list[int] = []
+        dataset = encoded.dataset.map(
+            blocks, batched=True, batch_size=BATCH, with_indices=True, load_from_cache_file=False,
+            remove_columns=encoded.dataset.column_names, features=encoded.dataset.features,
+            new_fingerprint=digest(encoded.dataset._fingerprint, "blocks", str(max_length)),
+        )  # fmt: skip
+        rows = [encoded.rows[_row_at(starts, offset)] for offset in range(0, len(dataset) * max_length, max_length)]
+        return replace(encoded, dataset=dataset, rows=rows, notes={"tokens": total})
 
 
 def _row_at(starts: list[int], offset: int) -> int:

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Features
 from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.data.clean import require_filled
+from ftkit.data.encode import IGNORED, Encoder
+from ftkit.data.ledger import Outcome
+from ftkit.data.prompts import Example
 from ftkit.errors import UserError
-from ftkit.tasks.base import IGNORED, Encoded
-from ftkit.tasks.language import LanguageTask, token_loss_sums
+from ftkit.tasks.language import LanguageTask, as_columns, text_of, token_loss_sums
 
 MASKED_SHARE = 0.15
 
@@ -24,23 +25,27 @@ class MaskedLanguageModeling(LanguageTask):
     def auto_class(self, config: PretrainedConfig) -> Any:
         return AutoModelForMaskedLM
 
-    def encode(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
-    ) -> Encoded:
-        rows, numbers, counts = require_filled(rows, ["text"], drop=self.data.drop_empty)
+    def encoder(
+        self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
+    ) -> Encoder:
         if tokenizer.mask_token_id is None:
             raise UserError("the tokenizer has no mask token", "use task language-modeling for a decoder", key="model.name")
-        encoded = tokenizer(list(rows["text"]), truncation=True, max_length=max_length, return_special_tokens_mask=True)
-        random = np.random.default_rng(self.data.seed)
-        columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
-        for ids, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
-            masked, labels = hide(
-                np.array(ids), np.array(special, dtype=bool), tokenizer.mask_token_id, len(tokenizer), random
-            )
-            columns["input_ids"].append(masked.tolist())
-            columns["labels"].append(labels.tolist())
-        counts["at max_length"] = sum(len(ids) == max_length for ids in columns["input_ids"])
-        return Encoded(Dataset.from_dict(columns), numbers, counts)
+        cutting = {"truncation": True, "max_length": max_length, "return_special_tokens_mask": True}
+
+        def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
+            texts = [text_of(batch, "text", index, row) for index, row in enumerate(positions)]
+            full = [index for index, text in enumerate(texts) if text is not None]
+            encoded = tokenizer([texts[index] for index in full] or ["none"], **cutting)
+            made: dict[int, tuple[Example, Outcome]] = {}
+            for place, index in enumerate(full):
+                ids, special = encoded["input_ids"][place], encoded["special_tokens_mask"][place]
+                random = np.random.default_rng((self.data.seed, positions[index]))
+                pair = hide(np.array(ids), np.array(special, bool), tokenizer.mask_token_id, len(tokenizer), random)
+                cut = bool(encoded.encodings[place].overflowing)
+                made[index] = (Example(*(part.tolist() for part in pair)), Outcome.CUT_TEXT if cut else Outcome.KEPT)
+            return as_columns([made.get(index, (None, Outcome.EMPTY)) for index in range(len(texts))])
+
+        return encode
 
     def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
         return token_loss_sums(logits[0] if isinstance(logits, tuple) else logits, labels, shift=False)

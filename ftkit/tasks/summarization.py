@@ -1,21 +1,19 @@
-"""Summarization: by prompt for decoder-only models, or by encoder and decoder; the summary is never cut."""
+"""Summarization: by prompt for decoder-only models, or by encoder and decoder; the summary is never cut unless asked."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Features
 from transformers import AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.data.clean import require_filled
-from ftkit.data.prompts import Example, answer_ids, fill, join, own_answer_ids, prompt_ids, whole_ids
+from ftkit.data.encode import Encoder
+from ftkit.data.ledger import Outcome
+from ftkit.data.prompts import Example, TextIds, answer_ids, end_token, fill, own_answer_ids, prompt_ids, whole_ids
 from ftkit.recipe.schema import Data
-from ftkit.tasks.base import Encoded
-from ftkit.tasks.language import LanguageTask, collect, decoder_class, token_loss_sums
+from ftkit.tasks.language import LanguageTask, as_columns, decoder_class, fitted, text_of, token_loss_sums
 
 DECODER_PROMPT = "Summarize the following text.\n\n{document}\n\nSummary:\n"
 ENCODER_PROMPT = "{document}"
-SourceIds = Callable[[PreTrainedTokenizerBase, list[str]], list[list[int]]]
 
 
 class Summarization(LanguageTask):
@@ -29,30 +27,60 @@ class Summarization(LanguageTask):
         self.shift = not config.is_encoder_decoder
         return decoder_class(config, "summarization") if self.shift else AutoModelForSeq2SeqLM
 
-    def encode(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
-    ) -> Encoded:
-        rows, numbers, counts = require_filled(rows, ["document", "summary"], drop=self.data.drop_empty)
-        pairs = config.is_encoder_decoder
-        template = self.data.prompt or (ENCODER_PROMPT if pairs else DECODER_PROMPT)
+    def encoder(
+        self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
+    ) -> Encoder:
+        pairs, over_long = config.is_encoder_decoder, self.data.over_long or "cut_prompt"
+        template = self.prompt_forms()["prompt"]
         source_ids, target_ids = (whole_ids, own_answer_ids) if pairs else (prompt_ids, answer_ids)
-        documents, answers = list(rows["document"]), target_ids(tokenizer, list(rows["summary"]))
-        prompts = source_ids(tokenizer, [fill(template, {"document": document}) for document in documents])
-        examples, cut = [], 0
-        for document, prompt, answer in zip(documents, prompts, answers, strict=True):
+
+        def one(document: str, prompt: list[int], answer: list[int]) -> tuple[Example | None, Outcome]:
             room = max_length if pairs else max_length - len(answer)
-            fitted = prompt if len(prompt) <= room else cut_document(tokenizer, template, document, room, source_ids)
-            fits = bool(fitted) and len(answer) <= max_length
-            examples.append((Example(fitted, answer) if pairs else join(fitted, answer)) if fitted and fits else None)
-            cut += fits and fitted is not prompt
-        return collect(examples, numbers, counts, max_length, cut)
+            cut = len(prompt) > room and over_long == "cut_prompt"
+            source = cut_document(tokenizer, template, document, room, source_ids) if cut else prompt
+            if pairs:
+                example, outcome = fitted_pair(source, answer, max_length, over_long)
+            else:
+                example, outcome = fitted(source, answer, max_length, over_long)
+            return example, Outcome.CUT_PROMPT if cut and outcome is Outcome.KEPT else outcome
+
+        def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
+            texts = [
+                (text_of(batch, "document", index, row), text_of(batch, "summary", index, row))
+                for index, row in enumerate(positions)
+            ]
+            full = [(document, summary) for document, summary in texts if document is not None and summary is not None]
+            prompts = source_ids(tokenizer, [fill(template, {"document": document}) for document, _ in full])
+            answers = target_ids(tokenizer, [summary for _, summary in full])
+            made = iter([one(document, *ids) for (document, _), *ids in zip(full, prompts, answers, strict=True)])
+            return as_columns([(None, Outcome.EMPTY) if None in pair else next(made) for pair in texts])
+
+        return encode
+
+    def prompt_forms(self) -> dict[str, str]:
+        return {"prompt": self.data.prompt or (DECODER_PROMPT if self.shift else ENCODER_PROMPT)}
+
+    def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"form": "prompt", "values": {"document": row["document"]}}
+
+    def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+        return {end_token(tokenizer)}
 
     def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
         return token_loss_sums(logits[0] if isinstance(logits, tuple) else logits, labels, shift=self.shift)
 
 
+def fitted_pair(
+    source: list[int] | None, answer: list[int], max_length: int, over_long: str
+) -> tuple[Example | None, Outcome]:
+    """As `fitted`, for an encoder and a decoder, each with `max_length` of its own."""
+    if source is None or len(source) > max_length or (len(answer) > max_length and over_long != "cut_answer"):
+        return None, Outcome.TOO_LONG
+    return Example(source, answer[:max_length]), Outcome.KEPT if len(answer) <= max_length else Outcome.CUT_ANSWER
+
+
 def cut_document(
-    tokenizer: PreTrainedTokenizerBase, template: str, document: str, room: int, source_ids: SourceIds
+    tokenizer: PreTrainedTokenizerBase, template: str, document: str, room: int, source_ids: TextIds
 ) -> list[int] | None:
     """The prompt's ids with the document's end cut so that they fit into `room`; None where not one token of it fits."""
     ends = [last for _, last in tokenizer(document, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]]

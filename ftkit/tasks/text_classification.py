@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import (
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
@@ -14,13 +14,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ftkit.data.clean import is_empty, require_filled
+from ftkit.data.encode import BATCH, TOKENS, Encoded, Encoder, is_empty
+from ftkit.data.ledger import Outcome
 from ftkit.errors import UserError
 from ftkit.metrics.classification import classification_metrics, multi_label_metrics
 from ftkit.recipe.schema import Data
-from ftkit.tasks.base import Encoded
-
-BATCH = 1000
+from ftkit.tasks.language import text_of
 
 
 class TextClassification:
@@ -34,10 +33,12 @@ class TextClassification:
 
     def fit(self, rows: Dataset) -> None:
         self.multi_label = bool(self.data.label_separator) or isinstance(rows[0]["label"], list)
-        filled = rows.select([row for row, label in enumerate(rows["label"]) if not is_empty(label)])
-        found = Counter(name for names in self._names(filled) for name in names)
+        feature = rows.features["label"]
+        found: Counter[str] = Counter()
+        for batch in rows.select_columns("label").iter(BATCH):
+            filled = [label for label in batch["label"] if not is_empty(label)]
+            found.update(name for names in self._names(filled, feature) for name in names)
         if not self.labels:
-            feature = rows.features["label"]
             self.labels = list(feature.names) if isinstance(feature, ClassLabel) else sorted(found, key=_natural)
         if len(found) < 2:
             only = next(iter(found), "none")
@@ -73,25 +74,59 @@ class TextClassification:
     def auto_class(self, config: PretrainedConfig) -> Any:
         return AutoModelForSequenceClassification
 
-    def encode(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
-    ) -> Encoded:
-        texts = ["text"] + (["text_pair"] if "text_pair" in rows.column_names else [])
-        rows, numbers, counts = require_filled(
-            rows, texts if self.multi_label else [*texts, "label"], drop=self.data.drop_empty
-        )
+    def columns(self, tokenizer: PreTrainedTokenizerBase) -> Features:
+        label = List(Value("float32")) if self.multi_label else Value("int64")
+        return Features({**dict.fromkeys(model_inputs(tokenizer), TOKENS), "labels": label})
+
+    def settings(self) -> dict[str, Any]:
+        return {"labels": self.labels, "multi_label": self.multi_label, "separator": self.data.label_separator}
+
+    def encoder(
+        self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
+    ) -> Encoder:
         ids = {name: number for number, name in enumerate(self.labels)}
-        labels = [self._label(names, ids, numbers[index]) for index, names in enumerate(self._names(rows))]
+        inputs, feature = model_inputs(tokenizer), rows["label"]
+        blank = [0.0] * len(self.labels) if self.multi_label else 0
 
-        def tokenize(batch: dict[str, list[Any]]) -> dict[str, Any]:
-            encoded = tokenizer(*(batch[name] for name in texts), truncation="longest_first", max_length=max_length)
-            return {
-                name: encoded[name] for name in tokenizer.model_input_names if name in encoded and name != "attention_mask"
-            }
+        def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
+            texts = [name for name in ("text", "text_pair") if name in batch]
+            fields = [[text_of(batch, name, index, row) or "" for index, row in enumerate(positions)] for name in texts]
+            encoded = tokenizer(*fields, truncation="longest_first", max_length=max_length)
+            names = self._names(batch["label"], feature)
+            outcomes = []
+            for index, row in enumerate(names):
+                empty = any(not field[index] for field in fields) or (
+                    not self.multi_label and is_empty(batch["label"][index])
+                )
+                unknown = any(name not in ids for name in row)
+                cut = bool(encoded.encodings[index].overflowing) if encoded.is_fast else False
+                outcomes.append(
+                    Outcome.EMPTY
+                    if empty
+                    else Outcome.UNKNOWN_LABEL
+                    if unknown
+                    else Outcome.CUT_TEXT
+                    if cut
+                    else Outcome.KEPT
+                )
+            labels = [
+                self._label(row, ids) if outcome.is_kept else blank for row, outcome in zip(names, outcomes, strict=True)
+            ]
+            return {name: encoded[name] for name in inputs} | {"labels": labels, "outcome": [int(item) for item in outcomes]}
 
-        dataset = rows.select_columns(texts).map(tokenize, batched=True, batch_size=BATCH, remove_columns=texts)
-        counts["at max_length"] = sum(len(ids) == max_length for ids in dataset["input_ids"])
-        return Encoded(dataset.add_column("labels", labels), numbers, counts)
+        return encode
+
+    def prompt_forms(self) -> dict[str, str]:
+        return {}
+
+    def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def arrange(self, encoded: Encoded, max_length: int) -> Encoded:
+        return encoded
+
+    def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+        return set()
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
         return DataCollatorWithPadding(tokenizer)
@@ -115,9 +150,8 @@ class TextClassification:
         chance, best = logits.softmax(-1).max(-1)
         return {"predicted": self.labels[int(best)], "probability": round(float(chance), 6)}
 
-    def _names(self, rows: Dataset) -> list[list[str]]:
+    def _names(self, values: list[Any], feature: Any) -> list[list[str]]:
         """The label names of each row."""
-        values, feature = rows["label"], rows.features["label"]
         if self.data.label_separator:
             return [
                 [part.strip() for part in str(value).split(self.data.label_separator) if part.strip()] for value in values
@@ -130,16 +164,13 @@ class TextClassification:
             return [[as_name(item) for item in value or [] if item is not None] for value in values]
         return [[str(value)] for value in values]
 
-    def _label(self, names: list[str], ids: dict[str, int], row: int) -> int | list[float]:
-        unknown = [name for name in names if name not in ids]
-        if unknown:
-            known = ", ".join(self.labels[:12])
-            whose = "data.labels does" if self.data.labels else "the training rows do"
-            message = f"row {row + 1} has the label '{unknown[0]}', which {whose} not have"
-            raise UserError(message, f"known are {known}", key="data.labels" if self.data.labels else "data.columns.label")
-        if self.multi_label:
-            return [float(name in names) for name in self.labels]
-        return ids[names[0]]
+    def _label(self, names: list[str], ids: dict[str, int]) -> int | list[float]:
+        return [float(name in names) for name in self.labels] if self.multi_label else ids[names[0]]
+
+
+def model_inputs(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What the tokenizer makes for the model, less the attention mask, which follows from the lengths."""
+    return [name for name in tokenizer("a").keys() if name != "attention_mask"]  # noqa: SIM118
 
 
 def _natural(name: str) -> tuple[int, float, str]:

@@ -1,12 +1,10 @@
 """The dispatcher: a recipe becomes encoded data, a tokenizer, a model with its strategy, and a Trainer."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
@@ -22,38 +20,19 @@ from transformers import (
 
 from ftkit import console
 from ftkit.compat import Trainer, divide_loss_by_accumulation
-from ftkit.data.splits import fingerprint, read_splits
+from ftkit.data.encode import IGNORED, Encoded
+from ftkit.data.packing import packed_collator, require_isolation
 from ftkit.errors import UserError
 from ftkit.evaluation.target import Target
 from ftkit.models.heads import find_head
-from ftkit.models.load import first_line, fit_tokenizer, load_base, load_config, load_tokenizer, usable_length
+from ftkit.models.load import first_line, fit_tokenizer, load_base, load_config, load_tokenizer
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.recipe.schema import Model as ModelBlock
 from ftkit.recipe.schema import Recipe
-from ftkit.tasks.base import IGNORED, Encoded, Task
+from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import training_arguments
-
-
-@dataclass
-class Data:
-    """The splits under the task's column names, and as the model takes them."""
-
-    rows: dict[str, Dataset]
-    encoded: dict[str, Encoded]
-    max_length: int
-
-    def describe(self) -> dict[str, Any]:
-        """Rows, counts and fingerprint of each split, for run.json."""
-        return {
-            name: {
-                "rows": len(rows),
-                "sha256": fingerprint(rows),
-                "entries": len(self.encoded[name].rows),
-                **self.encoded[name].counts,
-            }
-            for name, rows in self.rows.items()
-        }
+from ftkit.training.prepare import Data, prepare
 
 
 @dataclass
@@ -79,29 +58,17 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     tokenizer = load_tokenizer(recipe.model)
     config = load_config(recipe.model, {})
     task.auto_class(config)  # refuses a model that cannot do the task
-    data = build_data(recipe, task, tokenizer, config)
+    data = prepare(recipe, task, tokenizer, config)
     config = load_config(recipe.model, task.config_values())
     model = build_model(recipe, task, tokenizer, config)
     if task.generates:
         remember_stops(model, data.encoded["eval"])
     trainer = build_trainer(task, tokenizer, model, data, arguments, callbacks)
+    if recipe.data.packing:
+        require_isolation(model)
+        trainer.train_collator = packed_collator(tokenizer, model)
+    require_labels(trainer, data)
     return Parts(task, config, tokenizer, data, model, trainer)
-
-
-def build_data(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> Data:
-    """Train and eval rows, read, split and encoded."""
-    with console.status("reading the data"):
-        rows = read_splits(recipe.data, recipe.spec, task.strata)
-        if recipe.evaluation.rows is not None and recipe.evaluation.rows < len(rows["eval"]):
-            rows["eval"] = rows["eval"].shuffle(seed=recipe.data.seed).select(range(recipe.evaluation.rows))
-        task.fit(rows["train"])
-    started, max_length = time.monotonic(), usable_length(recipe.model, config, tokenizer)
-    with console.status("encoding the data"):
-        encoded = {name: task.encode(split, tokenizer, config, max_length) for name, split in rows.items()}
-    for name, result in encoded.items():
-        counts = ", ".join(f"{count:,} {reason}" for reason, count in result.counts.items() if count)
-        console.say(f"{name}: {len(rows[name]):,} rows ({counts}), {time.monotonic() - started:.1f} s")
-    return Data(rows, encoded, max_length)
 
 
 def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> Any:
@@ -135,18 +102,13 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
     task = TASKS[recipe.task](recipe.data)
     tokenizer, config = load_tokenizer(saved), load_config(saved, {})
     task.auto_class(config)
-    with console.status("reading the data"):
-        rows = read_splits(recipe.data, recipe.spec, task.strata, (target.split,))[target.split]
-        if recipe.evaluation.rows is not None and recipe.evaluation.rows < len(rows):
-            rows = rows.shuffle(seed=recipe.data.seed).select(range(recipe.evaluation.rows))
-    task.recall(config)
-    max_length = usable_length(recipe.model, config, tokenizer)
-    encoded = task.encode(rows, tokenizer, config, max_length)
+    data = prepare(recipe, task, tokenizer, config, (target.split,), lambda splits: task.recall(config)).measured_on(
+        target.split
+    )
     seed_everything(recipe)
     with console.status(f"loading {target.name}"):
         model = load_trained(recipe, task, config, saved, target.trained)
         fit_tokenizer(model, tokenizer)
-    data = Data({"eval": rows}, {"eval": encoded}, max_length)
     return Parts(task, config, tokenizer, data, model, build_trainer(task, tokenizer, model, data, arguments, []))
 
 
@@ -185,6 +147,21 @@ def build_trainer(
     return trainer
 
 
+def require_labels(trainer: Trainer, data: Data) -> None:
+    """Make sure that a batch holds every supervised token of its rows: a collator can mask end tokens as padding.
+
+    Raises:
+        RuntimeError: some are lost; this is a fault of ftkit's.
+    """
+    count = min(len(data.encoded["train"].dataset), trainer.args.train_batch_size)
+    rows = [data.encoded["train"].dataset[index] for index in range(count)]
+    if isinstance(rows[0]["labels"], list) and isinstance(rows[0]["labels"][0], int):
+        collate = trainer.train_collator or trainer.data_collator
+        found = int((collate(rows)["labels"] != IGNORED).sum())
+        if found != (wanted := int(data.facts["train"].supervised[:count].sum())):
+            raise RuntimeError(f"a batch holds {found} supervised tokens, its rows have {wanted}")
+
+
 def require_optimizer(trainer: Trainer) -> None:
     """Build optimizer and schedule once, so that what is missing for them is known before anything is written."""
     trainer.create_optimizer_and_scheduler(num_training_steps=100)
@@ -199,7 +176,7 @@ def make_trainer(
         model=model,
         args=arguments,
         data_collator=task.collator(tokenizer, model),
-        train_dataset=data.encoded["train"].dataset if "train" in data.encoded else None,
+        train_dataset=data.stream or (data.encoded["train"].dataset if "train" in data.encoded else None),
         eval_dataset=data.encoded["eval"].dataset,
         processing_class=tokenizer,
         compute_metrics=task.score,

@@ -4,6 +4,7 @@ import math
 import time
 from typing import Any
 
+import numpy as np
 import torch
 
 from ftkit.errors import UserError
@@ -22,7 +23,7 @@ def probe(parts: Parts) -> dict[str, str]:
     batch = longest_batch(parts, trainer.args.train_batch_size)
     model = parts.model.to(trainer.args.device).train()
     with autocast(trainer.args.device.type, trainer.args.bf16):
-        loss = model(**{name: value.to(trainer.args.device) for name, value in batch.items()}).loss
+        loss = model(**trainer._prepare_inputs(batch)).loss
     loss.backward()
     value = float(loss.detach())
     gradients = [p.grad for p in model.parameters() if p.requires_grad]
@@ -46,7 +47,7 @@ def probe(parts: Parts) -> dict[str, str]:
 
 def longest_batch(parts: Parts, size: int) -> dict[str, Any]:
     dataset = parts.data.encoded["train"].dataset
-    lengths = [len(ids) for ids in dataset["input_ids"]]
-    longest = sorted(range(len(lengths)), key=lambda index: -lengths[index])[:size]
-    batch: dict[str, Any] = dict(parts.trainer.data_collator([dataset[index] for index in longest]))
+    longest = np.argsort(-parts.data.facts["train"].lengths, kind="stable")[:size].tolist()
+    collate = parts.trainer.train_collator or parts.trainer.data_collator
+    batch: dict[str, Any] = dict(collate([dataset[index] for index in longest]))
     return batch

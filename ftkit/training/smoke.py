@@ -24,10 +24,22 @@ CACHE = "FTKIT_CACHE"
 MAX_LENGTH = 128
 WARM_UP_ROWS = 10_000
 TRAIN_ROWS, EVAL_ROWS = 4000, 200
-KEPT_DATA = ("prompt", "chat_template", "label_separator", "seed")  # of the recipe, beside the sample
+KEPT_DATA = (
+    "prompt",
+    "chat_template",
+    "label_separator",
+    "seed",
+    "supervise",
+    "over_long",
+    "packing",
+    "drop_overlap",
+    "augment",
+    "gate",
+)  # of the recipe, beside the sample
 SAMPLE_COLUMNS = {"summarization": {"document": "dialogue"}}
 LEARNING_RATE = 2e-3
 ADAPTER_RATE = 1e-2  # of adapters on a decoder without a head to learn
+ANY_OVERLAP = {"overlap": 1.0, "similarity": 1.0}  # a stand-in is to learn, not to be measured
 WARM_UP: dict[str, Any] = {
     "per_device_train_batch_size": 32, "warmup_steps": 20,
     "lr_scheduler_type": "cosine", "save_strategy": "no", "eval_strategy": "no", "logging_steps": 50,
@@ -53,7 +65,7 @@ def smoke_recipe(recipe: Recipe, train: Callable[..., Any]) -> Recipe:
     sample = f"sample:{recipe.spec.sample}"
     kept = {name: values["data"][name] for name in KEPT_DATA if name in values["data"]}
     sources = {"train": {"path": sample, "rows": TRAIN_ROWS}, "eval": {"path": sample, "rows": EVAL_ROWS}}
-    values["data"] = sources | kept | {"columns": SAMPLE_COLUMNS.get(recipe.task, {})}
+    values["data"] = sources | kept | {"drop_overlap": True, "columns": SAMPLE_COLUMNS.get(recipe.task, {})}
     values["training"] = smoke_training(values["training"], recipe)
     training = [override for override in recipe.overrides if override.startswith("training.")]
     return load_values(values, "the recipe under --smoke", training)
@@ -131,7 +143,7 @@ def decoder_warm_up(folder: Path) -> dict[str, Any]:
     write_jsonl(rows, map(repeat_or_go_on, *zip(*enumerate(plain_texts("text", WARM_UP_ROWS)), strict=True)))
     return {
         "task": "instruction",
-        "data": {"train": str(rows), "eval_size": 100},
+        "data": {"train": str(rows), "eval_size": 100, "gate": ANY_OVERLAP},
         "evaluation": {"generation": {"rows": 0}},
     }
 
@@ -151,14 +163,14 @@ def encoder_warm_up(folder: Path) -> dict[str, Any]:
     write_jsonl(rows, ({"text": f"{ending[1]}.", "label": ending[2]} for ending in endings if ending))
     return {
         "task": "text-classification",
-        "data": {"train": str(rows), "eval_size": 100},
+        "data": {"train": str(rows), "eval_size": 100, "gate": ANY_OVERLAP},
         "evaluation": {"metrics": ["loss"]},
     }
 
 
 # The rows, and what their training sets otherwise than WARM_UP.
 WARM_UPS: dict[str, tuple[Callable[[Path], dict[str, Any]], dict[str, Any]]] = {
-    "decoder": (decoder_warm_up, {"learning_rate": 2e-3, "max_steps": 300}),
+    "decoder": (decoder_warm_up, {"learning_rate": 2e-3, "max_steps": 250}),
     "encoder": (encoder_warm_up, {"learning_rate": 1e-3, "max_steps": 500}),
 }
 

@@ -15,7 +15,12 @@ from ftkit.recipe.packaged import packaged_recipes
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run, dump_recipe
 
-COMMANDS = ["train", "eval", "check", "recipes", "init", "schema"]
+COMMANDS = ["train", "eval", "check", "preview", "verify", "synth", "recipes", "init", "schema"]
+
+
+def heed_ctrl_c() -> None:
+    """In the new process: a shell's background jobs ignore Ctrl-C, and hand that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ftkit(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -97,7 +102,7 @@ def test_an_override_of_what_smoke_replaces_is_refused_and_one_of_training_count
 
 def test_ctrl_c_while_loading_says_so(recipe_file: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "ftkit", "train", str(recipe_file), "--output-dir", str(tmp_path / "run")]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=heed_ctrl_c)
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
     printed = process.communicate(timeout=60)[1]
@@ -119,7 +124,7 @@ def recipe_file(recipe: Callable[..., Recipe], tmp_path: Path) -> Path:
 
 def start_and_wait_for_steps(recipe_file: Path, folder: Path) -> subprocess.Popen[str]:
     words = [sys.executable, "-m", "ftkit", "train", str(recipe_file), "--output-dir", str(folder)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=heed_ctrl_c)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         if (folder / "log.jsonl").is_file() and len((folder / "log.jsonl").read_text().splitlines()) > 45:
@@ -150,7 +155,7 @@ def test_ctrl_c_saves_a_checkpoint_says_how_to_go_on_and_that_goes_on(recipe_fil
 def start_and_wait_for_steps_after_resume(recipe_file: Path, run: Run) -> subprocess.Popen[str]:
     before = len(run.log_file.read_text().splitlines())
     words = [sys.executable, "-m", "ftkit", "train", str(recipe_file), "--output-dir", str(run.folder), "--resume"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=heed_ctrl_c)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and len(run.log_file.read_text().splitlines()) < before + 5:
         time.sleep(0.05)

@@ -8,12 +8,13 @@ import pytest
 from datasets import Dataset
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from ftkit.data.prompts import IGNORED, chat_example, fill, last_answer
+from ftkit.data.prompts import ALPACA, CHAT_TEMPLATES, IGNORED, chat_example, fill, last_answer, turn_ends
 from ftkit.errors import UserError
 from ftkit.models.load import load_tokenizer
 from ftkit.recipe.schema import Data, Model
 from ftkit.tasks.base import Encoded
 from ftkit.tasks.table import TASKS
+from ftkit.training.prepare import encode_rows
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -43,7 +44,8 @@ def encode(
     made = TASKS[task](Data(train="x", **data))
     config = AutoConfig.for_model(kind)
     made.auto_class(config)
-    return made.encode(Dataset.from_list(rows), tokenizer, config, max_length)
+    encoded = encode_rows(made, Dataset.from_list(rows), tokenizer, config, max_length, "train")
+    return made.arrange(encoded, max_length)
 
 
 def supervised(entry: dict[str, Any]) -> list[int]:
@@ -81,9 +83,8 @@ def test_a_row_that_is_too_long_is_dropped_whole_and_counted(tokenizer: PreTrain
     rows = [{"prompt": "x", "completion": "short"}, {"prompt": "word " * 100, "completion": "short"}]
     encoded = encode("instruction", tokenizer, rows, max_length=32)
     assert encoded.rows == [0]
-    assert encoded.counts["kept"] == encoded.counts["dropped: longer than max_length"] == 1
-    with pytest.raises(UserError, match="no row is left"):
-        encode("instruction", tokenizer, rows[1:], max_length=32)
+    assert encoded.counts == {"kept whole": 1, "dropped, too long": 1}
+    assert encode("instruction", tokenizer, rows[1:], max_length=32).rows == []
 
 
 def test_every_assistant_turn_of_a_chat_is_supervised_with_its_end(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -94,10 +95,17 @@ def test_every_assistant_turn_of_a_chat_is_supervised_with_its_end(tokenizer: Pr
     assert prompt == tokenizer.apply_chat_template(CHAT[:3], add_generation_prompt=True, return_dict=False)
 
 
-def test_a_template_without_an_end_of_turn_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_template_without_an_end_of_turn_does_not_end_an_answer(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = CHATML.replace("<|im_end|>", "")
-    with pytest.raises(UserError, match="ends an assistant's turn with no token of its own"):
-        chat_example(tokenizer, CHAT)
+    assert turn_ends(tokenizer) == set()
+    assert supervised(vars(chat_example(tokenizer, CHAT)))[-1] != tokenizer.eos_token_id
+    tokenizer.chat_template = CHATML
+    assert turn_ends(tokenizer) == {supervised(vars(chat_example(tokenizer, CHAT)))[-1]}
+
+
+def test_the_last_turn_alone_can_be_supervised(tokenizer: PreTrainedTokenizerBase) -> None:
+    entry = encode("instruction", tokenizer, [{"messages": CHAT}], chat_template=CHATML, supervise="last").dataset[0]
+    assert tokenizer.decode(supervised(entry)) == "He went home.<|im_end|>"
 
 
 @pytest.mark.parametrize("messages", [[{"role": "user", "content": "x"}], [{"role": "robot", "content": "x"}, CHAT[1]]])
@@ -109,7 +117,7 @@ def test_chats_without_an_answer_or_a_role_are_refused(
 
 
 def test_no_chat_template_is_said(tokenizer: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(UserError, match=r"no chat template; give one with data\.chat_template"):
+    with pytest.raises(UserError, match=r"no chat template; give one with data\.chat_template: Jinja, or alpaca or chatml"):
         encode("instruction", tokenizer, [{"messages": CHAT}])
 
 
@@ -118,7 +126,7 @@ def test_a_long_document_is_cut_at_its_end_and_the_summary_stays_whole(tokenizer
     encoded = encode("summarization", tokenizer, rows, max_length=64, prompt="Text: {document}\nShort:\n")
     entry = encoded.dataset[0]
     assert len(entry["input_ids"]) <= 64
-    assert encoded.counts["cut: prompt"] == 1
+    assert encoded.counts == {"kept, prompt cut": 1}
     assert tokenizer.decode(supervised(entry)[:-1]) == "A summary."
     text = tokenizer.decode(last_answer(entry["input_ids"], entry["labels"])[0], skip_special_tokens=True)
     assert text.startswith("Text: one two")
@@ -147,3 +155,17 @@ def test_language_modeling_loses_no_token(tokenizer: PreTrainedTokenizerBase) ->
 
 def test_fill_leaves_other_braces_alone() -> None:
     assert fill("{a} {b} {{a}}", {"a": "{b}"}) == "{b} {b} {{b}}"
+
+
+@pytest.mark.parametrize("name", CHAT_TEMPLATES)
+def test_a_named_template_ends_every_answer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    entry = encode("instruction", tokenizer, [{"messages": CHAT}], chat_template=name).dataset[0]
+    end = {"alpaca": tokenizer.eos_token, "chatml": "<|im_end|>"}[name]
+    assert tokenizer.decode(supervised(entry)) == f"The chef.{end}He went home.{end}"
+
+
+def test_the_alpaca_template_is_the_alpaca_form(tokenizer: PreTrainedTokenizerBase) -> None:
+    chat = [{"role": "user", "content": "Say it."}, {"role": "assistant", "content": "It."}]
+    entry = encode("instruction", tokenizer, [{"messages": chat}], chat_template="alpaca").dataset[0]
+    prompt, _ = last_answer(entry["input_ids"], entry["labels"])
+    assert tokenizer.decode(prompt) == fill(ALPACA, {"instruction": "Say it."})

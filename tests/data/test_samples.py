@@ -69,7 +69,8 @@ def test_columns_hold_text(name):
     for row in train_rows(name):
         assert tuple(row) == SAMPLES[name].columns
         assert all(value or column == "input" for column, value in row.items())
-        assert all(value == value.strip() and "  " not in value and "{" not in value for value in row.values())
+        texts = [text for value in row.values() for text in (value if isinstance(value, tuple) else [value])]
+        assert all(text == text.strip() and "  " not in text and "{" not in text for text in texts)
 
 
 @each_sample
@@ -242,6 +243,29 @@ def test_summaries_name_the_day_of_the_dialogue():
         assert day.capitalize() in row["dialogue"]
 
 
+def test_entities_are_tagged_word_by_word_from_b_to_i():
+    kinds = Counter()
+    for row in train_rows("entities"):
+        assert 4 <= len(row["tokens"]) == len(row["tags"]) <= 20
+        assert row["tokens"][0][0].isupper()
+        assert (row["tokens"][-1], row["tags"][-1]) == (".", "O")
+        for before, tag in pairwise(["O", *row["tags"]]):
+            assert not tag.startswith("I-") or before[2:] == tag[2:]
+        kinds.update(tag[2:] for tag in row["tags"] if tag.startswith("B-"))
+    assert set(kinds) == {"person", "place", "organisation"}
+    assert min(kinds.values()) > 1000
+
+
+def test_a_word_alone_does_not_tell_its_tag():
+    """The most frequent tag of each word, as in a list of names, finds fewer entities than there are."""
+    seen = defaultdict(Counter)
+    for row in train_rows("entities", 10_000):
+        for word, tag in zip(row["tokens"], row["tags"], strict=True):
+            seen[word][tag] += 1
+    ambiguous = [word for word, tags in seen.items() if tags.most_common(1)[0][1] < 0.8 * tags.total()]
+    assert {"York", "Bath", "Lincoln", "of"} <= set(ambiguous)
+
+
 def test_stories_are_short():
     for row in train_rows("text"):
         assert 2 <= sum(row["text"].count(stop) for stop in ".?") <= 5
@@ -252,6 +276,7 @@ def test_stories_are_short():
     [
         ("sentiment", ("text",), "label"),
         ("dialogues", ("dialogue",), "summary"),
+        ("entities", ("tokens",), "tags"),
         ("instructions", ("instruction", "input"), "output"),
     ],
 )

@@ -97,7 +97,6 @@ def test_samples_of_any_size_with_eval_rows_that_are_not_in_train(name: str) -> 
         ("a.csv", b"text,label\na,1\nb,2,3\n", r"a\.csv:3: 3 fields where the header has 2"),
         ("a.csv", b"text,label\ncaf\xe9,1\n", r"a\.csv:2: not utf-8 \(byte 0xe9\); say its encoding"),
         ("a.csv", b"text,label\na,b,1\nc,d,2\n", r"a\.csv:2: 3 fields where the header has 2"),
-        ("a.csv", b"text,,label\na,b,1\n", "has a column without a name"),
         ("a.txt", b"one\ntwo \xff\n", r"a\.txt:2: not utf-8 \(byte 0xff\)"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "b', r"a\.jsonl:2: a truncated JSON line"),
         ("a.jsonl", b'{"text": "a"}\nnonsense\n', r"a\.jsonl:2: not JSON"),

@@ -15,6 +15,7 @@ from ftkit.recipe.schema import Data, Model, Source
 from ftkit.run import write_jsonl
 from ftkit.tasks.summarization import Summarization
 from ftkit.training.dispatcher import build
+from ftkit.training.prepare import encode_rows
 
 RecipeMaker = Callable[..., Recipe]
 
@@ -65,7 +66,7 @@ def test_an_unseen_label_in_eval_rows_is_named(recipe: RecipeMaker, tmp_path: Pa
     values["data"] = {"train": str(tmp_path / "train.jsonl"), "eval": str(tmp_path / "eval.jsonl")}
     from ftkit.recipe.load import load_values
 
-    with pytest.raises(UserError, match="row 2 has the label 'c', which the training rows do not have; known are a, b"):
+    with pytest.raises(UserError, match=r"1/2 rows have a label that the model does not know: 'c' \(eval.jsonl row 2\)"):
         train(load_values(values), output_dir=tmp_path / "run")
 
 
@@ -125,7 +126,9 @@ def test_bart_answers_begin_as_bart_was_trained(stand_in: Callable[[str], Path])
     tokenizer.backend_tokenizer.post_processor = form  # BART's own puts <s> before a text
     rows = Dataset.from_list([{"document": "Ann: Hello.", "summary": "Ann greets."}])
     config = load_config(Model(name=str(stand_in("bart"))), {})
-    entry = Summarization(Data(train=[Source(path="sample:dialogues")])).encode(rows, tokenizer, config, 64).dataset[0]
+    task = Summarization(Data(train=[Source(path="sample:dialogues")]))
+    task.auto_class(config)
+    entry = encode_rows(task, rows, tokenizer, config, 64, "train").dataset[0]
     assert entry["labels"] == tokenizer(text_target="Ann greets.")["input_ids"]
     assert (entry["labels"][0], entry["labels"][-1]) == (0, tokenizer.eos_token_id)
     assert (entry["input_ids"][0], entry["input_ids"][-1]) == (0, tokenizer.eos_token_id)

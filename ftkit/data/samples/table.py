@@ -8,9 +8,9 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from ftkit.data.samples import dialogues, instructions, sentiment, text
+from ftkit.data.samples import dialogues, entities, instructions, sentiment, text
 from ftkit.data.samples.draft import Draft
 
 Split = Literal["train", "eval"]
@@ -37,6 +37,11 @@ SAMPLES: dict[str, Sample] = {
         sentiment.COLUMNS,
         sentiment.draw_review,
     ),
+    "entities": Sample(
+        "Sentences that name people, places and organisations, with a BIO tag a word.",
+        entities.COLUMNS,
+        entities.draw_sentence,
+    ),
     "dialogues": Sample(
         "Two people make a plan in three to six turns, with a summary of one sentence.",
         dialogues.COLUMNS,
@@ -55,7 +60,7 @@ SAMPLES: dict[str, Sample] = {
 }
 
 
-def generate(name: str, *, rows: int, split: Split, seed: int) -> list[dict[str, str]]:
+def generate(name: str, *, rows: int, split: Split, seed: int) -> list[dict[str, Any]]:
     """The first `rows` unique rows of a sample's split: the same for the same arguments, on any machine.
 
     More rows begin with the same rows as fewer. Raises ValueError for an unknown name or split, for fewer rows than
@@ -65,7 +70,7 @@ def generate(name: str, *, rows: int, split: Split, seed: int) -> list[dict[str,
     # A string seeds through SHA-512, never through hash(), which differs from process to process.
     random = Random(f"{name} {split} {seed}")
     draw = SAMPLES[name].draw
-    unique: dict[tuple[str, ...], dict[str, str]] = {}
+    unique: dict[tuple[Any, ...], dict[str, Any]] = {}
     misses = 0
     while len(unique) < rows:
         draft = draw(random)

@@ -18,6 +18,7 @@ from ftkit.recipe.schema import Lora, QLora
 # peft's name of a kind of task, by what the class of the model ends with.
 TASK_TYPES = {
     "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
     "ForConditionalGeneration": "SEQ_2_SEQ_LM",
     "ForCausalLM": "CAUSAL_LM",
     "LMHeadModel": "CAUSAL_LM",

@@ -1,0 +1,409 @@
+"""Data files: finding the ones that a path means, unpacking them, and reading each format into rows.
+
+csv, json lines, parquet and text are read by `datasets`, what is nested by nested.py. When reading fails, the file is read a
+second time, slowly, to say which line is wrong (diagnose.py).
+"""
+
+import codecs
+import csv
+import difflib
+import errno
+import glob
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import datasets.config
+import pyarrow as pa  # type: ignore[import-untyped]
+from datasets import Dataset, Features, Value, load_dataset
+from datasets import exceptions as datasets_errors
+from datasets.packaged_modules.json.json import JsonConfig
+from datasets.utils import logging
+
+from ftkit.data.diagnose import (
+    bad_json_rows,
+    diagnose,
+    is_ascii_based,
+    require_closed_quotes,
+    require_plain_bytes,
+    require_shallow_lines,
+)
+from ftkit.data.nested import json_shape, read_conll, read_json, read_squad
+from ftkit.errors import UserError
+from ftkit.hub import is_hub_id
+from ftkit.recipe.schema import Source
+
+KINDS = {
+    ".csv": "csv", ".tsv": "tsv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet",
+    ".txt": "text", ".text": "text", ".conll": "conll",
+}  # fmt: skip
+LINES = {".jsonl", ".ndjson"}
+PACKED = {".gz", ".zip"}
+READABLE = f"{', '.join(KINDS)}, each also as .gz or in a .zip"
+CONTROL = re.compile("[\x00-\x1f\x7f\u2028\u2029]+")
+MOST_LINES = 10_000  # of the header and the first row together
+GLOB_CHARACTERS = frozenset("*?[")
+SEPARATORS = {"\t": "a tab", ";": "';'", "|": "'|'", ",": "','"}
+NAME_COLUMNS = "if the file has no header line, name its columns: {path: …, header: [text, label]}"
+# Which keys of a source have an effect on which kinds of file.
+KEYS = {
+    "header": ("csv", "tsv"), "separator": ("csv", "tsv"), "quoting": ("csv", "tsv"), "field": ("json",),
+    "sample_by": ("text",),
+}  # fmt: skip
+# What the libraries raise on data that they cannot read; each wraps some of them in its own.
+LIBRARY_ERRORS = (
+    datasets_errors.DatasetsError, pa.ArrowException, csv.Error, ValueError, OSError, TypeError, LookupError, AttributeError,
+    ArithmeticError, NotImplementedError, RecursionError,
+)  # fmt: skip
+csv.field_size_limit(2**31 - 1)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file that can be read as it is.
+
+    Attributes:
+        path: where it lies; a copy in the cache for what was packed.
+        name: what it is called in messages.
+        ending: of the file that was packed, where it was.
+    """
+
+    path: Path
+    name: str
+    ending: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def ending_of(name: str) -> str:
+    """The ending that says what is in a file: `.csv` of rows.csv and of rows.csv.gz, `.zip` of rows.zip."""
+    path = Path(name.lower())
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+
+
+def find_files(path: str, key: str, format: str | None = None) -> list[Path]:
+    """The local files a path means: itself, a glob's matches, or a folder's data files; empty for a hub id.
+
+    Raises:
+        UserError: it is no hub id and there are no such files, or files of several kinds.
+    """
+    place = Path(path).expanduser()
+    if place.is_file():
+        files = [place]
+    elif place.is_dir():
+        found = sorted(file for file in place.rglob("*") if file.is_file())
+        files = found if format else [file for file in found if _is_data(file.name)]
+        if not files:
+            raise UserError(f"the folder {path} holds no data files", f"readable are {READABLE}", key=key)
+    elif GLOB_CHARACTERS & set(path):
+        files = sorted(Path(match) for match in glob.glob(str(place), recursive=True) if Path(match).is_file())
+        if not files:
+            raise UserError(f"nothing matches {path}", "check the pattern; it starts from the current folder", key=key)
+    elif is_hub_id(path) and not _is_data(path):
+        return []
+    else:
+        raise UserError(f"no such file: {path}", _nearest_file(place), key=key)
+    if not format:
+        _require_one_kind(path, [file.name for file in files if ending_of(file.name) != ".zip"], key)
+    return files
+
+
+def _is_data(name: str) -> bool:
+    return ending_of(name) in KINDS or Path(name.lower()).suffix in PACKED
+
+
+def _nearest_file(path: Path) -> str:
+    names = [str(file) for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(str(path), names, n=1)
+    return f"did you mean {near[0]}?" if near else "paths start from the current folder"
+
+
+def _require_one_kind(path: str, names: Iterable[str], key: str) -> None:
+    kinds = {KINDS.get(ending_of(name), ending_of(name)) for name in names}
+    unknown = sorted(kinds - set(KINDS.values()))
+    if unknown:
+        raise UserError(
+            f"{path}: files of kind '{unknown[0]}' cannot be read",
+            f"say what it is, as {{path: …, format: text}}; known are {READABLE}",
+            key=key,
+        )
+    if len(kinds) > 1:
+        hint = "name one kind by a glob, as folder/*.csv"
+        raise UserError(f"{path} holds files of several kinds: {', '.join(sorted(kinds))}", hint, key=key)
+
+
+def read_files(source: Source, paths: list[Path], sample_by: str, key: str, *, streaming: bool = False) -> Any:
+    """The rows of files of one format.
+
+    Args:
+        streaming: an IterableDataset that reads them as they are needed, in place of a Dataset.
+
+    Raises:
+        UserError: a file cannot be unpacked or read; the message names the line where it can.
+    """
+    encoding = "utf-8-sig" if source.encoding.lower() in ("utf-8", "utf8") else source.encoding
+    try:
+        _require_encoding(encoding)
+        files = [file for path in paths for file in unpack(path, source.format)]
+        if not source.format:
+            _require_one_kind(source.path, [f"x{file.ending}" for file in files], key)
+        kind = source.format or KINDS[files[0].ending]
+        _require_fitting_keys(source, kind)
+        for file in files:
+            if file.path.stat().st_size == 0:
+                raise UserError(f"{file} is empty", "check the file")
+        return _read_kind(source, files, kind, encoding, sample_by, streaming)
+    except UserError as error:
+        error.key = error.key or key
+        error.message, error.hint = (CONTROL.sub(" ", text) for text in (error.message, error.hint))  # from the data
+        raise
+
+
+def _require_encoding(encoding: str) -> None:
+    try:
+        if not codecs.lookup(encoding)._is_text_encoding:
+            raise LookupError
+        "".encode(encoding)
+    except (LookupError, ValueError):
+        raise UserError(f"unknown encoding '{encoding}'", "common are utf-8, latin-1, cp1252, utf-16") from None
+
+
+def _require_fitting_keys(source: Source, kind: str) -> None:
+    for name, kinds in KEYS.items():
+        if getattr(source, name) is not None and kind not in kinds:
+            message = f"'{name}' has no effect on {source.path}, which is read as {kind}"
+            raise UserError(message, f"remove {name}, or say format: {kinds[0]}")
+    if source.separator in ('"', "\n", "\r"):
+        raise UserError("a quote or line break cannot separate columns", "common separators are ',', ';', '|' and a tab")
+
+
+def _read_kind(source: Source, files: list[DataFile], kind: str, encoding: str, sample_by: str, streaming: bool) -> Any:
+    separator = source.separator or ("\t" if kind == "tsv" or files[0].ending == ".tsv" else ",")
+    try:
+        if kind in ("csv", "tsv"):
+            return _read_csv(source, files, encoding, separator, streaming)
+        if kind == "json":
+            return _stream_json(files, encoding) if streaming else _read_json(files, encoding, source.field)
+        if kind in ("squad", "conll") and streaming:
+            raise UserError(f"{source.path} is read as {kind}, which cannot be streamed", "remove data.streaming")
+        if kind == "squad":
+            return read_squad(files, encoding)
+        if kind == "conll":
+            return read_conll(files, encoding)
+        if kind == "text":
+            rows = _load("text", files, streaming, encoding=encoding, sample_by=source.sample_by or sample_by)
+            return rows.filter(lambda batch: [bool(text.strip()) for text in batch["text"]], batched=True)
+        return _load("parquet", files, streaming)
+    except LIBRARY_ERRORS as error:
+        if isinstance(error, OSError) and error.errno:  # a full disk or a lost file is no fault of the data
+            raise
+        if "corresponds to no data" in str(error):
+            raise UserError(f"{source.path} has no rows", "check the file") from None
+        message, hint = diagnose(kind, files, encoding, separator, source.quoting is not False, source.header, error)
+        raise UserError(message, hint) from error
+
+
+def _load(builder: str, files: list[DataFile], streaming: bool = False, **options: Any) -> Any:
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # it logs each failure, at length, before raising it
+    try:
+        paths = [glob.escape(str(file.path)) for file in files]
+        return load_dataset(builder, data_files=paths, split="train", streaming=streaming, **options)
+    finally:
+        logging.set_verbosity(level)
+
+
+def _read_json(files: list[DataFile], encoding: str, field: str | None) -> Dataset:
+    shapes = {json_shape(file, encoding, field, lines=file.ending in LINES) for file in files}
+    if shapes == {"squad"}:
+        return read_squad(files, encoding)
+    if shapes != {"lines"} or not is_ascii_based(encoding):
+        return read_json(files, encoding, field)
+    for file in files:
+        require_shallow_lines(file, encoding)
+    # Rows with certain columns would be taken for the logs of agents, and need another package.
+    options = {"parse_agent_traces": False} if "parse_agent_traces" in JsonConfig.__dataclass_fields__ else {}
+    rows = _load("json", files, encoding=encoding, **options)
+    kinds = {type(feature).__name__ for feature in rows.features.values()}
+    if "Json" in kinds:  # a column of several types, which `datasets` keeps opaque
+        for file in files:
+            for number, problem in bad_json_rows(file, encoding):
+                raise UserError(f"{file}:{number}: {problem}", "give the column one type")
+    if any(pa.types.is_temporal(column.type) for column in rows.features.arrow_schema):
+        return read_json(files, encoding, field)  # Arrow takes text such as 2020-01-01 for a date
+    return rows
+
+
+def _stream_json(files: list[DataFile], encoding: str) -> Any:
+    """Lines of objects, as they are needed."""
+    if {json_shape(file, encoding, None, lines=file.ending in LINES) for file in files} != {"lines"}:
+        raise UserError(f"{files[0]} is no file of JSON lines, and only those can be streamed", "remove data.streaming")
+    for file in files:
+        require_shallow_lines(file, encoding)
+    return _load("json", files, streaming=True, encoding=encoding)
+
+
+def _read_csv(source: Source, files: list[DataFile], encoding: str, separator: str, streaming: bool) -> Any:
+    """Every column is read as text: a label 1 stays "1" whatever else is in the column, and "NA" stays "NA"."""
+    quoted = source.quoting is not False
+    names: list[str] = []
+    for file in files:
+        require_plain_bytes(file, encoding, separator)
+        first = _first_rows(file, encoding, separator, quoted)
+        found = source.header or _named(first[0] if first else [])
+        if not source.header and source.separator is None:
+            _require_other_separator_absent(file, found, separator)
+        _require_fitting_header(file, found, first, given=bool(source.header))
+        if names and set(found) != set(names):
+            raise UserError(f"{file}:1: the columns {', '.join(found)}, in {files[0]} {', '.join(names)}", "name each alone")
+        names = names or found
+        if source.quoting is None:
+            require_closed_quotes(file, encoding, separator, len(names))
+    options: dict[str, Any] = {"header": None, "names": names} if source.header else {}
+    return _load(
+        "csv",
+        files,
+        streaming,
+        encoding=encoding,
+        sep=separator,
+        features=Features({name: Value("string") for name in names}),
+        keep_default_na=False,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        **options,
+    )
+
+
+def _first_rows(file: DataFile, encoding: str, separator: str, quoted: bool) -> list[list[str]]:
+    rows: list[list[str]] = []
+    with file.path.open(encoding=encoding, newline="") as stream:
+        lines = islice(stream, MOST_LINES)  # a quote that is never closed would take in the whole file
+        reader = csv.reader(lines, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
+        for row in reader:
+            if len(row) > 1 or (row and row[0].strip()):
+                rows.append(row)
+            if len(rows) == 2:
+                break
+    return rows
+
+
+def _named(header: list[str]) -> list[str]:
+    """The header as pandas reads it: a column without a name, such as a written index, gets one."""
+    return [name or f"Unnamed: {number}" for number, name in enumerate(header)]
+
+
+def _require_other_separator_absent(file: DataFile, names: list[str], separator: str) -> None:
+    other = next((sign for sign in SEPARATORS if sign != separator and len(names) == 1 and sign in names[0]), None)
+    if other:
+        shown = other.replace("\t", r"\t")
+        raise UserError(
+            f"{file}:1: one column, '{names[0][:60]}', which has {SEPARATORS[other]} in its name",
+            f'if that separates the columns, say {{path: …, separator: "{shown}"}}, else give the separator that does',
+        )
+
+
+def _require_fitting_header(file: DataFile, names: list[str], rows: list[list[str]], *, given: bool) -> None:
+    """Raises UserError for a repeated name, or a first row wider than the header, which pandas would take for a column of
+    row names, shifting all others."""
+    if given:
+        if rows and len(rows[0]) != len(names):
+            hint = f"name each column of the file once; the first row is {', '.join(rows[0])[:80]}"
+            raise UserError(f"{file}:1: {len(rows[0])} fields where `header` names {len(names)}", hint)
+        return
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        hint = f"give each column a name of its own; {NAME_COLUMNS}"
+        raise UserError(f"{file}:1: the header names the column '{repeated[:60]}' twice", hint)
+    if len(rows) > 1 and len(rows[1]) > len(names):
+        raise UserError(f"{file}:2: {len(rows[1])} fields where the header has {len(names)}", "mend the header or the rows")
+
+
+def header_hint(names: list[str]) -> str:
+    """What to try where the columns of a csv file read like a row of data, else nothing; for messages on missing columns."""
+    like_data = [name for name in names if not name.strip() or len(name) > 40 or _is_number(name) or name[-1] in ".!?"]
+    if not like_data:
+        return ""
+    return NAME_COLUMNS
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def unpack(path: Path, format: str | None = None) -> list[DataFile]:
+    """The readable files of a file: itself, or copies in the cache of what a .gz or .zip holds.
+
+    A copy is kept, under the size and time of what it was made from, beside the rows that `datasets` keeps.
+
+    Raises:
+        UserError: it is broken, locked, or holds no data files.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    ending = ending_of(path.name)
+    try:
+        if start[:2] == b"\x1f\x8b":
+            return [DataFile(_unpacked(path, "", lambda: gzip.open(path, "rb")), str(path), ending)]
+        if path.suffix.lower() == ".gz":
+            raise UserError(f"{path} is no gzip file", "give the file its true name")
+        if path.suffix.lower() == ".zip":
+            return _unzip(path, format)
+    except (*LIBRARY_ERRORS, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a full disk, no broken archive
+            raise
+        raise UserError(f"{path} cannot be unpacked: {str(error)[:100] or 'it ends early'}", "check the file") from error
+    return [DataFile(path, str(path), ending)]
+
+
+def _unzip(path: Path, format: str | None) -> list[DataFile]:
+    with zipfile.ZipFile(path) as archive:
+        members = [name for name in sorted(archive.namelist()) if not name.endswith("/") and not _is_hidden(name)]
+        data = [name for name in members if Path(name.lower()).suffix != ".zip" and ending_of(name) in KINDS]
+        data = [name for name in data if KINDS[ending_of(name)] == format] or data or (members if format else [])
+        if not data:
+            raise UserError(f"{path} holds no data files", f"readable are {', '.join(KINDS)}")
+        files = []
+        for name in data:
+            copy = _unpacked(path, name, lambda name=name: archive.open(name))  # type: ignore[misc]
+            files += [DataFile(file.path, f"{path}/{name}", ending_of(name)) for file in unpack(copy)]
+    return files
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)
+
+
+def _unpacked(path: Path, member: str, opened: Any) -> Path:
+    state = path.stat()
+    key = f"{path.absolute()}\0{member}\0{state.st_mtime_ns}\0{state.st_size}"
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "ftkit-unpacked" / hashlib.sha256(key.encode()).hexdigest()[:24]
+    packed = Path(member or path.name).name
+    # A known ending, since `datasets` looks for other compressions in a file that has none.
+    copy = folder / (packed if member else f"rows{ending_of(packed) if ending_of(packed) in KINDS else '.txt'}")
+    if not copy.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = folder / f".{os.getpid()}"
+        try:
+            with opened() as stream, beside.open("wb") as target:
+                _copy(stream, target)
+            beside.replace(copy)
+        finally:
+            beside.unlink(missing_ok=True)
+    return copy
+
+
+def _copy(stream: BinaryIO, target: BinaryIO) -> None:
+    shutil.copyfileobj(stream, target, 1 << 20)

@@ -1,0 +1,84 @@
+"""Metrics of token classification: entities found, by type and exact borders, and tags right.
+
+Entities are read from tags as conlleval and seqeval (https://github.com/chakki-works/seqeval, its default mode) read them,
+tests/metrics/test_tokens.py compares the two. seqeval itself is no dependency: its last release is of 2020 and has no wheel.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ftkit.data.encode import IGNORED
+
+OUTSIDE = "O"
+_TAG = re.compile(r"([BIESLU])(?:-(.+))?", re.DOTALL)  # BIO, BIOES and BILOU
+
+
+class Entity(NamedTuple):
+    """Words from `first` to `last`, both counted from 0 and both inside, that name one thing."""
+
+    kind: str
+    first: int
+    last: int
+
+
+def entities(tags: Sequence[str]) -> list[Entity]:
+    """The entities of a row, in their order.
+
+    An entity also begins at an I- tag after O or after another type. Tags without a prefix, as those of parts of speech,
+    make one entity of neighbours that are alike.
+    """
+    found: list[Entity] = []
+    before, kind_before = OUTSIDE, ""
+    for place, tag in enumerate(tags):
+        prefix, kind = _split(tag)
+        if prefix != OUTSIDE:
+            inside = before not in (OUTSIDE, "E", "S") and prefix not in ("B", "S") and kind == kind_before
+            found.append(found.pop()._replace(last=place) if inside else Entity(kind, place, place))
+        before, kind_before = prefix, kind
+    return found
+
+
+def token_metrics(predictions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    """All metrics; those of entities over all types together (micro), zero where there are none.
+
+    Args:
+        predictions: shape (rows, tokens, 2), each token's predicted label and its loss in nats.
+        labels: shape (rows, tokens), -100 where a token is not labelled.
+        names: the tag of each label.
+    """
+    expected, predicted, shared = 0, 0, 0
+    for row, truth in zip(predictions, labels, strict=True):
+        right, found = (set(entities(tags)) for tags in tags_of(row, truth, names))
+        expected, predicted, shared = expected + len(right), predicted + len(found), shared + len(right & found)
+    counted = labels != IGNORED
+    return {
+        "f1": 2 * shared / (expected + predicted) if expected + predicted else 0.0,
+        "precision": shared / predicted if predicted else 0.0,
+        "recall": shared / expected if expected else 0.0,
+        "accuracy": float((predictions[..., 0][counted] == labels[counted]).mean()),
+        "loss": float(predictions[..., 1][counted].astype(np.float64).mean()),
+    }
+
+
+def tags_of(row: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The true and the predicted tag of each word of one row.
+
+    Args:
+        row: shape (tokens, 2), as a row of `token_metrics`.
+        labels: shape (tokens,).
+    """
+    counted = labels != IGNORED
+    truth, found = labels[counted].tolist(), row[counted, 0].astype(int).tolist()
+    return [names[label] for label in truth], [names[label] for label in found]
+
+
+def _split(tag: str) -> tuple[str, str]:
+    """A tag's prefix, L read as E and U as S, and its type."""
+    if tag == OUTSIDE:
+        return OUTSIDE, ""
+    if match := _TAG.fullmatch(tag):
+        return {"L": "E", "U": "S"}.get(match[1], match[1]), match[2] or ""
+    return "I", tag

@@ -1,0 +1,219 @@
+"""Token classification: one tag a word, as of named entities; rows are lists of words with as many tags."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from datasets import ClassLabel, Dataset, Features
+from torch.nn.functional import cross_entropy
+from transformers import (
+    AutoModelForTokenClassification,
+    BatchEncoding,
+    DataCollatorForTokenClassification,
+    EvalPrediction,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
+
+from ftkit.data.encode import BATCH, IGNORED, TOKENS, Encoded, Encoder, is_empty
+from ftkit.data.ledger import Outcome
+from ftkit.errors import UserError
+from ftkit.metrics.tokens import OUTSIDE, entities, tags_of, token_metrics
+from ftkit.recipe.schema import Data
+from ftkit.tasks.text_classification import model_inputs
+
+
+class TokenClassification:
+    new_head = True
+    generates = False
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        self.labels: list[str] = list(data.labels or [])
+
+    def fit(self, rows: Dataset) -> None:
+        feature = rows.features["tags"]
+        found: Counter[str] = Counter()
+        for batch in rows.select_columns("tags").iter(BATCH):
+            found.update(tag for tags in self._names(batch["tags"], feature) for tag in tags if tag is not None)
+        if not self.labels:
+            self.labels = class_names(feature) or sorted(found, key=_outside_first)
+            if are_numbers(self.labels):
+                message = f"the tags are numbers without names: {', '.join(self.labels[:5])}, …"
+                raise UserError(message, "name them all, 0 first, in data.labels", key="data.columns.tags")
+        if len(found) < 2:
+            only = next(iter(found), "none")
+            message = f"the training rows have one tag only, '{only}'"
+            raise UserError(message, "a model needs at least two to tell apart", key="data.columns.tags")
+        if len(self.labels) > max(2, found.total() // 2):
+            message = f"{len(self.labels)} tags for {found.total()} words: these are no classes"
+            raise UserError(message, "is the right column mapped?", key="data.columns.tags")
+
+    def recall(self, config: PretrainedConfig) -> None:
+        generic = all(name.startswith("LABEL_") for name in config.id2label.values())
+        if not generic or len(self.labels) != config.num_labels:
+            self.labels = [config.id2label[number] for number in range(config.num_labels)]
+
+    def strata(self, rows: Dataset) -> Sequence[str] | None:
+        return None
+
+    def config_values(self) -> dict[str, Any]:
+        names = dict(enumerate(self.labels))
+        ids = {name: number for number, name in names.items()}
+        return {"num_labels": len(names), "id2label": names, "label2id": ids}
+
+    def auto_class(self, config: PretrainedConfig) -> Any:
+        return AutoModelForTokenClassification
+
+    def columns(self, tokenizer: PreTrainedTokenizerBase) -> Features:
+        return Features({**dict.fromkeys(model_inputs(tokenizer), TOKENS), "labels": TOKENS})
+
+    def settings(self) -> dict[str, Any]:
+        return {"labels": self.labels}
+
+    def encoder(
+        self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
+    ) -> Encoder:
+        if not tokenizer.is_fast:
+            message = "the tokenizer does not tell which word a token comes from"
+            raise UserError(message, "choose a model that comes with a tokenizer.json", key="model.name")
+        ids = {name: number for number, name in enumerate(self.labels)}
+        inputs, feature, space = model_inputs(tokenizer), rows["tags"], " " * needs_space(tokenizer)
+
+        def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
+            require_lists(batch, positions)
+            tags = self._names(batch["tags"], feature)
+            sentences = [[space + word for word in words or []] for words in batch["tokens"]]
+            encoded = tokenize_words(tokenizer, [words or ["none"] for words in sentences], max_length)
+            made: dict[str, list[Any]] = {"labels": [], "outcome": []}
+            for index, words in enumerate(sentences):
+                outcome = (
+                    Outcome.EMPTY
+                    if not words or None in tags[index]
+                    else Outcome.UNKNOWN_LABEL
+                    if not ids.keys() >= set(tags[index])
+                    else Outcome.CUT_TEXT
+                    if encoded.encodings[index].overflowing
+                    else Outcome.KEPT
+                )
+                labels = [ids[str(tag)] for tag in tags[index]] if outcome.is_kept else []
+                made["labels"].append(first_labels(encoded.word_ids(index), labels) if labels else [])
+                made["outcome"].append(int(outcome))
+            return {name: encoded[name] for name in inputs} | made
+
+        return encode
+
+    def prompt_forms(self) -> dict[str, str]:
+        return {}
+
+    def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def arrange(self, encoded: Encoded, max_length: int) -> Encoded:
+        return encoded
+
+    def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+        return set()
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
+        return DataCollatorForTokenClassification(tokenizer, label_pad_token_id=IGNORED)
+
+    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
+        """Each token's best label and its loss in nats, shape (rows, tokens, 2), float32."""
+        scores = (logits[0] if isinstance(logits, tuple) else logits).float()
+        loss = cross_entropy(scores.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
+        return torch.stack([scores.argmax(-1).float(), loss.view(labels.shape)], dim=-1)
+
+    def score(self, prediction: EvalPrediction) -> dict[str, float]:
+        return token_metrics(prediction.predictions, prediction.label_ids, self.labels)
+
+    def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
+        """Entities as type, first word and last word, counted from 0."""
+        target, predicted = tags_of(prediction.predictions[index], prediction.label_ids[index], self.labels)
+        return {"target": entities(target), "predicted": entities(predicted)}
+
+    def _names(self, values: list[Any], feature: Any) -> list[list[str | None]]:
+        """The tags of each row by name; None where one is missing."""
+        names = class_names(feature) or ([] if are_numbers(self.labels) else self.labels)
+
+        def name(tag: Any) -> str | None:
+            if is_empty(tag):
+                return None
+            return names[tag] if isinstance(tag, int) and 0 <= tag < len(names) else str(tag)
+
+        return [[name(tag) for tag in (tags if isinstance(tags, list) else [tags])] for tags in values]
+
+
+def class_names(feature: Any) -> list[str]:
+    """The names that a column of lists of labels brings along."""
+    inner = getattr(feature, "feature", None)  # a plain column has none
+    return list(inner.names) if isinstance(inner, ClassLabel) else []
+
+
+def are_numbers(names: list[str]) -> bool:
+    return bool(names) and all(name.lstrip("-").isdigit() for name in names)
+
+
+def require_lists(batch: dict[str, list[Any]], positions: list[int]) -> None:
+    """Raises UserError where a row is no list of words with as many tags."""
+    for row, tokens, tags in zip(positions, batch["tokens"], batch["tags"], strict=True):
+        for column, value in (("tokens", tokens), ("tags", tags)):
+            if not isinstance(value, list | None):
+                message = f"'{column}' is no list in row {row + 1}: {str(value)[:60]}"
+                raise UserError(message, "is the right column mapped?", key=f"data.columns.{column}")
+        if wrong := [word for word in tokens or [] if not isinstance(word, str)]:
+            message = f"'tokens' holds something else than text in row {row + 1}: {str(wrong[0])[:60]}"
+            raise UserError(message, "is the right column mapped?", key="data.columns.tokens")
+        if len(tokens or []) != len(tags or []):
+            message = f"row {row + 1} has {len(tokens or [])} tokens and {len(tags or [])} tags"
+            raise UserError(message, "each token needs one tag; mend the row", key="data.columns.tags")
+
+
+def needs_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether words given one by one are taken for one long word, as by GPT-2's and RoBERTa's tokenizer.
+
+    There a space belongs to the word after it. Put before each word, it does what add_prefix_space=True does where that
+    can be set; Llama 3 and Qwen split on spaces by themselves, and cannot.
+    """
+    text = tokenizer("a a", add_special_tokens=False)["input_ids"]
+    words = tokenizer(["a", "a"], is_split_into_words=True, add_special_tokens=False)["input_ids"]
+    return bool(text != words)
+
+
+def tokenize_words(tokenizer: PreTrainedTokenizerBase, sentences: list[list[str]], max_length: int) -> BatchEncoding:
+    """Token ids of rows of words, each word at least one token.
+
+    A word of which the tokenizer makes nothing, as a lone variation selector, is read as its unknown token: else the word
+    would have no prediction, and words could not be counted.
+    """
+    cutting = {"is_split_into_words": True, "truncation": True, "max_length": max_length}
+    encoded = tokenizer(sentences, **cutting)
+    lost = [lost_words(encoded, index, len(words)) for index, words in enumerate(sentences)]
+    if not any(lost):
+        return encoded
+    unknown = tokenizer.unk_token or "?"
+    mended = [
+        [unknown if place in gone else word for place, word in enumerate(words)]
+        for words, gone in zip(sentences, lost, strict=True)
+    ]
+    return tokenizer(mended, **cutting)
+
+
+def lost_words(encoded: BatchEncoding, index: int, words: int) -> set[int]:
+    """The words of a row that have no token, those aside that were cut off."""
+    seen = {word for word in encoded.word_ids(index) if word is not None}
+    kept = max(seen, default=-1) + 1 if encoded.encodings[index].overflowing else words
+    return set(range(kept)) - seen
+
+
+def first_labels(word_ids: list[int | None], labels: list[int]) -> list[int]:
+    """The label of each word on its first token; -100 on its other tokens and on special tokens."""
+    before = [None, *word_ids[:-1]]
+    return [IGNORED if word is None or word == last else labels[word] for word, last in zip(word_ids, before, strict=True)]
+
+
+def _outside_first(tag: str) -> tuple[bool, str, str]:
+    """O, then the types in their order, each with B before I."""
+    prefix, _, kind = tag.partition("-")
+    return tag != OUTSIDE, kind, prefix

@@ -1,0 +1,90 @@
+"""The splits of a recipe's data: cleaned, mixed, split and counted, so that each input row has one fate."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftkit.data.splits import Splits, read_splits
+from ftkit.errors import UserError
+from ftkit.recipe.load import load_values
+from ftkit.run import write_jsonl
+
+
+def splits_of(tmp_path: Path, rows: dict[str, list[dict[str, Any]]], **data: Any) -> Splits:
+    """The splits of a recipe on files `NAME.jsonl` in the test's folder."""
+    for name, content in rows.items():
+        write_jsonl(tmp_path / f"{name}.jsonl", content)
+    values = {"task": "text-classification", "model": "m", "strategy": "full", "data": {"train": "rows.jsonl", **data}}
+    recipe = load_values(values)
+    return read_splits(recipe.data, recipe.spec, lambda _: None)
+
+
+def reviews(count: int, offset: int = 0, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {"text": f"Review number {number} of them", "label": "ab"[number % 2], **more}
+        for number in range(offset, offset + count)
+    ]
+
+
+def test_the_fates_sum_to_the_rows_whatever_the_steps_do(tmp_path: Path) -> None:
+    rows = [*reviews(40), *reviews(4), {"text": "x", "label": "a"}, {"text": " Ünïcode\u0301 ", "label": "B"}]
+    clean = {"unicode": "NFC", "strip": True, "label_map": {"B": "b"}, "min_characters": 3, "duplicates": "exact",
+             "max_rows_per_label": 15, "balance": True}  # fmt: skip
+    splits = splits_of(tmp_path, {"rows": rows}, clean=clean, eval_size=6, test_size=4)
+    for part in ("train", "eval"):
+        splits.ledger.mark(splits.numbers(part), f"{part}: kept whole")
+    counts = splits.ledger.counts()
+    assert sum(counts.values()) == len(rows) == 46
+    assert counts["removed: exact duplicate"] == 4
+    assert counts["removed: under 3 characters"] == 1
+    assert counts["test: not read now"] == 4
+    assert counts["eval: kept whole"] == 6
+    assert splits.changed == {"train: texts brought to NFC": 1, "train: texts stripped": 1, "train: label B → b": 1}
+
+
+def test_a_group_stands_on_one_side(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "label": "ab"[n % 2], "article": n // 5} for n in range(60)]
+    splits = splits_of(tmp_path, {"rows": rows}, group_column="article", eval_size=0.25)
+    sides = {part: {int(text.split()[1]) // 5 for text in splits.rows[part]["text"]} for part in ("train", "eval")}
+    assert not sides["train"] & sides["eval"]
+    assert len(splits.rows["eval"]) == 15
+    assert "article" not in splits.rows["train"].column_names
+
+
+def test_a_column_can_name_the_split(tmp_path: Path) -> None:
+    rows = [{"text": f"text {n}", "label": "a", "part": ("train", "train", "dev", "test")[n % 4]} for n in range(40)]
+    splits = splits_of(tmp_path, {"rows": rows}, split_column="part")
+    assert {part: len(found) for part, found in splits.rows.items()} == {"train": 20, "eval": 10}
+    with pytest.raises(UserError, match="has no column 'prat'; did you mean part"):
+        splits_of(tmp_path, {"rows": rows}, split_column="prat")
+
+
+def test_sources_are_mixed_by_weight_and_no_row_is_taken_twice(tmp_path: Path) -> None:
+    files = {"rows": reviews(100), "more": reviews(100, 1000), "eval": reviews(10, 5000)}
+    train = [{"path": "rows.jsonl", "weight": 3}, {"path": "more.jsonl", "weight": 1}]
+    splits = splits_of(tmp_path, files, train=train, eval="eval.jsonl")
+    sources = Counter("more" if int(text.split()[2]) >= 1000 else "rows" for text in splits.rows["train"]["text"])
+    assert sources == {"rows": 100, "more": 33}
+    assert splits.ledger.counts()["train: beyond its source's weight"] == 67
+    with pytest.raises(UserError, match=r"more.jsonl has no weight"):
+        splits_of(tmp_path, files, train=[train[0], "more.jsonl"], eval="eval.jsonl")
+
+
+def test_training_rows_that_are_eval_rows_are_dropped_and_counted(tmp_path: Path) -> None:
+    files = {"rows": reviews(30), "eval": [*reviews(5, 100), *reviews(3)]}
+    splits = splits_of(tmp_path, files, eval="eval.jsonl", drop_overlap=True)
+    assert len(splits.rows["train"]) == 27
+    assert splits.ledger.counts()["removed: among the eval rows too"] == 3
+
+
+def test_copies_are_made_of_training_rows_only(tmp_path: Path) -> None:
+    augment = {"copies": 2, "operations": ["swap_words", "typos"]}
+    splits = splits_of(tmp_path, {"rows": reviews(40)}, augment=augment, eval_size=10)
+    again = splits_of(tmp_path, {"rows": reviews(40)}, augment=augment, eval_size=10)
+    assert len(splits.rows["eval"]) == 10
+    assert 60 < len(splits.rows["train"]) <= 90
+    assert list(splits.rows["train"]["text"]) == list(again.rows["train"]["text"])
+    assert splits.changed is not None
+    assert sum(splits.changed.values()) == len(splits.rows["train"]) - 30

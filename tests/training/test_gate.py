@@ -1,0 +1,297 @@
+"""The gate: every input row is accounted for, and no fault of the rows goes unnoticed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from datasets import Dataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from transformers import AutoConfig, PreTrainedTokenizerBase
+
+from ftkit import Recipe, UserError, check, train
+from ftkit.api import verify
+from ftkit.data.encode import IGNORED
+from ftkit.data.ledger import Ledger, ranges
+from ftkit.data.prompts import last_answer
+from ftkit.errors import Unverified
+from ftkit.models.load import load_config, load_tokenizer
+from ftkit.recipe.schema import Data, Model
+from ftkit.run import Run, write_jsonl
+from ftkit.tasks.table import TASKS
+from ftkit.training import prepare
+from ftkit.training.prepare import encode_rows
+
+RecipeMaker = Callable[..., Recipe]
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WORDS = [
+    "the",
+    "old",
+    "dog",
+    "saw",
+    "a",
+    "small",
+    "red",
+    "bird",
+    "near",
+    "our",
+    "quiet",
+    "green",
+    "house",
+    "while",
+    "rain",
+    "fell",
+    "on",
+    "warm",
+    "stone",
+    "steps",
+    "below",
+]
+
+
+def sentence(number: int, words: int = 8) -> str:
+    return " ".join(Random(number).choices(WORDS, k=words)) + f" {number}"
+
+
+def prompts(count: int, **row: Any) -> list[dict[str, Any]]:
+    return [{"prompt": f"Say it: {sentence(number)}", "completion": f"It is {number}.", **row} for number in range(count)]
+
+
+def chats(count: int) -> list[dict[str, Any]]:
+    return [
+        {"messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]}]}
+        for row in prompts(count)
+    ]
+
+
+@pytest.fixture
+def instruct(recipe: RecipeMaker, tmp_path: Path) -> Callable[..., Recipe]:
+    """A recipe on given training and eval rows: `instruct(train_rows, eval_rows, data={...}, model={...})`."""
+
+    def make(rows: list[dict[str, Any]], measured: list[dict[str, Any]], **blocks: Any) -> Recipe:
+        write_jsonl(tmp_path / "train.jsonl", rows)
+        write_jsonl(tmp_path / "eval.jsonl", measured)
+        values = recipe("full", task="instruction", kind="llama", **blocks).model_dump(exclude_unset=True)
+        values["data"] |= {"train": str(tmp_path / "train.jsonl"), "eval": str(tmp_path / "eval.jsonl")}
+        values["data"].pop("eval_size", None)
+        return Recipe.model_validate(values)
+
+    return make
+
+
+def refusal(recipe: Recipe) -> str:
+    with pytest.raises(UserError) as caught:
+        check(recipe)
+    return str(caught.value)
+
+
+def test_prompts_longer_than_max_length_are_refused_and_the_report_sums_to_all(
+    instruct: Callable[..., Recipe], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": sentence(n, 40) if n < 6 else "Say", "completion": "No."} for n in range(10)]
+    made = instruct(rows, [{"prompt": "Tell", "completion": "Yes."}], model={"max_length": 16})
+    words = refusal(made)
+    assert "train: 6/10 rows lose their answer: it does not fit into model.max_length 16 (train.jsonl rows 1-6)" in words
+    assert "allow it with data.gate.dropped: 0.6" in words
+    assert "11" in next(line for line in capsys.readouterr().err.splitlines() if "sum" in line)
+    made.data.gate.dropped = 0.6
+    result = train(made, output_dir=tmp_path / "run")
+    report = json.loads(Run(result.folder).data_report.read_text(encoding="utf-8"))
+    assert report["fates"] == {"train: kept whole": 4, "train: dropped, too long": 6, "eval: kept whole": 1}
+    assert report["sum_of_fates"] == report["rows"] == 11
+    assert report["row_ids"]["train: dropped, too long"] == {str(tmp_path / "train.jsonl"): "1-6"}
+    assert "6 of 10 train rows lose their answer" in result.metrics["caveats"][0]
+
+
+def test_answers_are_cut_only_where_the_recipe_says_so_twice(instruct: Callable[..., Recipe]) -> None:
+    rows = [{"prompt": "Say", "completion": sentence(n, 40 if n < 2 else 3)} for n in range(10)]
+    made = instruct(rows, prompts(3), model={"max_length": 32}, data={"over_long": "cut_answer"})
+    assert "2/10 rows lose the end of their answer, cut at model.max_length 32 (train.jsonl rows 1-2)" in refusal(made)
+    made.data.gate.cut_answer = 0.2
+    assert check(made)
+
+
+def test_a_template_without_an_end_of_turn_is_refused(instruct: Callable[..., Recipe]) -> None:
+    made = instruct(chats(8), chats(12)[8:], data={"chat_template": CHATML.replace("<|im_end|>", "")})
+    assert "train: 8/8 rows have an answer that does not end with an end token" in refusal(made)
+
+
+def test_rows_without_a_supervised_token_are_refused(instruct: Callable[..., Recipe]) -> None:
+    silent = "{% for message in messages %}{% if message.role == 'user' %}{{ message.content }}{% endif %}{% endfor %}"
+    made = instruct(chats(8), chats(12)[8:], data={"chat_template": silent})
+    assert "train: 8/8 rows have no supervised token (train.jsonl rows 1-8)" in refusal(made)
+
+
+def test_two_start_tokens_are_refused(instruct: Callable[..., Recipe]) -> None:
+    made = instruct(prompts(8), prompts(12)[8:])
+    start = load_tokenizer(made.model).bos_token
+    doubled = instruct(prompts(8), prompts(12)[8:], data={"prompt": start + "{prompt}"})
+    assert "train: 8/8 rows start with two start tokens" in refusal(doubled)
+
+
+def test_end_tokens_that_are_also_padding_stay_supervised(
+    instruct: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = instruct(prompts(8), prompts(12)[8:])
+    tokenizer = load_tokenizer(made.model)
+    tokenizer.pad_token = tokenizer.eos_token
+    monkeypatch.setattr("ftkit.training.dispatcher.load_tokenizer", lambda _: tokenizer)
+    check(made)
+    from transformers import DataCollatorForLanguageModeling
+
+    masking = DataCollatorForLanguageModeling(tokenizer, mlm=False)
+    monkeypatch.setattr("ftkit.tasks.instruction.Instruction.collator", lambda *_: lambda rows: masking(
+        [{"input_ids": row["input_ids"]} for row in rows]
+    ))  # fmt: skip
+    with pytest.raises(RuntimeError, match="a batch holds"):
+        check(made)
+
+
+def test_eval_rows_among_the_training_rows_are_refused_each_kind_by_name(instruct: Callable[..., Recipe]) -> None:
+    rows, measured = prompts(40), prompts(60)[40:]
+    near = rows[5]["prompt"].replace("Say it: ", "Say it: and then ") + " with some further words at its end to be longer"
+    other = near.removesuffix("longer") + "much longer"
+    rows.append({"prompt": near, "completion": "x"})
+    made = instruct(rows, [*measured, *rows[:3], {"prompt": rows[4]["prompt"].upper() + "!", "completion": "y"},
+                           {"prompt": other, "completion": "z"}])  # fmt: skip
+    words = refusal(made)
+    assert "eval: 5/25 rows are also training rows: 3 equal, 1 equal but for case and punctuation, 1 nearly equal" in words
+    assert "eval.jsonl row 21 to train.jsonl row 1" in words
+    made.data.drop_overlap = True
+    assert check(made)
+
+
+def test_an_allowed_overlap_is_said_beside_every_score(instruct: Callable[..., Recipe], tmp_path: Path) -> None:
+    rows = prompts(20)
+    made = instruct(rows, [*prompts(29)[20:], rows[0]], data={"gate": {"overlap": 0.1}})
+    result = train(made, output_dir=tmp_path / "run")
+    assert result.metrics["caveats"] == [
+        "1 of 10 eval rows are also training rows: 1 equal; eval.jsonl row 10 to train.jsonl row 1 "
+        "(allowed by data.gate.overlap)"
+    ]
+    assert "Read with care: 1 of 10" in (result.folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_second_start_encodes_nothing(
+    instruct: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = instruct(prompts(30), prompts(40)[30:])
+    first = check(made)
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr("ftkit.tasks.instruction.prompt_ids", fail)
+    assert check(made).facts["parameters"] == first.facts["parameters"]
+    changed = instruct(prompts(30), prompts(40)[30:], data={"prompt": "Another form: {prompt}\n"})
+    with pytest.raises(AssertionError, match="encoded again"):
+        check(changed)
+
+
+def test_every_row_has_one_fate() -> None:
+    ledger = Ledger()
+    first, second = ledger.enter("a.csv", "train", 5), ledger.enter("b/b.csv", "eval", 3)
+    ledger.mark(first[:2], "removed: exact duplicate")
+    ledger.mark(first[2:], "train: kept whole")
+    ledger.mark(second, "eval: kept whole")
+    assert ledger.counts() == {"removed: exact duplicate": 2, "train: kept whole": 3, "eval: kept whole": 3}
+    assert ledger.report()["row_ids"] == {"removed: exact duplicate": {"a.csv": "1-2"}}
+    assert ledger.name([first[0], first[3], second[2]]) == "a.csv rows 1, 4; b.csv row 3"
+    assert ranges([1, 2, 3, 7, 9, 10]) == ["1-3", "7", "9-10"]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@given(
+    rows=st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), min_size=1, max_size=8),
+    form=st.sampled_from(["{prompt}", "Q: {prompt}\nA:", "{prompt} ", "<s>{prompt}</s>"]),
+    max_length=st.integers(8, 60),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_supervised_text_is_exactly_the_answer_and_its_end_token(
+    stand_in: Callable[[str], Path], kind: str, rows: list[tuple[str, str]], form: str, max_length: int
+) -> None:
+    tokenizer, config = load_tokenizer(Model(name=str(stand_in(kind)))), AutoConfig.for_model(kind)
+    task = TASKS["instruction"](Data(train="x", prompt=form))
+    source = Dataset.from_list([{"prompt": prompt, "completion": answer} for prompt, answer in rows])
+    encoded = encode_rows(task, source, tokenizer, config, max_length, "train")
+    assert len(encoded.outcomes) == len(rows)
+    for entry, row in zip(encoded.dataset, encoded.rows, strict=True):
+        require_whole_answer(tokenizer, entry, rows[row][1], max_length)
+
+
+def require_whole_answer(tokenizer: PreTrainedTokenizerBase, entry: dict[str, Any], answer: str, max_length: int) -> None:
+    supervised = [label for label in entry["labels"] if label != IGNORED]
+    prompt, target = last_answer(entry["input_ids"], entry["labels"])
+    assert supervised[-1] == tokenizer.eos_token_id
+    assert target == supervised
+    assert prompt + target == entry["input_ids"]
+    assert len(entry["input_ids"]) <= max_length
+    special = {tokenizer.eos_token, tokenizer.bos_token, tokenizer.pad_token}
+    if not any(token in answer for token in special if token):
+        assert tokenizer.decode(supervised[:-1], clean_up_tokenization_spaces=False) == answer
+
+
+@given(turns=st.lists(st.text("abc é日\n", min_size=1).filter(str.strip), min_size=2, max_size=6), last=st.booleans())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_supervised_turns_of_a_chat_are_exactly_the_assistants(
+    stand_in: Callable[[str], Path], turns: list[str], last: bool
+) -> None:
+    name = Model(name=str(stand_in("gpt2")))
+    tokenizer, config = load_tokenizer(name), load_config(name, {})
+    turns = turns[: len(turns) // 2 * 2]
+    messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(turns)]
+    task = TASKS["instruction"](Data(train="x", chat_template=CHATML, supervise="last" if last else "all"))
+    encoded = encode_rows(task, Dataset.from_list([{"messages": messages}]), tokenizer, config, 4096, "train")
+    supervised = [label for label in encoded.dataset[0]["labels"] if label != IGNORED]
+    answers = turns[1::2][-1:] if last else turns[1::2]
+    assert tokenizer.decode(supervised) == "".join(f"{answer}<|im_end|>" for answer in answers)
+
+
+def test_the_padding_share_is_that_of_random_batches() -> None:
+    facts = prepare.inspect(
+        Dataset.from_dict({"input_ids": [[1]] * 4 + [[1] * 9] * 4, "labels": [[1]] * 4 + [[1] * 9] * 4}), set(), None
+    )
+    assert facts.describe(1)["padding_share"] == 0
+    assert facts.describe(8)["padding_share"] == pytest.approx(1 - 40 / 72, abs=1e-4)
+
+
+@pytest.mark.parametrize("rows", ["chat", "alpaca"])
+def test_a_changed_space_in_the_saved_template_is_found(instruct: Callable[..., Recipe], tmp_path: Path, rows: str) -> None:
+    alpaca = [{"instruction": row["prompt"], "input": "", "output": row["completion"]} for row in prompts(20)]
+    made = chats(20) if rows == "chat" else alpaca
+    template = {"data": {"chat_template": CHATML}} if rows == "chat" else {}
+    folder = train(instruct(made[:16], made[16:], **template), output_dir=tmp_path / "run").folder
+    assert verify(folder).facts["prompts"] == "12 prompts have the token ids of training"
+    name, before, after = {
+        "chat": ("chat_template.jinja", "<|im_start|>assistant", "<|im_start|> assistant"),
+        "alpaca": ("prompt_template.json", "### Response:", "###  Response:"),
+    }[rows]
+    file = folder / "model" / name
+    text = file.read_text(encoding="utf-8")
+    assert before in text
+    file.write_text(text.replace(before, after), encoding="utf-8")
+    with pytest.raises(Unverified, match=r"12 of 12 prompts are not those of training; train.jsonl row 1 has") as caught:
+        verify(folder)
+    assert "+ " in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_packed_rows_train_like_unpacked_ones(recipe: RecipeMaker, tmp_path: Path, kind: str) -> None:
+    """All rows in one batch: the mean loss over their answer tokens is the same, whether they are packed or padded."""
+    losses = []
+    for packing in (False, True):
+        data = {"packing": packing, "drop_overlap": True}
+        training = {"max_steps": 1, "per_device_train_batch_size": 64, "bf16": False, "eval_strategy": "no"}
+        made = recipe("full", task="instruction", kind=kind, data=data, training=training, model={"max_length": 256})
+        result = train(made, output_dir=tmp_path / str(packing))
+        events = [json.loads(line) for line in Run(result.folder).log_file.read_text(encoding="utf-8").splitlines()]
+        losses.append(next(event["loss"] for event in events if "loss" in event))
+        record = result.record["data"]["train"]
+    assert record["entries"] < record["packed examples"]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
