@@ -103,11 +103,14 @@ def test_an_override_of_what_smoke_replaces_is_refused_and_one_of_training_count
 def test_ctrl_c_while_loading_says_so(recipe_file: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "ftkit", "train", str(recipe_file), "--output-dir", str(tmp_path / "run")]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=heed_ctrl_c)
-    time.sleep(1.5)
+    assert process.stderr is not None
+    while "reading the data" not in process.stderr.readline():
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
     printed = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "interrupted" in printed
+    assert not (tmp_path / "run").exists()
     assert "Traceback" not in printed
 
 

@@ -102,6 +102,7 @@ def test_rows_are_made_and_a_table_closes_it(seeds: Path, tmp_path: Path) -> Non
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 8
 
 
+@pytest.mark.slow
 def test_after_kill_9_it_goes_on_to_the_rows_of_an_unbroken_run(seeds: Path, tmp_path: Path) -> None:
     with Service(delay=0.2) as service:
         process = subprocess.Popen(
@@ -145,6 +146,7 @@ def test_ctrl_c_says_how_to_go_on_even_while_the_service_is_slow(seeds: Path, tm
     assert f"go on with: ftkit synth {command} --resume" in printed
 
 
+@pytest.mark.slow
 def test_a_local_model_that_writes_junk_ends_with_its_counts(
     seeds: Path, stand_in: Callable[[str], Path], tmp_path: Path
 ) -> None:
