@@ -213,8 +213,11 @@ def evaluate_target(target: Target) -> Score:
 def known_caveats(target: Target, parts: Parts) -> list[str]:
     """What a run's own report says of the same rows, as that they are among its training rows."""
     run = Run(target.trained.parent) if target.trained else None
-    if run is None or parts.data.describe()["eval"]["sha256"] != run.record.get("data", {}).get("eval", {}).get("sha256"):
+    if run is None or target.split != "eval":
         return []
+    if parts.data.describe()["eval"]["sha256"] != run.record.get("data", {}).get("eval", {}).get("sha256"):
+        changed = "the data changed since the run: these are not its eval rows, and may be among its training rows"
+        return [changed] if target.own_rows else []
     caveats = json.loads(run.metrics_file.read_text(encoding="utf-8")).get("caveats", [])
     return [caveat for caveat in caveats if caveat not in parts.data.caveats()]
 

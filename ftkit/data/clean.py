@@ -5,17 +5,18 @@ from datasets import Dataset
 
 from ftkit.data import steps
 from ftkit.data.columns import given_columns
-from ftkit.data.ledger import row_numbers
+from ftkit.data.ledger import ROW, row_numbers
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Clean
 
 
 def clean_rows(
-    rows: Dataset, block: Clean, *, seed: int, thin_out: bool
+    rows: Dataset, block: Clean, *, seed: int, thin_out: bool, helpers: list[str]
 ) -> tuple[Dataset, dict[str, np.ndarray], dict[str, int]]:
     """Apply the steps.
 
     Args:
+        helpers: columns that are no part of a row's content.
         thin_out: also remove duplicates and rows of labels that have more than their share, as in training rows.
 
     Returns:
@@ -43,12 +44,18 @@ def clean_rows(
     if block.strip:
         rows, changed["texts stripped"] = steps.strip_texts(rows, texts)
     if block.label_map:
-        rows, counts = steps.map_labels(rows, "label", block.label_map)
+        names = block.label_map
+        if not thin_out:  # eval rows need not have every label
+            found = {str(label) for label in rows.unique("label")}
+            names = {old: new for old, new in names.items() if old in found}
+        rows, counts = steps.map_labels(rows, "label", names)
         changed |= {f"label {old} → {block.label_map[old]}": count for old, count in counts.items()}
     if block.min_characters or block.max_characters:
         drop(steps.filter_length(rows, texts[0], min_characters=block.min_characters, max_characters=block.max_characters))
     if thin_out and block.duplicates:
-        drop(steps.drop_duplicates(rows, given_columns(rows), block.duplicates))
+        content = rows.column_names if block.duplicates == "exact" else given_columns(rows)
+        columns = [name for name in content if name not in (ROW, *helpers)]
+        drop(steps.drop_duplicates(rows, columns, block.duplicates))
     if thin_out and block.max_rows_per_label:
         drop(steps.cap_labels(rows, "label", block.max_rows_per_label, seed))
     if thin_out and block.balance:

@@ -82,7 +82,8 @@ def encoding_key(tokenizer: PreTrainedTokenizerBase, settings: dict[str, Any]) -
     backend = getattr(tokenizer, "backend_tokenizer", None)
     words = without_state(backend.to_str()) if backend else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     special = json.dumps(tokenizer.special_tokens_map, sort_keys=True, default=str)
-    versions = (transformers.__version__, tokenizers.__version__)
+    sides = f"{tokenizer.truncation_side} {tokenizer.padding_side} {tokenizer.model_input_names}"
+    versions = (transformers.__version__, tokenizers.__version__, sides)
     return digest(words, special, str(tokenizer.chat_template), json.dumps(settings, sort_keys=True), code(), *versions)
 
 

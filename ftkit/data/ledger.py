@@ -87,11 +87,11 @@ class Ledger:
 
     def by_source(self, rows: np.ndarray) -> dict[str, str]:
         """Rows as ranges under the source that they come from, counted from 1 within it: `{"a.csv": "3-7,9"}`."""
-        found = {}
+        found: dict[str, str] = {}
         for source in self.sources:
             inside = rows[(rows >= source.first) & (rows < source.first + source.count)] - source.first + 1
             if len(inside):
-                found[source.path] = ",".join(ranges(np.sort(inside)))
+                found[source.path] = ",".join(filter(None, [found.get(source.path), *ranges(np.sort(inside))]))
         return found
 
     def name(self, rows: np.ndarray | Sequence[int]) -> str:

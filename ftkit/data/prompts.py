@@ -135,7 +135,8 @@ def chat_example(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, An
         spans = spans[-1:]
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
-    if any(first < start < last for first, last in offsets for start, _ in spans):
+    crossing = any(first < start < last for first, last in offsets for start, _ in spans)
+    if crossing or not all(_prompt_is_served(tokenizer, text, start, encoded) for start, _ in spans):
         return _chat_by_pieces(tokenizer, text, spans)
     labels = [IGNORED] * len(offsets)
     for start, end in spans:
@@ -167,6 +168,13 @@ def _assistant_spans(
         turn = text[len(before) : len(through)].rstrip()
         spans.append((len(before), len(before) + len(turn)))
     return text, spans
+
+
+def _prompt_is_served(tokenizer: PreTrainedTokenizerBase, text: str, start: int, encoded: Any) -> bool:
+    """Whether the tokens before an answer are those of the prompt alone: some tokenizers look at what follows."""
+    before = sum(first < start for first, _ in encoded["offset_mapping"])
+    alone = tokenizer(text[:start], add_special_tokens=False)["input_ids"]
+    return list(encoded["input_ids"][:before]) == list(alone)
 
 
 def _chat_by_pieces(tokenizer: PreTrainedTokenizerBase, text: str, spans: list[tuple[int, int]]) -> Example:

@@ -12,8 +12,8 @@ from ftkit.data.clean import clean_rows
 from ftkit.data.columns import given_columns, map_columns
 from ftkit.data.duplicates import overlap
 from ftkit.data.grouping import split_by_column, split_by_group
-from ftkit.data.ledger import ROW, Ledger, row_numbers
-from ftkit.data.sources import read_sources
+from ftkit.data.ledger import ROW, UNREAD, Ledger, row_numbers
+from ftkit.data.sources import SAMPLE_PREFIX, read_sources
 from ftkit.data.split import split_rows
 from ftkit.data.streams import first_rows, open_stream
 from ftkit.errors import UserError
@@ -59,7 +59,9 @@ def read_splits(
     if "train" in parts or set(split_off) & set(parts):
         rows["train"] = _begin(data, spec, ledger) if data.streaming else _read(data.train, "train", data, spec, ledger)
     for part in rows:
-        rows[part], dropped, altered = clean_rows(rows[part], data.clean, seed=data.seed, thin_out=part == "train")
+        rows[part], dropped, altered = clean_rows(
+            rows[part], data.clean, seed=data.seed, thin_out=part == "train", helpers=_helpers(data, spec, rows[part])
+        )
         for reason, numbers in dropped.items():
             ledger.mark(numbers, f"removed: {reason}")
         changed |= {f"{part}: {step}": count for step, count in altered.items()}
@@ -72,7 +74,8 @@ def read_splits(
                 rows[part] = whole.select(positions)
             else:
                 ledger.mark(row_numbers(whole)[positions], f"{part}: {HELD_OUT}")
-    rows = {part: split.remove_columns(_helpers(data, split)) for part, split in rows.items() if part in parts}
+    rows = {part: split.remove_columns(_helpers(data, spec, split)) for part, split in rows.items() if part in parts}
+    _require_same_columns(rows)
     splits = Splits({part: rows[part] for part in parts if part in rows}, ledger, changed=changed)
     if {"train", "eval"} <= set(splits.rows):
         if data.drop_overlap:
@@ -87,10 +90,15 @@ def _read(sources: list[Source], part: str, data: Data, spec: TaskSpec, ledger: 
     helpers = [name for name in (data.split_column, data.group_column) if name]
     found = []
     for source in sources:
-        rows = read_sources([source], split=part, sample_by=spec.sample_by, seed=data.seed, key=f"data.{part}")
+        whole = source if source.path.startswith(SAMPLE_PREFIX) else source.model_copy(update={"rows": None})
+        rows = read_sources([whole], split=part, sample_by=spec.sample_by, seed=data.seed, key=f"data.{part}")
         numbers = ledger.enter(source.path, part, len(rows))
-        rows = map_columns(rows, spec, data.columns, source.path, helpers)[1]
-        found.append(rows.add_column(ROW, numbers))
+        rows = map_columns(rows, spec, data.columns, source.path, helpers)[1].add_column(ROW, numbers)
+        if source.rows is not None and source.rows < len(rows):
+            ledger.mark(numbers, f"{part}: beyond its source's rows")
+            rows = rows.shuffle(seed=data.seed).select(range(source.rows))
+            ledger.mark(row_numbers(rows), UNREAD)
+        found.append(rows)
     for source, rows in zip(sources[1:], found[1:], strict=True):
         if rows.column_names != found[0].column_names:
             first, other = (", ".join(name for name in its.column_names if name != ROW) for its in (found[0], rows))
@@ -98,7 +106,11 @@ def _read(sources: list[Source], part: str, data: Data, spec: TaskSpec, ledger: 
             raise UserError(message, "sources of one list need the same columns", key=f"data.{part}")
     if any(source.weight is not None for source in sources):
         found = _mixed(sources, found, part, data.seed, ledger)
-    return found[0] if len(found) == 1 else concatenate_datasets(found)
+    try:
+        return found[0] if len(found) == 1 else concatenate_datasets(found)
+    except ValueError as error:  # a column that is text in one and a number in another
+        message = f"the sources' columns differ in type: {' '.join(str(error).split())[:200]}"
+        raise UserError(message, "give each column one type in all sources of a list", key=f"data.{part}") from error
 
 
 def _begin(data: Data, spec: TaskSpec, ledger: Ledger) -> Dataset:
@@ -146,8 +158,25 @@ def _split(
     return split_rows(len(rows), wanted, seed=data.seed, labels=strata(rows))
 
 
-def _helpers(data: Data, rows: Dataset) -> list[str]:
-    return [name for name in {data.split_column, data.group_column} if name and name in rows.column_names]
+def _require_same_columns(rows: dict[str, Dataset]) -> None:
+    """Raises UserError where one split has an optional column that another lacks."""
+    found = {part: set(split.column_names) - {ROW} for part, split in rows.items()}
+    for part, columns in found.items():
+        if columns != (first := next(iter(found.values()))):
+            other = next(iter(found))
+            message = (
+                f"the {part} rows have the columns {', '.join(sorted(columns))}, the {other} rows {', '.join(sorted(first))}"
+            )
+            raise UserError(message, "give both the same columns", key=f"data.{part}")
+
+
+def _helpers(data: Data, spec: TaskSpec, rows: Dataset) -> list[str]:
+    """The columns that were needed for splitting alone."""
+    return [
+        name
+        for name in {data.split_column, data.group_column}
+        if name and name in rows.column_names and name not in spec.roles
+    ]
 
 
 def _drop_overlap(splits: Splits, data: Data) -> None:

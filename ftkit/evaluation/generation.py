@@ -13,16 +13,24 @@ from ftkit.tasks.base import IGNORED, Encoded
 
 
 def generate_answers(
-    model: Any, tokenizer: PreTrainedTokenizerBase, encoded: Encoded, block: Generation, *, batch_size: int, bf16: bool
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Encoded,
+    block: Generation,
+    *,
+    batch_size: int,
+    bf16: bool,
+    end_tokens: set[int],
 ) -> list[dict[str, Any]]:
     """One object a row: the prompt, the target, the generated text, and whether the answer ended by itself.
 
     Args:
         bf16: compute in bfloat16 as in training.
+        end_tokens: token ids that may end an answer.
     """
     count = min(block.rows, len(encoded.rows))
     pairs = [prompt_and_target(entry, model.config.is_encoder_decoder) for entry in encoded.dataset.select(range(count))]
-    stops = sorted({target[-1] for _, target in pairs} | {tokenizer.eos_token_id})
+    stops = sorted(({target[-1] for _, target in pairs} & end_tokens) | {tokenizer.eos_token_id})
     order = sorted(range(count), key=lambda index: len(pairs[index][0]))
     answers: dict[int, list[int]] = {}
     model.eval()

@@ -28,6 +28,7 @@ class Target:
     recipe: Recipe
     trained: Path | None
     split: str
+    own_rows: bool = False
 
 
 def resolve_target(name: str, *, recipe: Path | None, task: str | None, data: str | None, split: str) -> Target:
@@ -66,14 +67,17 @@ def resolve_target(name: str, *, recipe: Path | None, task: str | None, data: st
     names = hub_names(checked)
     whole = trained is not None and not (trained / "adapter_config.json").is_file()  # an adapter needs its base
     require_reachable([entry for entry in names if entry[1] == "dataset"] if whole else names)
-    return Target(name, checked, trained, split)
+    return Target(name, checked, trained, split, own_rows=trained is not None and data is None and recipe is None)
 
 
 def model_block(name: str) -> dict[str, Any]:
     return {"name": name}
 
 
+REPLACED = ("eval", "eval_size", "test", "test_size", "split_column", "group_column")
+
+
 def replaced_data(block: dict[str, Any], data: str) -> dict[str, Any]:
     """The data block with other rows to measure on; columns, labels and prompts stay."""
-    kept = {key: value for key, value in block.items() if key not in ("eval", "eval_size", "test", "test_size")}
+    kept = {key: value for key, value in block.items() if key not in REPLACED}
     return kept | {"eval": data}

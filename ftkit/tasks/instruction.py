@@ -44,6 +44,8 @@ class Instruction(LanguageTask):
                 return self._encode_chats(batch, positions, tokenizer, max_length, over_long)
             answer = "output" if "output" in batch else "completion"
             asked = "prompt" if "prompt" in batch else "instruction"
+            for index, row in enumerate(positions if "input" in batch else ()):
+                text_of(batch, "input", index, row)  # refuses what is no text
             full = [
                 index
                 for index, row in enumerate(positions)
@@ -92,6 +94,8 @@ class Instruction(LanguageTask):
         if "messages" in row or self.data.chat_template:
             messages = as_messages(row, 0)
             last = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
+            while last and messages[last - 1]["role"] == "assistant":  # turns in a row are one answer
+                last -= 1
             return {"messages": messages[:last]}
         values = {name: row.get(name) or "" for name in ("instruction", "input", "prompt")}
         if self.data.prompt is not None or "prompt" in row:

@@ -32,7 +32,7 @@ class TextClassification:
         self.multi_label = False
 
     def fit(self, rows: Dataset) -> None:
-        self.multi_label = bool(self.data.label_separator) or isinstance(rows[0]["label"], list)
+        self.multi_label = bool(self.data.label_separator) or is_list(rows.features["label"])
         feature = rows.features["label"]
         found: Counter[str] = Counter()
         for batch in rows.select_columns("label").iter(BATCH):
@@ -57,7 +57,7 @@ class TextClassification:
             self.labels = [config.id2label[number] for number in range(config.num_labels)]
 
     def strata(self, rows: Dataset) -> Sequence[str] | None:
-        if self.data.label_separator or isinstance(rows[0]["label"], list):
+        if self.data.label_separator or is_list(rows.features["label"]):
             return None
         return [str(label) for label in rows["label"]]
 
@@ -95,9 +95,9 @@ class TextClassification:
             names = self._names(batch["label"], feature)
             outcomes = []
             for index, row in enumerate(names):
-                empty = any(not field[index] for field in fields) or (
-                    not self.multi_label and is_empty(batch["label"][index])
-                )
+                label = batch["label"][index]
+                unlabelled = label is None if self.multi_label else is_empty(label)  # an empty list says: none of them
+                empty = unlabelled or any(not field[index] for field in fields)
                 unknown = any(name not in ids for name in row)
                 cut = bool(encoded.encodings[index].overflowing) if encoded.is_fast else False
                 outcomes.append(
@@ -157,7 +157,7 @@ class TextClassification:
                 [part.strip() for part in str(value).split(self.data.label_separator) if part.strip()] for value in values
             ]
         if isinstance(feature, ClassLabel):
-            return [[feature.int2str(value)] for value in values]
+            return [[class_name(feature, value)] for value in values]
         if self.multi_label:
             inner = getattr(feature, "feature", None)
             as_name = inner.int2str if isinstance(inner, ClassLabel) else str
@@ -166,6 +166,17 @@ class TextClassification:
 
     def _label(self, names: list[str], ids: dict[str, int]) -> int | list[float]:
         return [float(name in names) for name in self.labels] if self.multi_label else ids[names[0]]
+
+
+def is_list(feature: Any) -> bool:
+    """Whether a column holds lists."""
+    return isinstance(feature, list) or type(feature).__name__ in ("List", "LargeList", "Sequence")
+
+
+def class_name(feature: ClassLabel, value: Any) -> str:
+    """The name of a class; of a number that is none, as the -1 of rows without a label, the number."""
+    known = isinstance(value, int) and 0 <= value < feature.num_classes
+    return str(feature.int2str(value)) if known else str(value)
 
 
 def model_inputs(tokenizer: PreTrainedTokenizerBase) -> list[str]:

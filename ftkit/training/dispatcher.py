@@ -62,7 +62,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     config = load_config(recipe.model, task.config_values())
     model = build_model(recipe, task, tokenizer, config)
     if task.generates:
-        remember_stops(model, data.encoded["eval"])
+        remember_stops(model, data.encoded["eval"], task.end_tokens(tokenizer))
     trainer = build_trainer(task, tokenizer, model, data, arguments, callbacks)
     if recipe.data.packing:
         require_isolation(model)
@@ -112,11 +112,11 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
     return Parts(task, config, tokenizer, data, model, build_trainer(task, tokenizer, model, data, arguments, []))
 
 
-def remember_stops(model: Any, encoded: Encoded) -> None:
+def remember_stops(model: Any, encoded: Encoded, end_tokens: set[int]) -> None:
     """Let the model's own generation stop at the tokens that end an answer, as a template's end of turn."""
     ends = {next(label for label in reversed(labels) if label != IGNORED) for labels in encoded.dataset["labels"]}
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    base.generation_config.eos_token_id = sorted(ends)
+    base.generation_config.eos_token_id = sorted(ends & end_tokens) or sorted(end_tokens)  # not where an answer was cut
 
 
 def load_trained(recipe: Recipe, task: Task, config: PretrainedConfig, saved: ModelBlock, folder: Path | None) -> Any:

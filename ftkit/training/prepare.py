@@ -75,7 +75,7 @@ class Data:
 
     def caveats(self) -> list[str]:
         """What the scores have to be read with."""
-        return caveats(self.findings)
+        return [*caveats(self.findings), *stream_caveats(self.streamed)]
 
     def report(self, batch_size: int) -> dict[str, Any]:
         """For data_report.json: every input row accounted for, what the gate found, lengths and padding.
@@ -216,6 +216,13 @@ def unknown_labels(rows: Dataset, encoded: Encoded, task: Task) -> str:
     single = [label for value in chosen[column] for label in (value if isinstance(value, list) else [value])]
     labels = [name for name in dict.fromkeys(map(as_name, single)) if name not in known]
     return ", ".join(f"'{label}'" for label in labels[:3]) + (", …" if len(labels) > 3 else "")
+
+
+def stream_caveats(streamed: Counter[str]) -> list[str]:
+    """What became of streamed rows that were not trained on; the gate saw only the first of them."""
+    read = sum(streamed.values())
+    dropped = {fate: count for fate, count in streamed.items() if fate.startswith("dropped")}
+    return [f"{count:,} of {read:,} streamed train rows were {fate}" for fate, count in dropped.items()]
 
 
 def packed(encoded: Encoded, max_length: int) -> Encoded:

@@ -88,3 +88,41 @@ def test_copies_are_made_of_training_rows_only(tmp_path: Path) -> None:
     assert list(splits.rows["train"]["text"]) == list(again.rows["train"]["text"])
     assert splits.changed is not None
     assert sum(splits.changed.values()) == len(splits.rows["train"]) - 30
+
+
+def test_a_group_column_that_is_also_a_role_stays(tmp_path: Path) -> None:
+    rows = [{"text": f"question {n}", "text_pair": f"passage {n // 4}", "label": "ab"[n % 2]} for n in range(40)]
+    splits = splits_of(tmp_path, {"rows": rows}, group_column="text_pair", eval_size=8)
+    assert set(splits.rows["train"].column_names) == {"text", "text_pair", "label", "_row"}
+    assert not set(splits.rows["train"]["text_pair"]) & set(splits.rows["eval"]["text_pair"])
+
+
+def test_rows_left_out_of_a_source_are_counted_and_the_others_keep_their_numbers(tmp_path: Path) -> None:
+    splits = splits_of(tmp_path, {"rows": reviews(60)}, train={"path": "rows.jsonl", "rows": 50}, eval_size=10)
+    assert splits.ledger.counts()["train: beyond its source's rows"] == 10
+    for part in ("train", "eval"):
+        numbers = [int(text.split()[2]) for text in splits.rows[part]["text"]]
+        assert splits.numbers(part).tolist() == numbers
+
+
+def test_splits_with_other_columns_and_sources_with_other_types_are_refused(tmp_path: Path) -> None:
+    pairs = [row | {"text_pair": "more"} for row in reviews(10, 100)]
+    with pytest.raises(
+        UserError, match=r"the \w+ rows have the columns label, text(, text_pair)?, the \w+ rows label, text"
+    ):
+        splits_of(tmp_path, {"rows": reviews(20), "eval": pairs}, eval="eval.jsonl")
+    numbers = [row | {"label": n % 2} for n, row in enumerate(reviews(20, 200))]
+    with pytest.raises(UserError, match="the sources' columns differ in type"):
+        splits_of(tmp_path, {"rows": reviews(20), "more": numbers}, train=["rows.jsonl", "more.jsonl"])
+
+
+def test_the_same_text_with_another_label_is_no_exact_duplicate(tmp_path: Path) -> None:
+    rows = [*reviews(20), {"text": "Review number 3 of them", "label": "a"}, *reviews(1)]
+    rows = [row | {"article": n} for n, row in enumerate(rows)]
+    splits = splits_of(tmp_path, {"rows": rows}, clean={"duplicates": "exact"}, group_column="article", eval_size=5)
+    assert splits.ledger.counts()["removed: exact duplicate"] == 1
+
+
+def test_a_source_named_twice_is_counted_twice(tmp_path: Path) -> None:
+    splits = splits_of(tmp_path, {"rows": reviews(10)}, train=["rows.jsonl", "rows.jsonl"], clean={"duplicates": "exact"})
+    assert splits.ledger.report()["row_ids"]["removed: exact duplicate"] == {"rows.jsonl": "1-10"}

@@ -10,13 +10,13 @@ import pytest
 from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from ftkit import Recipe, UserError, check, train
-from ftkit.api import verify
+from ftkit.api import evaluate, verify
 from ftkit.data.encode import IGNORED
 from ftkit.data.ledger import Ledger, ranges
-from ftkit.data.prompts import last_answer
+from ftkit.data.prompts import chat_example, last_answer
 from ftkit.errors import Unverified
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.recipe.schema import Data, Model
@@ -295,3 +295,54 @@ def test_packed_rows_train_like_unpacked_ones(recipe: RecipeMaker, tmp_path: Pat
         record = result.record["data"]["train"]
     assert record["entries"] < record["packed examples"]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_an_answer_that_was_cut_teaches_no_stop(instruct: Callable[..., Recipe], tmp_path: Path) -> None:
+    rows = [{"prompt": sentence(n, 3), "completion": sentence(n, 40)} for n in range(10)]
+    data = {"over_long": "cut_answer", "gate": {"cut_answer": 1.0}}
+    made = instruct(rows[:8], rows[8:], model={"max_length": 32}, data=data)
+    folder = train(made, output_dir=tmp_path / "run").folder
+    ends = json.loads((folder / "model/generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
+    assert ends in (load_tokenizer(made.model).eos_token_id, [load_tokenizer(made.model).eos_token_id])
+
+
+def test_an_input_that_is_no_text_is_refused(instruct: Callable[..., Recipe]) -> None:
+    rows = [{"instruction": sentence(n), "input": n, "output": "x"} for n in range(12)]
+    assert "'input' is no text in row" in refusal(instruct(rows[:8], rows[8:]))
+
+
+@pytest.mark.parametrize("first", [None, ["a"]])
+def test_rows_without_labels_do_not_hide_that_there_may_be_several(
+    recipe: RecipeMaker, tmp_path: Path, first: list[str] | None
+) -> None:
+    labels = [first, *([["a", "b"], ["b"], [], None][n % 4] for n in range(59))]
+    write_jsonl(tmp_path / "rows.jsonl", [{"text": sentence(n), "label": label} for n, label in enumerate(labels)])
+    made = recipe("full", data={"train": str(tmp_path / "rows.jsonl"), "drop_empty": True}, training={"max_steps": 1})
+    result = train(made, output_dir=tmp_path / "run")
+    config = json.loads((result.folder / "model/config.json").read_text(encoding="utf-8"))
+    assert set(config["label2id"]) == {"a", "b"}
+    assert config["problem_type"] == "multi_label_classification"
+    fates = json.loads(Run(result.folder).data_report.read_text(encoding="utf-8"))["fates"]
+    assert sum(count for fate, count in fates.items() if "empty" in fate) == labels.count(None)
+
+
+def test_a_tokenizer_that_looks_at_what_follows_still_gets_the_prompts_of_training(shared: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(shared / "models/tokenizer-gpt2")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' %}Q: {{ m.content }}\n\nA:\n\n{% else %}{{ m.content }}{{ eos_token }}"
+        "{% endif %}{% endfor %}"
+    )
+    chat = chats(1)[0]["messages"]
+    example = chat_example(tokenizer, chat)
+    served = tokenizer.apply_chat_template(chat[:1], add_generation_prompt=True, return_dict=False)
+    assert last_answer(example.input_ids, example.labels)[0] == served
+
+
+def test_data_that_changed_since_the_run_is_said_beside_its_score(recipe: RecipeMaker, tmp_path: Path) -> None:
+    rows = [{"text": sentence(n), "label": "ab"[n % 2]} for n in range(60)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    made = recipe("full", data={"train": str(tmp_path / "rows.jsonl")}, training={"max_steps": 1})
+    folder = train(made, output_dir=tmp_path / "run").folder
+    assert evaluate(folder).caveats == []
+    write_jsonl(tmp_path / "rows.jsonl", [*rows, {"text": "one more row", "label": "a"}])
+    assert "the data changed since the run" in evaluate(folder).caveats[0]

@@ -49,6 +49,8 @@ def test_rows_are_counted_and_eval_rows_are_never_trained_on(streamed: Callable[
             {"text": "x", "label": "c"}, {"text": "y", "label": "c"}]  # fmt: skip
     made = streamed(write_csv(tmp_path / "rows.csv", rows), training={"max_steps": 250})
     result = train(made, output_dir=tmp_path / "run")
+    caveats = result.metrics["caveats"]
+    assert any("streamed train rows were dropped, among the eval rows too" in caveat for caveat in caveats)
     counts = json.loads(Run(result.folder).data_report.read_text(encoding="utf-8"))["streamed"]
     expected = {"read": 2000, "kept whole": 1990, "dropped, among the eval rows too": 7, "dropped, empty field": 1,
                 "dropped, unknown label": 2}  # fmt: skip
