@@ -13,7 +13,7 @@ LEARNT = {
     "text-classification": ("accuracy", 0.1),
     "token-classification": ("f1", 0.5),
     "summarization": ("rouge1", 0.3),
-    "instruction": ("exact_match", 0.15),
+    "instruction": ("exact_match", 0.1),
     "language-modeling": ("loss", -1.0),
 }
 
