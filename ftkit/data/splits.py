@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
@@ -30,7 +30,7 @@ class Splits:
 
     rows: dict[str, Dataset]
     ledger: Ledger
-    changed: dict[str, int] | None = None
+    changed: dict[str, int] = field(default_factory=dict)
 
     def numbers(self, part: str) -> np.ndarray:
         """The ledger's numbers of a split's rows, shape (rows,)."""
@@ -200,7 +200,7 @@ def _augmented(splits: Splits, data: Data) -> Dataset:
     assert block is not None
     texts = [name for name in given_columns(rows) if name in ("text", "text_pair")]
     made, counts = augment(rows, texts, block.copies, list(block.operations), data.seed)
-    splits.changed = (splits.changed or {}) | {f"train: copies by {name}": count for name, count in counts.items()}
+    splits.changed |= {f"train: copies by {name}": count for name, count in counts.items()}
     return made
 
 

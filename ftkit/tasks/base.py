@@ -9,7 +9,7 @@ from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBa
 
 from ftkit.data.encode import IGNORED, Encoded, Encoder
 
-__all__ = ["IGNORED", "Encoded", "Encoder", "Task"]
+__all__ = ["IGNORED", "Encoded", "Encoder", "Task", "WithoutPrompts"]
 
 
 class Task(Protocol):
@@ -74,3 +74,19 @@ class Task(Protocol):
 
     def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
         """What was predicted for one entry, for predictions.jsonl."""
+
+
+class WithoutPrompts:
+    """What a task says that asks nothing in words and trains on its rows as they are."""
+
+    def prompt_forms(self) -> dict[str, str]:
+        return {}
+
+    def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def arrange(self, encoded: Encoded, max_length: int) -> Encoded:
+        return encoded
+
+    def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+        return set()

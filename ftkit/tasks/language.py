@@ -10,12 +10,13 @@ from transformers import AutoModelForCausalLM, EvalPrediction, PretrainedConfig,
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from ftkit.compat import pad_by_position
-from ftkit.data.encode import IGNORED, TOKENS, Encoded, is_empty
+from ftkit.data.encode import IGNORED, TOKENS, is_empty
 from ftkit.data.ledger import Outcome
 from ftkit.data.prompts import Example, join
 from ftkit.errors import UserError
 from ftkit.metrics.text import loss_metrics
 from ftkit.recipe.schema import Data
+from ftkit.tasks.base import WithoutPrompts
 
 
 def decoder_class(config: PretrainedConfig, task: str) -> Any:
@@ -34,7 +35,7 @@ def decoder_class(config: PretrainedConfig, task: str) -> Any:
     return AutoModelForCausalLM
 
 
-class LanguageTask:
+class LanguageTask(WithoutPrompts):
     """The parts that are the same for every task whose model foretells tokens."""
 
     new_head = False
@@ -65,18 +66,6 @@ class LanguageTask:
             "seed": data.seed,
             "supervise": data.supervise,
         }
-
-    def prompt_forms(self) -> dict[str, str]:
-        return {}
-
-    def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {}
-
-    def arrange(self, encoded: Encoded, max_length: int) -> Encoded:
-        return encoded
-
-    def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-        return set()
 
     def config_values(self) -> dict[str, Any]:
         return {}

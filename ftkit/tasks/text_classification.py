@@ -14,15 +14,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ftkit.data.encode import BATCH, TOKENS, Encoded, Encoder, is_empty
+from ftkit.data.encode import BATCH, TOKENS, Encoder, is_empty
 from ftkit.data.ledger import Outcome
 from ftkit.errors import UserError
 from ftkit.metrics.classification import classification_metrics, multi_label_metrics
 from ftkit.recipe.schema import Data
+from ftkit.tasks.base import WithoutPrompts
 from ftkit.tasks.language import text_of
 
 
-class TextClassification:
+class TextClassification(WithoutPrompts):
     new_head = True
     generates = False
 
@@ -115,18 +116,6 @@ class TextClassification:
             return {name: encoded[name] for name in inputs} | {"labels": labels, "outcome": [int(item) for item in outcomes]}
 
         return encode
-
-    def prompt_forms(self) -> dict[str, str]:
-        return {}
-
-    def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {}
-
-    def arrange(self, encoded: Encoded, max_length: int) -> Encoded:
-        return encoded
-
-    def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-        return set()
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
         return DataCollatorWithPadding(tokenizer)

@@ -16,15 +16,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ftkit.data.encode import BATCH, IGNORED, TOKENS, Encoded, Encoder, is_empty
+from ftkit.data.encode import BATCH, IGNORED, TOKENS, Encoder, is_empty
 from ftkit.data.ledger import Outcome
 from ftkit.errors import UserError
 from ftkit.metrics.tokens import OUTSIDE, entities, tags_of, token_metrics
 from ftkit.recipe.schema import Data
+from ftkit.tasks.base import WithoutPrompts
 from ftkit.tasks.text_classification import model_inputs
 
 
-class TokenClassification:
+class TokenClassification(WithoutPrompts):
     new_head = True
     generates = False
 
@@ -103,18 +104,6 @@ class TokenClassification:
             return {name: encoded[name] for name in inputs} | made
 
         return encode
-
-    def prompt_forms(self) -> dict[str, str]:
-        return {}
-
-    def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {}
-
-    def arrange(self, encoded: Encoded, max_length: int) -> Encoded:
-        return encoded
-
-    def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-        return set()
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
         return DataCollatorForTokenClassification(tokenizer, label_pad_token_id=IGNORED)

@@ -85,7 +85,7 @@ class Data:
         """
         return {
             **self.ledger.report(),
-            "changed": self.splits.changed or {},
+            "changed": self.splits.changed,
             "splits": {name: facts.describe(batch_size) for name, facts in self.facts.items()},
             "gate": [finding.describe(self.ledger) for finding in self.findings],
             "caveats": self.caveats(),
