@@ -71,28 +71,34 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(tokenizer.eos_token_id)
 
 
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: Any) -> list[list[int]]:
+    """Token ids of each text; of none, none: a tokenizer fails on an empty list."""
+    return list(tokenizer(texts, **options)["input_ids"]) if texts else []
+
+
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: list[str]) -> list[list[int]]:
     """Ids of prompts as they are built when the model is used, less an end token that the tokenizer may append."""
     end = end_token(tokenizer)
-    return [ids[:-1] if ids and ids[-1] == end else ids for ids in tokenizer(prompts)["input_ids"]]
+    return [ids[:-1] if ids and ids[-1] == end else ids for ids in token_ids(tokenizer, prompts)]
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, answers: list[str]) -> list[list[int]]:
     """Ids of answers, each with its end token."""
     end = end_token(tokenizer)
-    return [[*ids, end] for ids in tokenizer(answers, add_special_tokens=False)["input_ids"]]
+    return [[*ids, end] for ids in token_ids(tokenizer, answers, add_special_tokens=False)]
 
 
 def whole_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
     """Ids of texts for an encoder, with all that the tokenizer puts around them; its end token where it forgets that."""
     end = end_token(tokenizer)
-    return [ids if end in ids[-2:] else [*ids, end] for ids in tokenizer(texts)["input_ids"]]
+    return [ids if end in ids[-2:] else [*ids, end] for ids in token_ids(tokenizer, texts)]
 
 
 def own_answer_ids(tokenizer: PreTrainedTokenizerBase, answers: list[str]) -> list[list[int]]:
     """Ids of answers for a decoder with an encoder: BART's begin with `<s>`, mBART's with the language."""
     end = end_token(tokenizer)
-    return [ids if ids[-1:] == [end] else [*ids, end] for ids in tokenizer(text_target=answers)["input_ids"]]
+    encoded = tokenizer(text_target=answers)["input_ids"] if answers else []
+    return [ids if ids[-1:] == [end] else [*ids, end] for ids in encoded]
 
 
 def join(prompt: list[int], answer: list[int]) -> Example:

@@ -1,8 +1,9 @@
 """The splits of a recipe's data: read, mapped to the task's columns, cleaned, split and counted, row by row."""
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
@@ -10,7 +11,8 @@ from datasets import Dataset, concatenate_datasets
 from ftkit.data.augment import augment
 from ftkit.data.clean import clean_rows
 from ftkit.data.columns import given_columns, map_columns
-from ftkit.data.duplicates import overlap
+from ftkit.data.duplicates import Overlap, overlap
+from ftkit.data.encode import beside_cache, code, digest
 from ftkit.data.grouping import split_by_column, split_by_group
 from ftkit.data.ledger import ROW, UNREAD, Ledger, row_numbers
 from ftkit.data.sources import SAMPLE_PREFIX, read_sources
@@ -19,6 +21,7 @@ from ftkit.data.streams import first_rows, open_stream
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Data, Source
 from ftkit.recipe.tasks import TaskSpec
+from ftkit.run import write_json
 
 HELD_OUT = "not read now"
 STREAM_HEAD = 1000  # rows of a stream that the gate looks at before step 0
@@ -182,8 +185,8 @@ def _helpers(data: Data, spec: TaskSpec, rows: Dataset) -> list[str]:
 def _drop_overlap(splits: Splits, data: Data) -> None:
     """Drop the training rows that are also eval rows, and say so in the ledger."""
     measured = splits.rows["eval"]
-    columns, similarity = given_columns(measured), data.gate.similarity
-    seen = overlap(measured, splits.rows["train"], columns, similarity)  # looks up each training row
+    similarity = data.gate.similarity
+    seen = find_overlap(measured, splits.rows["train"], similarity)  # looks up each training row
     twice = {row for pairs in (seen.exact, seen.normalised, seen.near) for row, _ in pairs}
     while twice:
         train = splits.rows["train"]
@@ -191,8 +194,22 @@ def _drop_overlap(splits: Splits, data: Data) -> None:
             raise UserError("every training row is also an eval row", "give other eval rows", key="data.drop_overlap")
         splits.ledger.mark(row_numbers(train)[sorted(twice)], "removed: among the eval rows too")
         splits.rows["train"] = train = train.select(np.setdiff1d(np.arange(len(train)), sorted(twice)))
-        seen = overlap(train, measured, columns, similarity)  # near ones are found by sampling: until the gate finds none
+        seen = find_overlap(train, measured, similarity)  # near ones are found by sampling: until the gate finds none
         twice = {other for pairs in (seen.exact, seen.normalised, seen.near) for _, other in pairs}
+
+
+def find_overlap(train: Dataset, measured: Dataset, similarity: float) -> Overlap:
+    """As `overlap`, from the cache where the same rows were compared before."""
+    columns = given_columns(train)
+    key = digest(train._fingerprint, measured._fingerprint, str(columns), str(similarity), code())
+    file = beside_cache(train, f"overlap-{key}.json")
+    if file is not None and file.is_file():
+        kinds = json.loads(file.read_text(encoding="utf-8"))
+        return Overlap(**{kind: [(row, other) for row, other in pairs] for kind, pairs in kinds.items()})
+    found = overlap(train, measured, columns, similarity)
+    if file is not None:
+        write_json(file, asdict(found))
+    return found
 
 
 def _augmented(splits: Splits, data: Data) -> Dataset:

@@ -1,10 +1,9 @@
 """From a recipe's data to encoded splits that passed the gate, with every input row accounted for."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,18 +12,15 @@ from rich.table import Table
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit import console
-from ftkit.data.columns import given_columns
-from ftkit.data.duplicates import Overlap, overlap
-from ftkit.data.encode import Encoded, beside_cache, code, digest, encode, encoding_key
+from ftkit.data.encode import Encoded, beside_cache, digest, encode, encoding_key
 from ftkit.data.gate import Facts, Finding, caveats, inspect, judge, require
 from ftkit.data.ledger import ROW, Ledger, Outcome, row_numbers
 from ftkit.data.packing import pack
-from ftkit.data.splits import Splits, fingerprint, read_splits
+from ftkit.data.splits import Splits, find_overlap, fingerprint, read_splits
 from ftkit.data.streams import encode_stream, open_stream
 from ftkit.errors import UserError
 from ftkit.models.load import usable_length
 from ftkit.recipe.schema import Gate, Recipe
-from ftkit.run import write_json
 from ftkit.tasks.base import Task
 
 ALLOWED_WHEN_MEASURING = ("dropped", "cut_answer", "without_end", "double_start")
@@ -233,24 +229,15 @@ def packed(encoded: Encoded, max_length: int) -> Encoded:
     return replace(encoded, dataset=blocks, rows=[encoded.rows[block[0]] for block in members], notes=notes)
 
 
-def find_overlap(train: Dataset, measured: Dataset, similarity: float) -> Overlap:
-    """As `overlap`, from the cache where the same rows were compared before."""
-    columns = given_columns(train)
-    key = digest(train._fingerprint, measured._fingerprint, str(columns), str(similarity), code())
-    file = beside_cache(train, f"overlap-{key}.json")
-    if file is not None and file.is_file():
-        kinds = json.loads(file.read_text(encoding="utf-8"))
-        return Overlap(**{kind: [(row, other) for row, other in pairs] for kind, pairs in kinds.items()})
-    found = overlap(train, measured, columns, similarity)
-    if file is not None:
-        write_json(file, asdict(found))
-    return found
+def kept_rows(data: Data, name: str) -> Dataset:
+    """A split's rows without those that were dropped; the very same rows where none was, so that the cache knows them."""
+    rows, kept = data.rows[name], np.flatnonzero(data.encoded[name].outcomes < Outcome.TOO_LONG)
+    return rows if len(kept) == len(rows) else rows.select(kept)
 
 
 def overlap_findings(data: Data, gate: Gate) -> list[Finding]:
     """The eval rows that the training rows give away, each named with one of those rows; dropped rows do not count."""
-    kept = {name: np.flatnonzero(data.encoded[name].outcomes < Outcome.TOO_LONG) for name in ("train", "eval")}
-    train, measured = (data.rows[name].select(kept[name]) for name in ("train", "eval"))
+    train, measured = (kept_rows(data, name) for name in ("train", "eval"))
     found, ledger = find_overlap(train, measured, gate.similarity), data.ledger
     eval_numbers, train_numbers = row_numbers(measured), row_numbers(train)
     kinds = {"equal": found.exact, "equal but for case and punctuation": found.normalised, "nearly equal": found.near}

@@ -169,3 +169,8 @@ def test_the_alpaca_template_is_the_alpaca_form(tokenizer: PreTrainedTokenizerBa
     entry = encode("instruction", tokenizer, [{"messages": chat}], chat_template="alpaca").dataset[0]
     prompt, _ = last_answer(entry["input_ids"], entry["labels"])
     assert tokenizer.decode(prompt) == fill(ALPACA, {"instruction": "Say it."})
+
+
+def test_a_batch_of_empty_rows_alone_is_dropped(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert encode("instruction", tokenizer, [{"prompt": "x", "completion": "\r"}]).counts == {"dropped, empty field": 1}
+    assert encode("summarization", tokenizer, [{"document": " ", "summary": "x"}]).counts == {"dropped, empty field": 1}
