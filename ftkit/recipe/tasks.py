@@ -86,6 +86,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         metrics=TEXT_METRICS | _LOSS_METRICS,
         default_metrics=("rouge1", "rouge2", "rougeL", "loss"),
         sample="dialogues",
+        smoke_steps=100,
         keys=_GENERATION_KEYS,
     ),
     "instruction": TaskSpec(
