@@ -1,25 +1,63 @@
 """Measure a model on encoded rows: the task's metrics, those of generated text, and what was predicted for each row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer
 
 from ftkit.data.ledger import ROW
 from ftkit.evaluation.generation import generate_answers
-from ftkit.metrics.text import text_metrics
+from ftkit.metrics.custom import CustomMetric
+from ftkit.metrics.resampling import Resampler
+from ftkit.metrics.text import health_scores, text_metrics, text_resamplers, text_scores
 from ftkit.recipe.schema import Evaluation
-from ftkit.recipe.tasks import TaskSpec
+from ftkit.recipe.tasks import HEALTH_METRICS, TaskSpec
 from ftkit.tasks.base import Encoded, Task
 
 
 @dataclass
+class Outputs:
+    """What a model made of the rows: reduced logits and labels of each, and an object an answer where it generated."""
+
+    prediction: EvalPrediction
+    answers: list[dict[str, Any]]
+
+    def save(self, file: Path) -> None:
+        """Write the arrays; answers stand in predictions.jsonl."""
+        file.parent.mkdir(exist_ok=True)
+        beside = file.with_suffix(".part.npz")
+        np.savez_compressed(beside, predictions=self.prediction.predictions, labels=self.prediction.label_ids)
+        beside.replace(file)
+
+
+def load_outputs(file: Path, answers: list[dict[str, Any]]) -> Outputs:
+    """What `Outputs.save` wrote, with the answers beside it."""
+    with np.load(file) as arrays:
+        return Outputs(EvalPrediction(arrays["predictions"], arrays["labels"]), answers)
+
+
+@dataclass
 class Measurement:
-    """Metrics by name, and one object a row with what was predicted."""
+    """What was found for one model.
+
+    Attributes:
+        metrics: by name, in the recipe's order.
+        rows: one object a row with what was predicted.
+        resamplers: those metrics for any weights of the rows; of generated text, of the rows that were generated for.
+        right: whether each row is right, shape (rows,), or of the generated rows; None where the task knows no right.
+        quality: how good each row is, the same rows, more being better; for the analysis of errors.
+        outputs: what the figures were computed from.
+    """
 
     metrics: dict[str, float]
     rows: list[dict[str, Any]]
+    resamplers: dict[str, Resampler] = field(default_factory=dict)
+    right: np.ndarray | None = None
+    quality: np.ndarray | None = None
+    outputs: Outputs | None = None
 
 
 def measure(
@@ -33,25 +71,60 @@ def measure(
     """Score every row in batches, and generate for the first rows where the task does so."""
     output = trainer.predict(encoded.dataset)
     prediction = EvalPrediction(predictions=output.predictions, label_ids=output.label_ids)
-    metrics = task.score(prediction)
-    rows = [{"row": row, **task.describe(prediction, index)} for index, row in enumerate(encoded.rows)]
+    prediction = task.complete(prediction, encoded.dataset, tokenizer)
+    answers = []
     if task.generates and block.generation.rows:
         answers = generate_answers(
             trainer.model, tokenizer, encoded, block.generation,
             batch_size=trainer.args.per_device_eval_batch_size, bf16=trainer.args.bf16,
             end_tokens=task.end_tokens(tokenizer),
         )  # fmt: skip
-        metrics |= text_metrics([row["generated"] for row in answers], [row["target"] for row in answers])
-        metrics["stop_rate"] = sum(row["stopped"] for row in answers) / len(answers)
-        for row, answer in zip(rows, answers, strict=False):
-            row |= answer
-    return Measurement(wanted(metrics, block, spec, stop_rate=task.generates), rows)
+    return assess(Outputs(prediction, answers), task, encoded.rows, block, spec)
 
 
-def wanted(metrics: dict[str, float], block: Evaluation, spec: TaskSpec, *, stop_rate: bool) -> dict[str, float]:
-    """The metrics that the recipe names, or the task's own, in their order; generated text also has its stop rate."""
-    names = [*(block.metrics or spec.default_metrics), *(["stop_rate"] if stop_rate else [])]
-    return {name: metrics[name] for name in names if name in metrics}
+def assess(outputs: Outputs, task: Task, numbers: list[int], block: Evaluation, spec: TaskSpec) -> Measurement:
+    """The figures that follow from what a model made of the rows.
+
+    Args:
+        numbers: which row of the split each entry is.
+    """
+    prediction, answers = outputs.prediction, outputs.answers
+    metrics, resamplers = task.score(prediction), task.resamplers(prediction)
+    rows = [{"row": row, **task.describe(prediction, index)} for index, row in enumerate(numbers)]
+    right, quality = task.right(prediction), task.quality(prediction)
+    if answers:
+        texts, targets = [row["generated"] for row in answers], [row["target"] for row in answers]
+        scores = text_scores(texts, targets)
+        health = health_scores(texts, targets, [row["stopped"] for row in answers])
+        metrics |= text_metrics(texts, targets) | {name: metric.value() for name, metric in health.items()}
+        resamplers |= text_resamplers(texts, targets) | health
+        right, quality = scores["exact_match"] > 0, scores["rougeL"]
+        for row, answer, score in zip(rows, answers, quality, strict=False):
+            row |= {**answer, "rougeL": round(float(score), 6)}
+    names = wanted(metrics, block, spec, health=task.generates)
+    metrics, found = {name: metrics[name] for name in names}, {name: resamplers[name] for name in names}
+    if block.metric_file is not None:
+        custom = CustomMetric(Path(block.metric_file))
+        predicted, references = comparable(prediction, answers)
+        metrics |= custom.compute(predicted, references)
+        found |= custom.resamplers(predicted, references)
+    return Measurement(metrics, rows, found, right, quality, outputs)
+
+
+def comparable(prediction: EvalPrediction, answers: list[dict[str, Any]]) -> tuple[list[Any], list[Any]]:
+    """Predictions and references as the `evaluate` package has them: texts where the task generates, else ids or numbers."""
+    if answers:
+        return [row["generated"] for row in answers], [row["target"] for row in answers]
+    values, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+    if values.ndim == 2 and labels.ndim == 1:
+        return (values.argmax(-1) if values.shape[1] > 1 else values[:, 0]).tolist(), labels.tolist()
+    return (values > 0).astype(int).tolist(), labels.astype(int).tolist()
+
+
+def wanted(metrics: dict[str, float], block: Evaluation, spec: TaskSpec, *, health: bool) -> list[str]:
+    """The metrics that the recipe names, or the task's own, in their order; generated text also has its health."""
+    names = [*(block.metrics or spec.default_metrics), *(HEALTH_METRICS if health else ())]
+    return [name for name in names if name in metrics]
 
 
 def join_rows(source: Dataset, before: Measurement | None, after: Measurement) -> list[dict[str, Any]]:

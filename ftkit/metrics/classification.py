@@ -9,6 +9,10 @@ import numpy as np
 from scipy.special import expit, log_softmax, softmax
 from sklearn import metrics as sk
 
+from ftkit.metrics.resampling import Resampler, of_means, of_ranks_auc, of_ratio, of_sums, ratio
+
+CALIBRATION_BINS = 15
+
 
 def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """All metrics for one label a row.
@@ -24,8 +28,9 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one label alone among the predictions: the coefficient is 0 by definition
         scores["matthews_correlation"] = float(sk.matthews_corrcoef(labels, predicted))
+    probability = softmax(logits.astype(np.float64), axis=-1)
+    scores["calibration_error"] = calibration_error(probability.max(1)[:, None], (predicted == labels)[:, None])
     if len(set(labels.tolist())) == logits.shape[1] and np.isfinite(logits).all():
-        probability = softmax(logits.astype(np.float64), axis=-1)
         probability = probability[:, 1] if average == "binary" else probability
         scores["roc_auc"] = float(sk.roc_auc_score(labels, probability, multi_class="ovr", labels=known))
     scores["loss"] = float(-log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(labels)), labels].mean())
@@ -43,6 +48,7 @@ def multi_label_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
     scores["matthews_correlation"] = float(sk.matthews_corrcoef(labels.ravel(), predicted.ravel()))
     if np.isfinite(logits).all() and all(0 < column.sum() < len(column) for column in labels.T):
         scores["roc_auc"] = float(sk.roc_auc_score(labels, expit(logits.astype(np.float64)), average="macro"))
+    scores["calibration_error"] = calibration_error(expit(np.abs(logits.astype(np.float64))), predicted == labels)
     signed = np.where(labels == 1, logits, -logits).astype(np.float64)
     scores["loss"] = float(np.logaddexp(0, -signed).mean())
     return scores
@@ -59,3 +65,112 @@ def _f_scores(labels: np.ndarray, predicted: np.ndarray, average: str, known: li
         "f1_micro": float(sk.f1_score(labels, predicted, average="micro", zero_division=0)),
         "f1_weighted": float(sk.f1_score(labels, predicted, average="weighted", zero_division=0)),
     }
+
+
+def classification_resamplers(logits: np.ndarray, labels: np.ndarray) -> dict[str, Resampler]:
+    """The metrics of `classification_metrics` for any weights of the rows.
+
+    A label that no drawn row has or was given leaves the mean over labels, unless no row at all has it.
+    """
+    count, rows = logits.shape[1], np.arange(len(labels))
+    truth, predicted = (np.eye(count)[column] for column in (labels, logits.argmax(axis=-1)))
+    probability = softmax(logits.astype(np.float64), axis=-1)
+    right = (truth * predicted).sum(1)
+    found = _f_resamplers(truth, predicted, only=1 if count == 2 else None)
+    found |= {
+        "f1_micro": of_means(right),
+        "accuracy": of_means(right),
+        "matthews_correlation": of_sums(np.concatenate([truth * predicted, predicted, truth], 1), _matthews),
+        "loss": of_means(-np.log(np.maximum(probability[rows, labels], 1e-300))),
+        "calibration_error": calibration_resampler(probability.max(1)[:, None], right[:, None]),
+    }
+    if np.isfinite(logits).all():
+        areas = [of_ranks_auc(probability[:, label], labels == label) for label in ([1] if count == 2 else range(count))]
+        found["roc_auc"] = _mean_of(areas)
+    return found
+
+
+def multi_label_resamplers(logits: np.ndarray, labels: np.ndarray) -> dict[str, Resampler]:
+    """The metrics of `multi_label_metrics` for any weights of the rows."""
+    truth, predicted = labels.astype(float), (logits > 0).astype(float)
+    right = (truth == predicted).all(1)
+    signed = np.where(labels == 1, logits, -logits).astype(np.float64)
+    both = [truth * predicted, (1 - truth) * predicted, truth * (1 - predicted), (1 - truth) * (1 - predicted)]
+    found = _f_resamplers(truth, predicted, only=None)
+    found |= {
+        "accuracy": of_means(right.astype(float)),
+        "matthews_correlation": of_sums(np.stack([part.sum(1) for part in both], 1), _matthews_binary),
+        "loss": of_ratio(np.logaddexp(0, -signed).sum(1), np.full(len(labels), labels.shape[1])),
+        "calibration_error": calibration_resampler(expit(np.abs(logits.astype(np.float64))), truth == predicted),
+    }
+    if np.isfinite(logits).all():
+        columns = range(labels.shape[1])
+        found["roc_auc"] = _mean_of([of_ranks_auc(logits[:, column], truth[:, column] == 1) for column in columns])
+    return found
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error over 15 bins of equal width (Guo et al., 2017, https://arxiv.org/abs/1706.04599).
+
+    Args:
+        confidence: the probability of each prediction, shape (rows, predictions); one prediction a row but for several labels.
+        right: 1 where the prediction is, of the same shape.
+    """
+    return float(calibration_resampler(confidence, right).compute(np.ones((1, len(right))))[0])
+
+
+def calibration_resampler(confidence: np.ndarray, right: np.ndarray) -> Resampler:
+    bins = np.eye(CALIBRATION_BINS)[np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, None)]
+    gaps = (bins * (confidence - right)[..., None]).sum(1)
+    counts = np.full((len(right), 1), right.shape[1])
+    return of_sums(np.concatenate([gaps, counts], 1), lambda sums: ratio(np.abs(sums[:, :-1]).sum(1), sums[:, -1]))
+
+
+def _f_resamplers(truth: np.ndarray, predicted: np.ndarray, only: int | None) -> dict[str, Resampler]:
+    """Precision, recall and F1 from the rows' labels as 0 and 1, shape (rows, labels); of one label or their mean."""
+    columns = np.concatenate([truth * predicted, predicted, truth], 1)
+    never = ~((truth + predicted).any(0))
+
+    def scores(sums: np.ndarray) -> tuple[np.ndarray, ...]:
+        hits, found, wanted = np.split(sums, 3, axis=1)
+        return ratio(hits, found), ratio(hits, wanted), ratio(2 * hits, found + wanted), wanted, found + wanted
+
+    def averaged(part: int) -> Resampler:
+        def finish(sums: np.ndarray) -> np.ndarray:
+            *parts, _, seen = scores(sums)
+            if only is not None:
+                return parts[part][:, only]
+            return ratio((parts[part] * (seen > 0)).sum(1), ((seen > 0) | never).sum(1))
+
+        return of_sums(columns, finish)
+
+    def weighted(sums: np.ndarray) -> np.ndarray:
+        *_, f1, wanted, _ = scores(sums)
+        return ratio((f1 * wanted).sum(1), wanted.sum(1))
+
+    def micro(sums: np.ndarray) -> np.ndarray:
+        hits, found, wanted = (part.sum(1) for part in np.split(sums, 3, axis=1))
+        return ratio(2 * hits, found + wanted)
+
+    named = {name: averaged(part) for part, name in enumerate(("precision", "recall", "f1"))}
+    return named | {"f1_weighted": of_sums(columns, weighted), "f1_micro": of_sums(columns, micro)}
+
+
+def _matthews(sums: np.ndarray) -> np.ndarray:
+    """Gorodkin's coefficient (2004) from hits, predictions and truths by label."""
+    hits, found, wanted = np.split(sums, 3, axis=1)
+    rows = wanted.sum(1)
+    spread = np.sqrt(np.maximum(rows**2 - (found**2).sum(1), 0) * np.maximum(rows**2 - (wanted**2).sum(1), 0))
+    return ratio(hits.sum(1) * rows - (found * wanted).sum(1), spread)
+
+
+def _matthews_binary(sums: np.ndarray) -> np.ndarray:
+    hits, false, missed, rest = sums.T
+    return ratio(
+        hits * rest - false * missed,
+        np.sqrt((hits + false) * (hits + missed) * (rest + false) * (rest + missed)),
+    )
+
+
+def _mean_of(parts: list[Resampler]) -> Resampler:
+    return Resampler(parts[0].rows, lambda weights: np.mean([part.compute(weights) for part in parts], axis=0))

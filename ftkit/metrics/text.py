@@ -1,38 +1,130 @@
 """Metrics of generated text, computed by rouge-score and sacreBLEU, and of the loss of given text."""
 
 import math
+import re
+import string
+from collections import Counter
 
 import numpy as np
 import sacrebleu
 from rouge_score import rouge_scorer
 
+from ftkit.metrics.resampling import Resampler, of_means, of_ratio, of_sums, ratio
+
 ROUGE_NAMES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+REPEATED_WORDS = 4
+LARGEST_EXPONENT = 700.0
 
 
 def text_metrics(generated: list[str], targets: list[str]) -> dict[str, float]:
-    """ROUGE F-measures (0 to 1, mean over rows, stemmed), corpus BLEU and chrF (0 to 100), and the share of exact matches.
+    """ROUGE F-measures (0 to 1, mean over rows, stemmed), corpus BLEU and chrF (0 to 100), exact match and token F1.
 
     Args:
         generated: what the model wrote, one text a row.
         targets: the reference of each row.
     """
-    scorer = rouge_scorer.RougeScorer(ROUGE_NAMES, use_stemmer=True)
-    rows = [scorer.score(target, text) for target, text in zip(targets, generated, strict=True)]
-    scores = {name: float(np.mean([row[name].fmeasure for row in rows])) for name in ROUGE_NAMES}
+    scores = {name: float(values.mean()) for name, values in text_scores(generated, targets).items()}
     scores["bleu"] = float(sacrebleu.corpus_bleu(generated, [targets]).score)
     scores["chrf"] = float(sacrebleu.corpus_chrf(generated, [targets]).score)
-    scores["exact_match"] = float(
-        np.mean([text.strip() == target.strip() for text, target in zip(generated, targets, strict=True)])
-    )
     return scores
+
+
+def text_scores(generated: list[str], targets: list[str]) -> dict[str, np.ndarray]:
+    """Those metrics that are means over rows, shape (rows,) each."""
+    scorer, pairs = rouge_scorer.RougeScorer(ROUGE_NAMES, use_stemmer=True), list(zip(generated, targets, strict=True))
+    rows = [scorer.score(target, text) for text, target in pairs]
+    scores = {name: np.array([row[name].fmeasure for row in rows]) for name in ROUGE_NAMES}
+    scores["exact_match"] = np.array([float(text.strip() == target.strip()) for text, target in pairs])
+    scores["token_f1"] = np.array([token_f1(text, target) for text, target in pairs])
+    return scores
+
+
+def text_resamplers(generated: list[str], targets: list[str]) -> dict[str, Resampler]:
+    """The metrics of `text_metrics` for any weights of the rows."""
+    found = {name: of_means(values) for name, values in text_scores(generated, targets).items()}
+    for name, metric in (("bleu", sacrebleu.BLEU()), ("chrf", sacrebleu.CHRF())):
+        found[name] = corpus_resampler(metric, generated, targets)
+    return found
+
+
+def corpus_resampler(metric: sacrebleu.BLEU | sacrebleu.CHRF, generated: list[str], targets: list[str]) -> Resampler:
+    """A corpus score from each row's own counts, as sacreBLEU's own bootstrap takes them."""
+    counts = np.array(metric._extract_corpus_statistics(generated, [targets]), dtype=np.float64)
+
+    def finish(sums: np.ndarray) -> np.ndarray:
+        return np.array([metric._compute_score_from_stats([round(value) for value in line]).score for line in sums])
+
+    return of_sums(counts, finish)
+
+
+def signatures() -> dict[str, str]:
+    """How sacreBLEU computes BLEU and chrF, in its own words, so that a score can be compared elsewhere."""
+    found = {}
+    for name, metric in (("bleu", sacrebleu.BLEU()), ("chrf", sacrebleu.CHRF())):
+        metric.corpus_score(["a"], [["a"]])  # a signature counts the references, which it takes from a score
+        found[name] = str(metric.get_signature())
+    return found
+
+
+def token_f1(text: str, target: str) -> float:
+    """F1 of the words that both have, as SQuAD counts them: lower case, without punctuation and articles.
+
+    Source: https://rajpurkar.github.io/SQuAD-explorer/, its evaluation script.
+    """
+    found, wanted = _plain_words(text), _plain_words(target)
+    if not found or not wanted:
+        return float(found == wanted)
+    shared = (Counter(found) & Counter(wanted)).total()
+    return 2 * shared / (len(found) + len(wanted))
+
+
+def _plain_words(text: str) -> list[str]:
+    bare = "".join(character for character in text.lower() if character not in string.punctuation)
+    return re.sub(r"\b(a|an|the)\b", " ", bare).split()
+
+
+def health_scores(generated: list[str], targets: list[str], stopped: list[bool]) -> dict[str, Resampler]:
+    """What goes wrong with generated text whatever it should say.
+
+    stop_rate: the share of answers that ended by themselves. empty_rate: the share without a word. repetition: the share of
+    runs of four words that stood in the same answer before, mean over answers (Welleck et al., 2020,
+    https://arxiv.org/abs/1908.04319, seq-rep-4). length_ratio: words written for each word wanted.
+    """
+    words, wanted = ([text.split() for text in texts] for texts in (generated, targets))
+    return {
+        "stop_rate": of_means(np.array(stopped, dtype=float)),
+        "empty_rate": of_means(np.array([float(not text) for text in words])),
+        "repetition": of_means(np.array([repetition(text) for text in words])),
+        "length_ratio": of_ratio(np.array([*map(len, words)], float), np.array([*map(len, wanted)], float)),
+    }
+
+
+def repetition(words: list[str]) -> float:
+    runs = [tuple(words[start : start + REPEATED_WORDS]) for start in range(len(words) - REPEATED_WORDS + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
 def loss_metrics(sums: np.ndarray) -> dict[str, float]:
     """Mean loss in nats a supervised token, and perplexity, its exponential.
 
     Args:
-        sums: shape (rows, 2), each row's summed loss and number of supervised tokens.
+        sums: shape (rows, 2), each row's summed loss and number of supervised tokens; with a third column, the bytes of the
+            supervised text, also bits per byte.
     """
-    total, tokens = (float(value) for value in sums.astype(np.float64).sum(axis=0))
+    total, tokens, *rest = (float(value) for value in sums.astype(np.float64).sum(axis=0))
     loss = total / tokens if tokens else math.nan
-    return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+    scores = {"loss": loss, "perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
+    return scores | ({"bits_per_byte": total / math.log(2) / rest[0]} if rest and rest[0] else {})
+
+
+def loss_resamplers(sums: np.ndarray) -> dict[str, Resampler]:
+    """The metrics of `loss_metrics` for any weights of the rows."""
+    columns = sums.astype(np.float64)
+
+    def perplexity(drawn: np.ndarray) -> np.ndarray:
+        return np.exp(np.minimum(ratio(drawn[:, 0], drawn[:, 1]), LARGEST_EXPONENT))
+
+    found = {"loss": of_ratio(columns[:, 0], columns[:, 1]), "perplexity": of_sums(columns[:, :2], perplexity)}
+    if columns.shape[1] > 2:
+        found["bits_per_byte"] = of_ratio(columns[:, 0] / math.log(2), columns[:, 2])
+    return found

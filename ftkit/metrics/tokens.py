@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ftkit.data.encode import IGNORED
+from ftkit.metrics.resampling import Resampler, of_ratio
 
 OUTSIDE = "O"
 _TAG = re.compile(r"([BIESLU])(?:-(.+))?", re.DOTALL)  # BIO, BIOES and BILOU
@@ -49,17 +50,26 @@ def token_metrics(predictions: np.ndarray, labels: np.ndarray, names: Sequence[s
         labels: shape (rows, tokens), -100 where a token is not labelled.
         names: the tag of each label.
     """
-    expected, predicted, shared = 0, 0, 0
+    found = token_resamplers(predictions, labels, names)
+    whole = np.ones((1, len(labels)))
+    return {name: float(metric.compute(whole)[0]) for name, metric in found.items()}
+
+
+def token_resamplers(predictions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Resampler]:
+    """The metrics of `token_metrics` for any weights of the rows."""
+    counts = []
     for row, truth in zip(predictions, labels, strict=True):
         right, found = (set(entities(tags)) for tags in tags_of(row, truth, names))
-        expected, predicted, shared = expected + len(right), predicted + len(found), shared + len(right & found)
+        counts.append((len(right), len(found), len(right & found)))
+    expected, predicted, shared = np.array(counts, dtype=np.float64).T
     counted = labels != IGNORED
+    tokens = counted.sum(1)
     return {
-        "f1": 2 * shared / (expected + predicted) if expected + predicted else 0.0,
-        "precision": shared / predicted if predicted else 0.0,
-        "recall": shared / expected if expected else 0.0,
-        "accuracy": float((predictions[..., 0][counted] == labels[counted]).mean()),
-        "loss": float(predictions[..., 1][counted].astype(np.float64).mean()),
+        "f1": of_ratio(2 * shared, expected + predicted),
+        "precision": of_ratio(shared, predicted),
+        "recall": of_ratio(shared, expected),
+        "accuracy": of_ratio(((predictions[..., 0] == labels) & counted).sum(1), tokens),
+        "loss": of_ratio(np.where(counted, predictions[..., 1], 0).astype(np.float64).sum(1), tokens),
     }
 
 

@@ -55,9 +55,12 @@ class TaskSpec:
 
 _CLASSIFICATION_METRICS = dict.fromkeys(
     ("accuracy", "f1", "f1_micro", "f1_weighted", "precision", "recall", "matthews_correlation", "roc_auc"), True
-)
+) | {"calibration_error": False}
 _LOSS_METRICS = {"loss": False, "perplexity": False}
-TEXT_METRICS = dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "exact_match"), True)
+_TEXT_LOSS_METRICS = _LOSS_METRICS | {"bits_per_byte": False}
+TEXT_METRICS = dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "exact_match", "token_f1"), True)
+# Of generated text, always measured; of a ratio neither more nor less is better.
+HEALTH_METRICS = {"stop_rate": True, "empty_rate": False, "repetition": False, "length_ratio": None}
 _GENERATION_KEYS = frozenset({"data.prompt", "data.streaming", "data.over_long", "data.packing", "evaluation.generation"})
 
 TASK_SPECS: dict[str, TaskSpec] = {
@@ -83,7 +86,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
     "summarization": TaskSpec(
         about="A summary of a document, by prompt for decoder-only models or by encoder and decoder.",
         formats=(Format("document and summary", ("document", "summary")),),
-        metrics=TEXT_METRICS | _LOSS_METRICS,
+        metrics=TEXT_METRICS | _TEXT_LOSS_METRICS,
         default_metrics=("rouge1", "rouge2", "rougeL", "loss"),
         sample="dialogues",
         smoke_steps=100,
@@ -96,17 +99,17 @@ TASK_SPECS: dict[str, TaskSpec] = {
             Format("prompt-completion", ("prompt", "completion")),
             Format("chat", ("messages",)),
         ),
-        metrics=TEXT_METRICS | _LOSS_METRICS,
+        metrics=TEXT_METRICS | _TEXT_LOSS_METRICS,
         default_metrics=("exact_match", "rougeL", "loss"),
         sample="instructions",
-        smoke_steps=250,
+        smoke_steps=320,
         keys=_GENERATION_KEYS | {"data.chat_template", "data.supervise"},
     ),
     "language-modeling": TaskSpec(
         about="The next token of plain text, for adapting a decoder to a domain.",
         formats=(Format("text", ("text",)),),
-        metrics=_LOSS_METRICS,
-        default_metrics=("loss", "perplexity"),
+        metrics=_TEXT_LOSS_METRICS,
+        default_metrics=("loss", "perplexity", "bits_per_byte"),
         sample="text",
         sample_by="paragraph",
         keys=frozenset({"data.packing"}),

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from datasets import Dataset, Features
 from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit.data.encode import IGNORED, Encoded, Encoder
+from ftkit.metrics.resampling import Resampler
 
 __all__ = ["IGNORED", "Encoded", "Encoder", "Task", "WithoutPrompts"]
 
@@ -69,8 +71,25 @@ class Task(Protocol):
     def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
         """What is kept of a batch's logits, so that memory does not grow with the vocabulary."""
 
+    def complete(
+        self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> EvalPrediction:
+        """The prediction with what its metrics need of the encoded rows beside the logits, as the bytes of their text."""
+
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
         """The task's metrics, without those of generated text."""
+
+    def resamplers(self, prediction: EvalPrediction) -> dict[str, Resampler]:
+        """The same metrics for any weights of the rows."""
+
+    def right(self, prediction: EvalPrediction) -> np.ndarray | None:
+        """Whether each row is right, shape (rows,); None where the task knows no right and wrong."""
+
+    def quality(self, prediction: EvalPrediction) -> np.ndarray:
+        """How good each row is, more being better, shape (rows,)."""
+
+    def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
+        """What may be foretold without reading, as the most frequent label of the training rows, and its name."""
 
     def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
         """What was predicted for one entry, for predictions.jsonl."""
@@ -90,3 +109,14 @@ class WithoutPrompts:
 
     def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
         return set()
+
+    def complete(
+        self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> EvalPrediction:
+        return prediction
+
+    def right(self, prediction: EvalPrediction) -> np.ndarray | None:
+        return None
+
+    def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
+        return None

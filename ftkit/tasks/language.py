@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset, Features
 from torch.nn.functional import cross_entropy
@@ -10,11 +11,12 @@ from transformers import AutoModelForCausalLM, EvalPrediction, PretrainedConfig,
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from ftkit.compat import pad_by_position
-from ftkit.data.encode import IGNORED, TOKENS, is_empty
+from ftkit.data.encode import BATCH, IGNORED, TOKENS, is_empty
 from ftkit.data.ledger import Outcome
 from ftkit.data.prompts import Example, join
 from ftkit.errors import UserError
-from ftkit.metrics.text import loss_metrics
+from ftkit.metrics.resampling import Resampler
+from ftkit.metrics.text import loss_metrics, loss_resamplers
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import WithoutPrompts
 
@@ -73,11 +75,27 @@ class LanguageTask(WithoutPrompts):
     def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
         return token_loss_sums(logits[0] if isinstance(logits, tuple) else logits, labels, shift=True)
 
+    def complete(
+        self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> EvalPrediction:
+        """A third column: the bytes of each row's supervised text, for bits per byte."""
+        bytes_of_rows = [text_bytes(tokenizer, batch["labels"]) for batch in rows.select_columns("labels").iter(BATCH)]
+        sums = np.concatenate([prediction.predictions, np.concatenate(bytes_of_rows)[:, None]], axis=1)
+        return EvalPrediction(predictions=sums, label_ids=prediction.label_ids)
+
+    def quality(self, prediction: EvalPrediction) -> np.ndarray:
+        """The loss a token, less being better."""
+        sums = prediction.predictions.astype(np.float64)
+        return -sums[:, 0] / np.maximum(sums[:, 1], 1)
+
+    def resamplers(self, prediction: EvalPrediction) -> dict[str, Resampler]:
+        return loss_resamplers(prediction.predictions)
+
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
         return loss_metrics(prediction.predictions)
 
     def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
-        total, tokens = (float(value) for value in prediction.predictions[index])
+        total, tokens = (float(value) for value in prediction.predictions[index][:2])
         return {"loss": round(total / tokens, 6) if tokens else None}
 
 
@@ -97,6 +115,12 @@ def token_loss_sums(logits: torch.Tensor, labels: torch.Tensor, *, shift: bool) 
         loss = cross_entropy(row_logits[counted].float(), row_labels[counted], reduction="sum")
         sums.append(torch.stack([loss, counted.sum().float()]))
     return torch.stack(sums)
+
+
+def text_bytes(tokenizer: PreTrainedTokenizerBase, labels: list[list[int]]) -> np.ndarray:
+    """Bytes of the supervised text of each row in UTF-8, shape (rows,); special tokens are no text."""
+    texts = tokenizer.batch_decode([[i for i in row if i != IGNORED] for row in labels], skip_special_tokens=True)
+    return np.array([len(text.encode()) for text in texts], dtype=np.float64)
 
 
 def as_columns(examples: list[tuple[Example | None, Outcome]]) -> dict[str, list[Any]]:

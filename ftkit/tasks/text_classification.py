@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import (
@@ -17,7 +18,13 @@ from transformers import (
 from ftkit.data.encode import BATCH, TOKENS, Encoder, is_empty
 from ftkit.data.ledger import Outcome
 from ftkit.errors import UserError
-from ftkit.metrics.classification import classification_metrics, multi_label_metrics
+from ftkit.metrics.classification import (
+    classification_metrics,
+    classification_resamplers,
+    multi_label_metrics,
+    multi_label_resamplers,
+)
+from ftkit.metrics.resampling import Resampler
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import WithoutPrompts
 from ftkit.tasks.language import text_of
@@ -31,6 +38,7 @@ class TextClassification(WithoutPrompts):
         self.data = data
         self.labels: list[str] = list(data.labels or [])
         self.multi_label = False
+        self.counts: Counter[str] = Counter()
 
     def fit(self, rows: Dataset) -> None:
         self.multi_label = bool(self.data.label_separator) or is_list(rows.features["label"])
@@ -39,6 +47,7 @@ class TextClassification(WithoutPrompts):
         for batch in rows.select_columns("label").iter(BATCH):
             filled = [label for label in batch["label"] if not is_empty(label)]
             found.update(name for names in self._names(filled, feature) for name in names)
+        self.counts = found
         if not self.labels:
             self.labels = list(feature.names) if isinstance(feature, ClassLabel) else sorted(found, key=_natural)
         if len(found) < 2:
@@ -127,6 +136,29 @@ class TextClassification(WithoutPrompts):
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
         metrics = multi_label_metrics if self.multi_label else classification_metrics
         return metrics(prediction.predictions, prediction.label_ids)
+
+    def resamplers(self, prediction: EvalPrediction) -> dict[str, Resampler]:
+        resamplers = multi_label_resamplers if self.multi_label else classification_resamplers
+        return resamplers(prediction.predictions, prediction.label_ids)
+
+    def right(self, prediction: EvalPrediction) -> np.ndarray | None:
+        logits, labels = prediction.predictions, prediction.label_ids
+        return ((logits > 0) == labels).all(1) if self.multi_label else logits.argmax(-1) == labels
+
+    def quality(self, prediction: EvalPrediction) -> np.ndarray:
+        """1 where the label is right; of several labels, the share that is."""
+        logits, labels = prediction.predictions, prediction.label_ids
+        right = ((logits > 0) == labels).mean(1) if self.multi_label else logits.argmax(-1) == labels
+        return np.asarray(right, dtype=np.float64)
+
+    def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
+        """The most frequent training label, foretold with the labels' shares; of several labels, none of them."""
+        if self.multi_label or not self.counts:
+            return None
+        shares = np.array([self.counts[label] + 1 for label in self.labels], dtype=np.float32)
+        logits = np.tile(np.log(shares / shares.sum()), (len(prediction.label_ids), 1))
+        name = f"majority class ({self.labels[int(shares.argmax())]})"
+        return name, EvalPrediction(predictions=logits, label_ids=prediction.label_ids)
 
     def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
         logits = torch.from_numpy(prediction.predictions[index])

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import ClassLabel, Dataset, Features
 from torch.nn.functional import cross_entropy
@@ -19,7 +20,8 @@ from transformers import (
 from ftkit.data.encode import BATCH, IGNORED, TOKENS, Encoder, is_empty
 from ftkit.data.ledger import Outcome
 from ftkit.errors import UserError
-from ftkit.metrics.tokens import OUTSIDE, entities, tags_of, token_metrics
+from ftkit.metrics.resampling import Resampler
+from ftkit.metrics.tokens import OUTSIDE, entities, tags_of, token_metrics, token_resamplers
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import WithoutPrompts
 from ftkit.tasks.text_classification import model_inputs
@@ -32,12 +34,14 @@ class TokenClassification(WithoutPrompts):
     def __init__(self, data: Data) -> None:
         self.data = data
         self.labels: list[str] = list(data.labels or [])
+        self.counts: Counter[str] = Counter()
 
     def fit(self, rows: Dataset) -> None:
         feature = rows.features["tags"]
         found: Counter[str] = Counter()
         for batch in rows.select_columns("tags").iter(BATCH):
             found.update(tag for tags in self._names(batch["tags"], feature) for tag in tags if tag is not None)
+        self.counts = found
         if not self.labels:
             self.labels = class_names(feature) or sorted(found, key=_outside_first)
             if are_numbers(self.labels):
@@ -116,6 +120,31 @@ class TokenClassification(WithoutPrompts):
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
         return token_metrics(prediction.predictions, prediction.label_ids, self.labels)
+
+    def resamplers(self, prediction: EvalPrediction) -> dict[str, Resampler]:
+        return token_resamplers(prediction.predictions, prediction.label_ids, self.labels)
+
+    def right(self, prediction: EvalPrediction) -> np.ndarray | None:
+        labels = prediction.label_ids
+        return ((prediction.predictions[..., 0] == labels) | (labels == IGNORED)).all(1)
+
+    def quality(self, prediction: EvalPrediction) -> np.ndarray:
+        """The share of a row's words that have the right tag."""
+        labels = prediction.label_ids
+        counted = labels != IGNORED
+        right = ((prediction.predictions[..., 0] == labels) & counted).sum(1)
+        return np.asarray(right / np.maximum(counted.sum(1), 1), dtype=np.float64)
+
+    def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
+        """The most frequent training tag on every word, foretold with the tags' shares."""
+        if not self.counts:
+            return None
+        shares = np.array([self.counts[label] + 1 for label in self.labels], dtype=np.float32)
+        labels = prediction.label_ids
+        losses = -np.log(shares / shares.sum())[np.where(labels == IGNORED, 0, labels)]
+        best = np.full(labels.shape, shares.argmax(), dtype=np.float32)
+        name = f"majority tag ({self.labels[int(shares.argmax())]})"
+        return name, EvalPrediction(predictions=np.stack([best, losses], -1), label_ids=labels)
 
     def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
         """Entities as type, first word and last word, counted from 0."""

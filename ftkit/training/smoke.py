@@ -151,7 +151,7 @@ def decoder_warm_up(folder: Path) -> dict[str, Any]:
 def repeat_or_go_on(number: int, text: str) -> dict[str, str]:
     first, _, rest = text.partition(". ")
     first = first.removesuffix(".") + "."
-    if number % 2 or not rest:
+    if number % 4 or not rest:
         return {"instruction": "Repeat the text.", "input": first, "output": first}
     return {"instruction": "Go on with the story.", "input": first, "output": rest}
 

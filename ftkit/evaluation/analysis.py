@@ -1,0 +1,151 @@
+"""Where the tuned model fails: confusion, slices with their intervals, worst rows, and the answers that changed most."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn import metrics as sk
+
+from ftkit.evaluation.evidence import RESAMPLES, middle
+from ftkit.evaluation.measure import Measurement
+from ftkit.metrics.resampling import draws, ratio
+
+SHOWN_ROWS = 20
+SHOWN_SLICES = 50
+SMALLEST_SLICE = 5
+MOST_VALUES = 30  # a column with more of them is no property to slice by
+CONFIDENCES = (0.6, 0.8, 0.95)
+LENGTH_PARTS = 4
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Rows that share a property: what it is, its value, and which rows have it, shape (slices, rows)."""
+
+    by: list[str]
+    values: list[str]
+    members: np.ndarray
+
+
+def analyse(
+    rows: list[dict[str, Any]], names: list[str], baseline: Measurement | None, tuned: Measurement,
+    labels: tuple[list[str], np.ndarray, np.ndarray] | None, properties: dict[str, list[Any]], seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """What analysis.json says.
+
+    Args:
+        rows: those of predictions.jsonl.
+        names: of the rows, as `eval.jsonl row 3`.
+        labels: of a classification, their names, and the true and the predicted label of each row or word.
+        properties: what slices are made by; a value a row, None where a row has none.
+        seed: of the bootstrap.
+    """
+    quality = tuned.quality if tuned.quality is not None else np.zeros(0)
+    count = len(quality)
+    slices = make_slices({by: values[:count] for by, values in properties.items()})
+    return {
+        "confusion": confusion(*labels) if labels else None,
+        "per_label": per_label(*labels) if labels else None,
+        "slices": judge_slices(slices, quality, tuned.quality_name, seed),
+        "worst": worst_rows(rows[:count], names, quality),
+        "changed": changed_rows(rows, names, baseline, tuned),
+    }
+
+
+def confusion(names: list[str], true: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+    """Counts of predicted labels (columns) by true label (rows)."""
+    counts = sk.confusion_matrix(true, predicted, labels=range(len(names)))
+    return {"labels": names, "counts": counts.tolist()}
+
+
+def per_label(names: list[str], true: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and number of each label."""
+    scores = sk.precision_recall_fscore_support(true, predicted, labels=range(len(names)), zero_division=0)
+    return [
+        {"label": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+        for name, p, r, f, n in zip(names, *scores, strict=True)
+    ]
+
+
+def make_slices(properties: dict[str, list[Any]]) -> Slices:
+    """Groups of rows by each property: numbers by quarter, or by steps of confidence; words by value."""
+    found = [entry for by, values in properties.items() for entry in _grouped(by, values)]
+    kept = [entry for entry in found if SMALLEST_SLICE <= entry[2].sum() < len(entry[2])]
+    members = np.array([entry[2] for entry in kept], dtype=bool)
+    return Slices([by for by, *_ in kept], [value for _, value, _ in kept], members)
+
+
+def _grouped(by: str, values: list[Any]) -> Iterator[tuple[str, str, np.ndarray]]:
+    if all(isinstance(value, int | float) for value in values) and len(set(values)) > LENGTH_PARTS:
+        numbers = np.array(values, dtype=np.float64)
+        edges = CONFIDENCES if by == "confidence" else np.unique(np.quantile(numbers, np.linspace(0, 1, LENGTH_PARTS + 1)[1:-1]))
+        bounds = [-np.inf, *edges, np.inf]
+        for low, high in zip(bounds, bounds[1:], strict=False):
+            name = f"over {low:g}" if high == np.inf else f"up to {high:g}" if low == -np.inf else f"{low:g} to {high:g}"
+            yield by, name, (numbers > low) & (numbers <= high)
+        return
+    known = {str(value) for value in values if value is not None}
+    if 1 < len(known) <= MOST_VALUES:
+        for name in sorted(known):
+            yield by, name, np.array([value is not None and str(value) == name for value in values])
+
+
+def judge_slices(slices: Slices, quality: np.ndarray, metric: str, seed: int) -> list[dict[str, Any]]:
+    """Each slice's mean, and its difference from the other rows, with intervals; the surest failures first."""
+    if not len(slices.by):
+        return []
+    inside = slices.members.T.astype(np.float64)
+    columns = np.concatenate([inside, inside * quality[:, None], np.ones((len(quality), 1)), quality[:, None]], axis=1)
+    drawn = np.concatenate([weights @ columns for weights in draws(len(quality), RESAMPLES, seed)])
+    whole = columns.sum(0)[None]
+    (means, gaps), (drawn_means, drawn_gaps) = (_means_and_gaps(sums, len(slices.by)) for sums in (whole, drawn))
+    sign = -1 if metric == "loss" else 1
+    found = []
+    for index, (by, value) in enumerate(zip(slices.by, slices.values, strict=True)):
+        gap, mean = middle(drawn_gaps[:, index]), middle(drawn_means[:, index])
+        entry = {"by": by, "value": value, "rows": int(whole[0, index]), "metric": metric}
+        entry |= {"score": sign * means[0, index], "interval": sorted(sign * bound for bound in mean)}
+        entry |= {"difference": sign * gaps[0, index], "difference_interval": sorted(sign * bound for bound in gap)}
+        found.append((gap[1], gaps[0, index], entry))
+    ordered = sorted(found, key=lambda item: item[:2])
+    return [entry for *_, entry in ordered[:SHOWN_SLICES]]
+
+
+def _means_and_gaps(sums: np.ndarray, slices: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean quality in each slice, and how far it is above that of the other rows, from sums of shape (draws, …)."""
+    counts, totals, everyone, total = sums[:, :slices], sums[:, slices : 2 * slices], sums[:, -2:-1], sums[:, -1:]
+    inside = np.where(counts > 0, ratio(totals, counts), np.nan)
+    rest = everyone - counts
+    return inside, inside - np.where(rest > 0, ratio(total - totals, rest), np.nan)
+
+
+def worst_rows(rows: list[dict[str, Any]], names: list[str], quality: np.ndarray) -> list[dict[str, Any]]:
+    """The rows with the lowest quality; among equals those of which the model was surest."""
+    sure = np.array([row["tuned"].get("probability") or 0.0 for row in rows])
+    order = np.lexsort((-sure, quality))[:SHOWN_ROWS]
+    best = quality.max(initial=-np.inf)
+    return [shown_row(rows[i], names[i], float(quality[i])) for i in order if quality[i] < best]
+
+
+def shown_row(row: dict[str, Any], name: str, score: float) -> dict[str, Any]:
+    given = {key: value for key, value in row.items() if key not in ("row", "baseline", "tuned")}
+    return {"row": name, **given, **row["tuned"], "score": round(score, 6)}
+
+
+def changed_rows(
+    rows: list[dict[str, Any]], names: list[str], baseline: Measurement | None, tuned: Measurement
+) -> list[dict[str, Any]]:
+    """The generated answers whose score moved most, for better or worse."""
+    if baseline is None or baseline.quality is None or tuned.quality is None or "generated" not in rows[0]["tuned"]:
+        return []
+    order = np.argsort(-np.abs(tuned.quality - baseline.quality), kind="stable")[:SHOWN_ROWS]
+    return [
+        {
+            "row": names[i], "prompt": rows[i]["prompt"], "target": rows[i]["target"],
+            "baseline": rows[i]["baseline"]["generated"], "tuned": rows[i]["tuned"]["generated"],
+            "baseline_score": round(float(baseline.quality[i]), 6), "tuned_score": round(float(tuned.quality[i]), 6),
+        }
+        for i in order
+        if rows[i]["baseline"]["generated"] != rows[i]["tuned"]["generated"]
+    ]  # fmt: skip

@@ -1,0 +1,132 @@
+"""Did it help, and how sure is that: baseline against tuned on the same rows, with paired bootstrap intervals.
+
+Rows are drawn with repeats a thousand times; each draw gives both models' metrics, and their difference. The middle 95 % of
+the differences is the interval (Efron and Tibshirani, 1993, the percentile method; Koehn, 2004,
+https://aclanthology.org/W04-3250, for its paired form).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ftkit.evaluation.measure import Measurement
+from ftkit.metrics.resampling import Resampler, draws
+
+LEVEL = 0.95
+RESAMPLES = 1000
+LOW_STOP_RATE = 0.9
+HIGH_EMPTY_RATE = 0.05
+HIGH_REPETITION = 0.2
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence on the first metric.
+
+    Attributes:
+        state: better, worse, no change, unsure, or no baseline.
+    """
+
+    state: str
+    metric: str
+    sentence: str
+
+
+def intervals(
+    baseline: Measurement | None, tuned: Measurement, others: dict[str, Measurement], seed: int
+) -> dict[str, Any]:
+    """The interval of each metric of both models and of their difference, as metrics.json has them.
+
+    Args:
+        others: further baselines by name; the difference is that of the tuned model to each.
+    """
+    models = {"tuned": tuned.resamplers}
+    models |= {"baseline": baseline.resamplers} if baseline else {}
+    models |= {f"other {name}": other.resamplers for name, other in others.items()}
+    drawn = resampled(models, seed)
+    found: dict[str, Any] = {"level": LEVEL, "resamples": RESAMPLES, "seed": seed}
+    found |= {name: {key: middle(values) for key, values in drawn[name].items()} for name in ("baseline", "tuned") if name in drawn}
+    if baseline:
+        found["difference"] = differences(drawn["tuned"], drawn["baseline"])
+    found["other_baselines"] = {name: differences(drawn["tuned"], drawn[f"other {name}"]) for name in others}
+    return found
+
+
+def resampled(models: dict[str, dict[str, Resampler]], seed: int) -> dict[str, dict[str, np.ndarray]]:
+    """Each model's metrics over the same draws, shape (RESAMPLES,) each."""
+    sizes = {resampler.rows for metrics in models.values() for resampler in metrics.values()}
+    found: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in models}
+    for size in sorted(sizes):
+        for weights in draws(size, RESAMPLES, seed):
+            for name, metrics in models.items():
+                for metric, resampler in metrics.items():
+                    if resampler.rows == size:
+                        found[name].setdefault(metric, []).append(resampler.compute(weights))
+    return {name: {key: np.concatenate(parts) for key, parts in metrics.items()} for name, metrics in found.items()}
+
+
+def differences(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, Interval]:
+    return {name: middle(values - theirs[name]) for name, values in ours.items() if name in theirs}
+
+
+def middle(values: np.ndarray) -> Interval:
+    """The middle 95 % of values; NaN where a metric could not be had in any draw."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return (float("nan"), float("nan"))
+    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return (float(low), float(high))
+
+
+def changes(baseline: Measurement | None, tuned: Measurement, names: list[str]) -> dict[str, Any] | None:
+    """The rows that became right and those that became wrong, by name.
+
+    Args:
+        names: of the rows, in their order.
+    """
+    if baseline is None or baseline.right is None or tuned.right is None:
+        return None
+    before, after = baseline.right, tuned.right
+    pick = lambda mask: [names[index] for index in np.flatnonzero(mask)]  # noqa: E731
+    return {"rows": len(after), "fixed": pick(~before & after), "broken": pick(before & ~after)}
+
+
+def verdict(
+    baseline: Measurement | None, tuned: Measurement, higher_is_better: dict[str, bool | None], interval: dict[str, Any]
+) -> Verdict:
+    """Whether fine-tuning helped, by the first metric that knows better from worse."""
+    name = next((key for key in tuned.metrics if higher_is_better.get(key) is not None), next(iter(tuned.metrics)))
+    after, rows = tuned.metrics[name], tuned.resamplers[name].rows if name in tuned.resamplers else len(tuned.rows)
+    if baseline is None or name not in baseline.metrics:
+        return Verdict("no baseline", name, f"The tuned model has {name} {after:.4f}; the baseline was not measured.")
+    before = baseline.metrics[name]
+    low, high = interval.get("difference", {}).get(name, (float("nan"), float("nan")))
+    figures = f"{name} {before:.4f} → {after:.4f} ({after - before:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, {rows:,} rows)"
+    if before == after and low == high == 0:
+        return Verdict("no change", name, f"No change: fine-tuning left {figures}.")
+    if not (low > 0 or high < 0):
+        return Verdict("unsure", name, f"Not sure that anything changed: {figures}; the interval contains 0.")
+    better = (after > before) == bool(higher_is_better[name])
+    return Verdict("better" if better else "worse", name, f"Fine-tuning {'helped' if better else 'did harm'}: {figures}.")
+
+
+def flags(baseline: Measurement | None, tuned: Measurement, interval: dict[str, Any]) -> list[str]:
+    """What is wrong with the generated text, whatever its metrics say."""
+    found, after = [], tuned.metrics
+    before = baseline.metrics if baseline else {}
+    was = {name: f", the baseline {100 * before[name]:.0f} %" if name in before else "" for name in after}
+    if "stop_rate" in after:
+        fell = interval.get("difference", {}).get("stop_rate", (0, 0))[1] < 0
+        if fell or after["stop_rate"] < LOW_STOP_RATE:
+            found.append(
+                f"the tuned model ends {100 * after['stop_rate']:.0f} % of its answers by itself{was['stop_rate']}: are end "
+                "tokens supervised, and is generation.max_new_tokens long enough?"
+            )
+        if after["empty_rate"] > HIGH_EMPTY_RATE:
+            found.append(f"{100 * after['empty_rate']:.0f} % of the tuned model's answers are empty{was['empty_rate']}")
+        if after["repetition"] > HIGH_REPETITION and after["repetition"] > before.get("repetition", 0):
+            found.append(f"the tuned model repeats itself: {100 * after['repetition']:.0f} % of its runs of four words")
+    return found

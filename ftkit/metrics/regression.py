@@ -1,0 +1,46 @@
+"""Metrics of numbers, computed by scikit-learn and SciPy. Predictions and labels have shape (rows,)."""
+
+import math
+import warnings
+
+import numpy as np
+from scipy import stats
+from sklearn import metrics as sk
+
+from ftkit.metrics.resampling import Resampler, of_correlation, of_means, of_rank_correlation, of_sums, ratio
+
+
+def regression_metrics(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Mean squared and absolute error, R², and the correlations of Pearson and Spearman, absent where one does not vary."""
+    predicted, labels = predicted.astype(np.float64), labels.astype(np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a column that does not vary has no correlation
+        scores = {
+            "mse": float(sk.mean_squared_error(labels, predicted)),
+            "mae": float(sk.mean_absolute_error(labels, predicted)),
+            "r2": float(sk.r2_score(labels, predicted)) if len(labels) > 1 else math.nan,
+            "pearson": float(stats.pearsonr(predicted, labels)[0]) if len(labels) > 1 else math.nan,
+            "spearman": float(stats.spearmanr(predicted, labels)[0]) if len(labels) > 1 else math.nan,
+        }
+    scores["loss"] = scores["mse"]
+    return {name: value for name, value in scores.items() if math.isfinite(value)}
+
+
+def regression_resamplers(predicted: np.ndarray, labels: np.ndarray) -> dict[str, Resampler]:
+    """The metrics of `regression_metrics` for any weights of the rows."""
+    predicted, labels = predicted.astype(np.float64), labels.astype(np.float64)
+    squares, centred = (predicted - labels) ** 2, labels - labels.mean()
+
+    def explained(sums: np.ndarray) -> np.ndarray:
+        rows, error, total, spread = sums.T
+        return 1 - ratio(error, spread - ratio(total**2, rows))
+
+    columns = np.stack([np.ones_like(labels), squares, centred, centred**2], axis=1)
+    return {
+        "mse": of_means(squares),
+        "mae": of_means(np.abs(predicted - labels)),
+        "r2": of_sums(columns, explained),
+        "pearson": of_correlation(predicted, labels),
+        "spearman": of_rank_correlation(predicted, labels),
+        "loss": of_means(squares),
+    }
