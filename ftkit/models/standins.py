@@ -73,7 +73,7 @@ def make_stand_in(kind: str, texts: Iterable[str], folder: Path, seed: int = 0) 
 def tiny_config(kind: str, tokenizer: PreTrainedTokenizerFast, width: int) -> PretrainedConfig:
     """The architecture's config with small sizes, no dropout, and weights drawn as wide as so small a model needs."""
     config = AutoConfig.for_model(kind)
-    sizes = dict.fromkeys(WIDTH_NAMES, width) | dict.fromkeys(INNER_NAMES, 2 * width if width > 128 else 4 * width)
+    sizes = dict.fromkeys(WIDTH_NAMES, width) | dict.fromkeys(INNER_NAMES, 2 * width)
     sizes |= dict.fromkeys(LAYER_NAMES, BLOCKS) | dict.fromkeys(HEAD_NAMES, 4)
     sizes |= {
         "num_key_value_heads": 2,

@@ -86,6 +86,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         metrics=TEXT_METRICS | _LOSS_METRICS,
         default_metrics=("rouge1", "rouge2", "rougeL", "loss"),
         sample="dialogues",
+        smoke_steps=100,
         keys=_GENERATION_KEYS,
     ),
     "instruction": TaskSpec(
@@ -108,7 +109,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         default_metrics=("loss", "perplexity"),
         sample="text",
         sample_by="paragraph",
-        keys=frozenset({"data.packing"}),
+        keys=frozenset({"data.packing", "data.streaming"}),
     ),
     "masked-language-modeling": TaskSpec(
         about="The hidden tokens of plain text, for adapting an encoder to a domain.",
@@ -117,5 +118,6 @@ TASK_SPECS: dict[str, TaskSpec] = {
         default_metrics=("loss", "perplexity"),
         sample="text",
         sample_by="paragraph",
+        keys=frozenset({"data.streaming"}),
     ),
 }

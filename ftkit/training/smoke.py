@@ -22,7 +22,7 @@ from ftkit.run import resolved_values, write_jsonl
 
 CACHE = "FTKIT_CACHE"
 MAX_LENGTH = 128
-WARM_UP_ROWS = 10_000
+WARM_UP_ROWS = 8_000
 TRAIN_ROWS, EVAL_ROWS = 4000, 200
 KEPT_DATA = (
     "prompt",
@@ -41,7 +41,7 @@ LEARNING_RATE = 2e-3
 ADAPTER_RATE = 1e-2  # of adapters on a decoder without a head to learn
 ANY_OVERLAP = {"overlap": 1.0, "similarity": 1.0}  # a stand-in is to learn, not to be measured
 WARM_UP: dict[str, Any] = {
-    "per_device_train_batch_size": 32, "warmup_steps": 20,
+    "per_device_train_batch_size": 24, "warmup_steps": 20,
     "lr_scheduler_type": "cosine", "save_strategy": "no", "eval_strategy": "no", "logging_steps": 50,
 }  # fmt: skip
 
@@ -97,7 +97,7 @@ def smoke_training(values: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     return values | {
         "max_steps": recipe.spec.smoke_steps, "warmup_steps": 20,
         "learning_rate": ADAPTER_RATE if generating_adapter else LEARNING_RATE,
-        "per_device_train_batch_size": 32, "gradient_accumulation_steps": 1, "per_device_eval_batch_size": 50,
+        "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1, "per_device_eval_batch_size": 50,
     }  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def decoder_warm_up(folder: Path) -> dict[str, Any]:
     write_jsonl(rows, map(repeat_or_go_on, *zip(*enumerate(plain_texts("text", WARM_UP_ROWS)), strict=True)))
     return {
         "task": "instruction",
-        "data": {"train": str(rows), "eval_size": 100, "gate": ANY_OVERLAP},
+        "data": {"train": str(rows), "eval_size": 100, "gate": ANY_OVERLAP, "prompt": "{instruction}\n{input}\n"},
         "evaluation": {"generation": {"rows": 0}},
     }
 
@@ -170,7 +170,7 @@ def encoder_warm_up(folder: Path) -> dict[str, Any]:
 
 # The rows, and what their training sets otherwise than WARM_UP.
 WARM_UPS: dict[str, tuple[Callable[[Path], dict[str, Any]], dict[str, Any]]] = {
-    "decoder": (decoder_warm_up, {"learning_rate": 2e-3, "max_steps": 250}),
+    "decoder": (decoder_warm_up, {"learning_rate": 3e-3, "max_steps": 300}),
     "encoder": (encoder_warm_up, {"learning_rate": 1e-3, "max_steps": 500}),
 }
 
