@@ -15,12 +15,13 @@ from rich.console import Group
 
 from ftkit import console
 from ftkit.compat import hush_libraries
+from ftkit.data.splits import STREAM_HEAD
 from ftkit.errors import Interrupted, Unverified, UserError
 from ftkit.evaluation.measure import Measurement, join_rows, measure
 from ftkit.evaluation.parity import compare, record
 from ftkit.evaluation.score import CheckReport, Score
 from ftkit.evaluation.target import SPLITS, Target, resolve_target
-from ftkit.hub import hub_names, require_reachable
+from ftkit.hub import hub_names, offline_mode_kept, require_reachable
 from ftkit.models.counts import count_parameters
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.save import save_model
@@ -73,6 +74,7 @@ class Result:
         )
 
 
+@offline_mode_kept()
 def train(
     recipe: Recipe | str | Path,
     *,
@@ -105,6 +107,7 @@ def train(
         return _train(recipe, Run(folder), resume=resume)
 
 
+@offline_mode_kept()
 def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
     """Everything that can be found wrong without training; one real batch goes through the real model.
 
@@ -124,6 +127,7 @@ def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
         return CheckReport({"parameters": trained, **lengths, **probe(parts)})
 
 
+@offline_mode_kept()
 def preview(
     recipe: Recipe | str | Path, *, rows: int = 5, split: str = "train", smoke: bool = False, anyway: bool = False
 ) -> Preview:
@@ -143,6 +147,8 @@ def preview(
     if smoke:
         recipe = smoke_recipe(recipe, train)
     block, training, gate = recipe.data, recipe.training, allowances(recipe)
+    if block.streaming:
+        block = block.model_copy(update={"judged_rows": STREAM_HEAD})  # a look at rows does not wait for all of them
     if anyway:
         console.say("the gate is open: rows that it would refuse are shown too")
         opened = dict.fromkeys(Gate.model_fields.keys() - {"similarity"}, 1.0)
@@ -169,10 +175,11 @@ def require_shown(recipe: Recipe, rows: int, split: str, *, smoke: bool) -> None
         raise UserError(f"no split '{split}'", f"there are {', '.join(SPLITS)}", "--split")
     if split == "test" and smoke:
         raise UserError("a smoke run has no test rows", "leave --smoke out", "--split")
-    if split == "test" and not (recipe.data.test or recipe.data.test_size or recipe.data.split_column):
+    if split == "test" and not recipe.data.names_test:
         raise UserError("the recipe has no test rows", "set data.test or data.test_size", "--split")
 
 
+@offline_mode_kept()
 def evaluate(
     target: str | Path,
     *,
@@ -204,7 +211,7 @@ def evaluate_target(target: Target) -> Score:
         parts = build_for_evaluation(target, Path(folder))
         found = measured("model", target.recipe, parts)
     generated = sum("generated" in row for row in found.rows)
-    caveats = parts.data.caveats() + known_caveats(target, parts)
+    caveats = parts.data.caveats(target.split) + known_caveats(target, parts)
     return Score(
         target.name, target.recipe.task, target.split, len(found.rows), generated, found.metrics, found.rows, caveats
     )
@@ -212,14 +219,19 @@ def evaluate_target(target: Target) -> Score:
 
 def known_caveats(target: Target, parts: Parts) -> list[str]:
     """What a run's own report says of the same rows, as that they are among its training rows."""
-    run = Run(target.trained.parent) if target.trained else None
-    if run is None or target.split != "eval":
+    run, split = Run(target.trained.parent) if target.trained else None, target.split
+    if run is None or split == "train":
         return []
-    if parts.data.describe()["eval"]["sha256"] != run.record.get("data", {}).get("eval", {}).get("sha256"):
-        changed = "the data changed since the run: these are not its eval rows, and may be among its training rows"
-        return [changed] if target.own_rows else []
-    caveats = json.loads(run.metrics_file.read_text(encoding="utf-8")).get("caveats", [])
-    return [caveat for caveat in caveats if caveat not in parts.data.caveats()]
+    known = run.record.get("data", {}).get(split, {})
+    if parts.data.describe()["eval"]["sha256"] != known.get("sha256"):
+        changed = f"the data changed since the run: these are not its {split} rows, and may be among its training rows"
+        unseen = f"the run did not look for its {split} rows among its training rows"
+        return [changed if known else unseen] if target.own_rows else []
+    if split == "eval":
+        caveats = json.loads(run.metrics_file.read_text(encoding="utf-8")).get("caveats", [])
+    else:
+        caveats = json.loads(run.data_report.read_text(encoding="utf-8"))["caveats"][split]
+    return [caveat for caveat in caveats if caveat not in parts.data.caveats(split)]
 
 
 def verify(folder: str | Path) -> CheckReport:
@@ -347,7 +359,7 @@ def finish(
         "generated_rows": sum("generated" in row for row in tuned.rows),
         "baseline": baseline.metrics if baseline else None,
         "tuned": tuned.metrics,
-        "caveats": parts.data.caveats(),
+        "caveats": parts.data.caveats("eval"),
     }
     write_json(run.metrics_file, metrics)
     write_jsonl(run.predictions_file, rows)

@@ -5,6 +5,8 @@ import re
 import socket
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,6 +15,8 @@ from ftkit.recipe.schema import Recipe
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+OFFLINE = "HF_HUB_OFFLINE"
+LIBRARIES = ("huggingface_hub.constants", "datasets.config")  # keep their own note of it from when they are imported
 TRUE_WORDS = {"1", "true", "yes", "on"}
 DEADLINE_SECONDS = 4.0
 FILE_ENDINGS = {  # of a file, not of a hub id
@@ -26,7 +30,7 @@ def is_hub_id(name: str) -> bool:
 
 
 def offline_by_choice() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").lower() in TRUE_WORDS
+    return os.environ.get(OFFLINE, "").lower() in TRUE_WORDS
 
 
 def hub_reachable() -> bool:
@@ -60,11 +64,28 @@ def cached(name: str, kind: str) -> bool:
     return any(folder.is_dir() and any(folder.rglob("*")) for folder in folders)
 
 
+@contextmanager
+def offline_mode_kept() -> Iterator[None]:
+    """Leaves the process as it was: what `require_reachable` sets within it is undone at its end."""
+    known = os.environ.get(OFFLINE)
+    flags = {module: vars(sys.modules[module])[OFFLINE] for module in LIBRARIES if module in sys.modules}
+    try:
+        yield
+    finally:
+        if known is None:
+            os.environ.pop(OFFLINE, None)
+        else:
+            os.environ[OFFLINE] = known
+        for module in LIBRARIES:
+            if module in sys.modules:
+                vars(sys.modules[module])[OFFLINE] = flags.get(module, offline_by_choice())
+
+
 def require_reachable(names: list[tuple[str, str, str]]) -> None:
     """Make sure that every hub id can be had, from the cache or from the hub.
 
     Where the hub cannot be reached but the cache holds all, the libraries are told to stay offline, so that they do not
-    wait for it. Call this before they are imported.
+    wait for it. Call this before they are imported, or within `offline_mode_kept`.
 
     Args:
         names: (hub id, "model" or "dataset", place in the recipe).
@@ -80,10 +101,10 @@ def require_reachable(names: list[tuple[str, str, str]]) -> None:
             why = "HF_HUB_OFFLINE is set" if offline_by_choice() else "the hub cannot be reached"
             hint = f"name a local {'folder' if kind == 'model' else 'file or folder'}, or try the recipe with --smoke"
             raise UserError(f"'{name}' is no local path, is not in the cache, and {why}", hint, key=key)
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    for module in ("huggingface_hub.constants", "datasets.config"):  # where they were imported already
+    os.environ[OFFLINE] = "1"
+    for module in LIBRARIES:
         if module in sys.modules:
-            vars(sys.modules[module])["HF_HUB_OFFLINE"] = True
+            vars(sys.modules[module])[OFFLINE] = True
 
 
 def hub_names(recipe: Recipe) -> list[tuple[str, str, str]]:

@@ -188,7 +188,7 @@ def resolved_values(recipe: Recipe) -> dict[str, Any]:
         for key in ("eval_size", "test_size"):
             values["data"].pop(key, None)
     if values["data"].get("streaming"):
-        for key in ("clean", "augment", "drop_overlap", "packing"):
+        for key in ("augment", "drop_overlap", "packing"):
             values["data"].pop(key, None)
     for kind in ("eval", "save", "logging"):
         if values["training"][f"{kind}_strategy"] != "steps":

@@ -2,15 +2,19 @@
 
 import difflib
 from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, Features, Value
 
+from ftkit.data.duplicates import as_text, normalise
 from ftkit.data.files import header_hint
 from ftkit.data.ledger import ROW
 from ftkit.errors import UserError
 from ftkit.recipe.tasks import Format, TaskSpec
 
 ANSWERS = ("label", "output", "completion", "summary", "tags", "answers")  # what is learnt; the rest of a row is given
+CHAT = "messages"  # a column of turns, of which some are learnt and the others are given
 
 
 def map_columns(
@@ -49,6 +53,35 @@ def map_columns(
 def given_columns(rows: Dataset) -> list[str]:
     """The columns that are given to the model, without what it is to learn."""
     return [name for name in rows.column_names if name not in (ROW, *ANSWERS)]
+
+
+def given_rows(rows: Dataset) -> Dataset:
+    """The rows as they are compared: the given columns alone, and of chats as text what is given to the model."""
+    given = rows.select_columns(given_columns(rows))
+    if CHAT not in given.column_names:
+        return given
+    return given.map(_asked_batch, batched=True, features=Features({**given.features, CHAT: Value("string")}))
+
+
+def asked(chat: Any) -> str:
+    """What is given to the model in a chat: a line for each turn that is not the assistant's.
+
+    A system prompt is one word, a digest of it: many chats share a long one, which makes no two of them alike. A chat in
+    which nobody asks is read whole.
+    """
+    turns = [turn for turn in chat if isinstance(turn, dict)] if isinstance(chat, list) else []
+    texts = [(turn.get("role"), as_text(turn.get("content"))) for turn in turns]
+    if not any(text.strip() for role, text in texts if role not in ("system", "assistant")):
+        return as_text(chat)
+    return "\n".join(_as_word(text) if role == "system" else text for role, text in texts if role != "assistant")
+
+
+def _as_word(text: str) -> str:
+    return blake2b(normalise(text).encode(), digest_size=8).hexdigest()
+
+
+def _asked_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {CHAT: [asked(chat) for chat in batch[CHAT]]}
 
 
 def choose_format(found: list[str], spec: TaskSpec, columns: dict[str, str], source: str) -> Format:

@@ -7,8 +7,10 @@ read in batches; what grows with their number, 64-bit hashes of shingles and ban
 
 import json
 import math
+import shutil
 import tempfile
 import unicodedata
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
@@ -20,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 from rensa import RMinHash  # type: ignore[import-untyped]  # 0.5.0 ships no types
+
+from ftkit.data.tables import iterate_tables
 
 Hashes = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.int64]
@@ -134,7 +138,8 @@ def overlap(train: Dataset, eval: Dataset, columns: list[str], threshold: float 
     return Overlap(pairs(exact), pairs(normalised), pairs(near))
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value to be compared: a null is an empty text, another value than a text is JSON."""
     if value is None or isinstance(value, str):
         return value or ""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
@@ -142,8 +147,8 @@ def _as_text(value: Any) -> str:
 
 def _texts(rows: Dataset, columns: list[str]) -> Iterator[list[tuple[str, ...]]]:
     """The texts of the columns, a tuple a row, in batches; a null is an empty text, other values are read as JSON."""
-    for table in rows.select_columns(columns).with_format("arrow").iter(batch_size=BATCH):
-        values = [map(_as_text, table.column(column).to_pylist()) for column in columns]
+    for table in iterate_tables(rows, columns, BATCH):
+        values = [map(as_text, table.column(column).to_pylist()) for column in columns]
         yield list(zip(*values, strict=True))
 
 
@@ -352,19 +357,25 @@ def _near_overlap(
     near = np.full(len(eval), -1, dtype=np.int64)
     with tempfile.TemporaryDirectory() as folder:
         index = _Index(eval, columns, threshold, OVERLAP_WORDS, Path(folder))
-        wanted = np.flatnonzero(~found & (np.diff(index.shingles.starts) > 0))
-        buckets = []
-        for band in range(index.bands):
-            keys = index.keys(band)[wanted]
-            finer = _mix([keys, index.keys((band + 1) % index.bands)[wanted]])
-            orders = [np.argsort(keys, kind="stable"), np.argsort(finer, kind="stable")]
-            buckets.append((_Buckets(keys[orders[0]], wanted[orders[0]]), _Buckets(finer[orders[1]], wanted[orders[1]])))
+        buckets = _buckets_of(index, found)
         start = 0
-        for batch in _texts(train, columns) if len(wanted) else ():
+        for batch in _texts(train, columns) if buckets else ():
             _pair_across(index, buckets, _hash_shingles(batch, OVERLAP_WORDS), start, near, threshold)
             start += len(batch)
         index.close()
     return near
+
+
+def _buckets_of(index: _Index, found: npt.NDArray[np.bool_]) -> list[tuple["_Buckets", "_Buckets"]]:
+    """For each band the buckets of the rows that are not yet found, and the finer ones; none where all are found."""
+    wanted = np.flatnonzero(~found & (np.diff(index.shingles.starts) > 0))
+    buckets = []
+    for band in range(index.bands if len(wanted) else 0):
+        keys = index.keys(band)[wanted]
+        finer = _mix([keys, index.keys((band + 1) % index.bands)[wanted]])
+        orders = [np.argsort(keys, kind="stable"), np.argsort(finer, kind="stable")]
+        buckets.append((_Buckets(keys[orders[0]], wanted[orders[0]]), _Buckets(finer[orders[1]], wanted[orders[1]])))
+    return buckets
 
 
 @dataclass(frozen=True)
@@ -407,3 +418,42 @@ def _pair_across(
             alike = _alike(index.shingles, evals, batch, trains, threshold)
             # The last assignment to a row wins: from the back, it is the earliest train row of this band.
             near[evals[alike][::-1]] = start + trains[alike][::-1]
+
+
+class Copies:
+    """Rows that are indexed once, and of which copies are looked for in batch after batch of other rows.
+
+    Exact and normalised copies are found by 64-bit hashes, near ones as by `overlap`.
+    """
+
+    def __init__(self, rows: Dataset, columns: list[str], threshold: float) -> None:
+        self.columns, self.threshold = columns, threshold
+        self._hashes = np.unique(_row_hashes(rows, columns, normalise))
+        folder = tempfile.mkdtemp()
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._index = _Index(rows, columns, threshold, OVERLAP_WORDS, Path(folder)) if threshold < 1 else None
+        self._buckets = _buckets_of(self._index, np.zeros(len(rows), bool)) if self._index else []
+        self._count = len(rows)
+
+    def find(self, batch: Dataset) -> npt.NDArray[np.bool_]:
+        """Which rows of the batch are equal to an indexed row, equal but for case and punctuation, or nearly equal."""
+        found = np.isin(_row_hashes(batch, self.columns, normalise), self._hashes)
+        if self._index is None or not self._buckets:
+            return found
+        start = 0
+        for texts in _texts(batch, self.columns):
+            self._find_near(_hash_shingles(texts, OVERLAP_WORDS), found[start : start + len(texts)])
+            start += len(texts)
+        return found
+
+    def _find_near(self, shingles: _Shingles, found: npt.NDArray[np.bool_]) -> None:
+        """Mark near copies; each round names one row of the batch for each indexed row, so until a round finds none."""
+        assert self._index is not None
+        while True:
+            left = np.flatnonzero(~found)
+            near = np.full(self._count, -1, dtype=np.int64)
+            chosen = _Shingles(shingles.gather(left), np.concatenate([[0], np.cumsum(shingles.sizes(left))]))
+            _pair_across(self._index, self._buckets, chosen, 0, near, self.threshold)
+            if not (near >= 0).any():
+                return
+            found[left[near[near >= 0]]] = True

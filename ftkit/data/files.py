@@ -218,9 +218,28 @@ def _load(builder: str, files: list[DataFile], streaming: bool = False, **option
     logging.set_verbosity(logging.CRITICAL)  # it logs each failure, at length, before raising it
     try:
         paths = [glob.escape(str(file.path)) for file in files]
+        if not streaming:
+            # By itself it goes by the time of a file, and gives the old rows of one that was rewritten within it.
+            options["config_id"] = _content_key(files, options)
         return load_dataset(builder, data_files=paths, split="train", streaming=streaming, **options)
     finally:
         logging.set_verbosity(level)
+
+
+def _content_key(files: list[DataFile], options: dict[str, Any]) -> str:
+    """Names what is in the files and how it is read, whatever they are called and whenever they were written."""
+    parts = [*(content_digest(file.path) for file in files), *(f"{name}={options[name]}" for name in sorted(options))]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return f"default-{key[:32]}"
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of what is in a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _read_json(files: list[DataFile], encoding: str, field: str | None) -> Dataset:
@@ -346,7 +365,7 @@ def _is_number(text: str) -> bool:
 def unpack(path: Path, format: str | None = None) -> list[DataFile]:
     """The readable files of a file: itself, or copies in the cache of what a .gz or .zip holds.
 
-    A copy is kept, under the size and time of what it was made from, beside the rows that `datasets` keeps.
+    A copy is kept, under a digest of what it was made from, beside the rows that `datasets` keeps.
 
     Raises:
         UserError: it is broken, locked, or holds no data files.
@@ -356,7 +375,7 @@ def unpack(path: Path, format: str | None = None) -> list[DataFile]:
     ending = ending_of(path.name)
     try:
         if start[:2] == b"\x1f\x8b":
-            return [DataFile(_unpacked(path, "", lambda: gzip.open(path, "rb")), str(path), ending)]
+            return [DataFile(_unpacked(path, content_digest(path), "", lambda: gzip.open(path, "rb")), str(path), ending)]
         if path.suffix.lower() == ".gz":
             raise UserError(f"{path} is no gzip file", "give the file its true name")
         if path.suffix.lower() == ".zip":
@@ -375,9 +394,9 @@ def _unzip(path: Path, format: str | None) -> list[DataFile]:
         data = [name for name in data if KINDS[ending_of(name)] == format] or data or (members if format else [])
         if not data:
             raise UserError(f"{path} holds no data files", f"readable are {', '.join(KINDS)}")
-        files = []
+        files, digest = [], content_digest(path)
         for name in data:
-            copy = _unpacked(path, name, lambda name=name: archive.open(name))  # type: ignore[misc]
+            copy = _unpacked(path, digest, name, lambda name=name: archive.open(name))  # type: ignore[misc]
             files += [DataFile(file.path, f"{path}/{name}", ending_of(name)) for file in unpack(copy)]
     return files
 
@@ -386,9 +405,8 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)
 
 
-def _unpacked(path: Path, member: str, opened: Any) -> Path:
-    state = path.stat()
-    key = f"{path.absolute()}\0{member}\0{state.st_mtime_ns}\0{state.st_size}"
+def _unpacked(path: Path, digest: str, member: str, opened: Any) -> Path:
+    key = f"{digest}\0{member}"
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "ftkit-unpacked" / hashlib.sha256(key.encode()).hexdigest()[:24]
     packed = Path(member or path.name).name
     # A known ending, since `datasets` looks for other compressions in a file that has none.

@@ -25,46 +25,62 @@ class Facts:
         supervised: supervised tokens.
         unended: supervised stretches that do not end with an end token.
         double_start: whether an entry starts with two start tokens.
+        pairs: a decoder with an encoder learns; `lengths` is of the source, `supervised` of the target, which stands apart.
     """
 
     lengths: np.ndarray
     supervised: np.ndarray
     unended: np.ndarray
     double_start: np.ndarray
+    pairs: bool = False
 
     def words(self) -> str:
         """Entries, tokens, how many are supervised, and lengths, on one line."""
         tokens, supervised = int(self.lengths.sum()), int(self.supervised.sum())
+        if self.pairs:
+            longest = f"{int(self.lengths.max())} and {int(self.supervised.max())} in the longest"
+            return f"{len(self.lengths):,} entries, {tokens:,} source and {supervised:,} target tokens, {longest}"
         share = f"{100 * supervised / tokens:.0f} % supervised"
         return f"{len(self.lengths):,} entries, {tokens:,} tokens, {share}, {int(self.lengths.max())} in the longest"
 
     def describe(self, batch_size: int) -> dict[str, Any]:
-        """Lengths, supervised share and padding share for the report.
+        """Lengths, supervised tokens and padding share for the report; of pairs, source and target by name.
 
         Args:
             batch_size: rows of a batch; the padding is that of random batches padded to their longest row.
         """
-        counts, edges = np.histogram(self.lengths, bins=min(HISTOGRAM_BINS, int(np.ptp(self.lengths)) + 1))
-        tokens = int(self.lengths.sum())
-        return {
-            "entries": len(self.lengths),
-            "tokens": tokens,
-            "supervised_tokens": int(self.supervised.sum()),
-            "length": {
-                "min": int(self.lengths.min()), "median": float(np.median(self.lengths)),
-                "p95": float(np.percentile(self.lengths, 95)), "max": int(self.lengths.max()),
-            },
-            "histogram": {"edges": [round(float(edge), 1) for edge in edges], "counts": counts.tolist()},
-            "padding_share": round(padding_share(self.lengths, batch_size), 4),
-        }  # fmt: skip
+        entries = {"entries": len(self.lengths)}
+        if self.pairs:
+            sides = {"source": self.lengths, "target": self.supervised}
+            return entries | {name: figures(lengths, batch_size) for name, lengths in sides.items()}
+        return {**entries, "supervised_tokens": int(self.supervised.sum()), **figures(self.lengths, batch_size)}
 
 
-def inspect(dataset: Dataset, ends: set[int], start: int | None) -> Facts:
+def figures(lengths: np.ndarray, batch_size: int) -> dict[str, Any]:
+    """Tokens, lengths and padding of sequences for the report.
+
+    Args:
+        lengths: tokens of each sequence, shape (entries,).
+    """
+    counts, edges = np.histogram(lengths, bins=min(HISTOGRAM_BINS, int(np.ptp(lengths)) + 1))
+    return {
+        "tokens": int(lengths.sum()),
+        "length": {
+            "min": int(lengths.min()), "median": float(np.median(lengths)),
+            "p95": float(np.percentile(lengths, 95)), "max": int(lengths.max()),
+        },
+        "histogram": {"edges": [round(float(edge), 1) for edge in edges], "counts": counts.tolist()},
+        "padding_share": round(padding_share(lengths, batch_size), 4),
+    }  # fmt: skip
+
+
+def inspect(dataset: Dataset, ends: set[int], start: int | None, *, pairs: bool = False) -> Facts:
     """Read the encoded rows once, in batches.
 
     Args:
         ends: token ids that end an answer; empty where answers are not looked for.
         start: the tokenizer's start token, or None.
+        pairs: whether labels stand apart from the input, as for a decoder with an encoder.
     """
     parts: list[tuple[np.ndarray, ...]] = [(np.zeros(0, np.int64),) * 4]
     for table in dataset.with_format("arrow").iter(CHUNK):
@@ -86,7 +102,8 @@ def inspect(dataset: Dataset, ends: set[int], start: int | None) -> Facts:
         supervised = labels != IGNORED
         sums = np.concatenate([[0], np.cumsum(supervised)])
         parts.append((lengths, np.diff(sums[borders]), _unended(labels, supervised, borders, ends), twice))
-    return Facts(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    lengths, supervised, unended, double_start = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Facts(lengths, supervised, unended, double_start, pairs)
 
 
 def _lists(column: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -125,6 +142,7 @@ class Finding:
     Attributes:
         rows: the ledger's numbers of the rows that break it.
         hint: what else than allowing it can be done.
+        count: how many rows there are where `rows` are only the first of them.
     """
 
     split: str
@@ -136,10 +154,11 @@ class Finding:
     hint: str
     key: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+    count: int | None = None
 
     @property
     def found(self) -> int:
-        return len(self.rows)
+        return len(self.rows) if self.count is None else self.count
 
     @property
     def refused(self) -> bool:
@@ -219,9 +238,9 @@ def _round_up(share: float) -> float:
 
 
 def caveats(findings: Sequence[Finding]) -> list[str]:
-    """What every score of the run has to be read with: faults that the recipe allows."""
+    """What scores have to be read with: faults that the recipe allows, or that do not keep a model from being measured."""
     return [
-        f"{finding.found} of {finding.of} {finding.split} {finding.message} (allowed by data.gate.{finding.rule})"
+        f"{finding.found} of {finding.of} {finding.split} {finding.message} "
+        f"({'beyond' if finding.refused else 'allowed by'} data.gate.{finding.rule})"
         for finding in findings
-        if not finding.refused
     ]

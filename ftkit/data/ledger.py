@@ -1,7 +1,8 @@
 """The ledger: what became of every input row, from the file it was read from to its place in a split."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,13 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from ftkit.data.tables import number_column
+
 ROW = "_row"  # the column that carries a row's number in the ledger through mapping, cleaning and splitting
 UNREAD = "unread"
 SHOWN_RANGES = 8
+STREAMED = 1 << 40  # each streamed source has so many numbers for its rows, more than there can be in memory
+REMEMBERED = 100  # rows of a stream that are named by number for each fate
 
 
 class Outcome(IntEnum):
@@ -52,17 +57,54 @@ class SourceRows:
     first: int
     count: int
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether its rows are counted as they go by; `count` is then how many it has room for."""
+        return self.first >= STREAMED
+
+
+@dataclass
+class Counts:
+    """Streamed rows by fate. What is held does not grow with the rows: of each fate only the first are known by number."""
+
+    fates: Counter[str] = field(default_factory=Counter)
+    first: dict[str, list[int]] = field(default_factory=dict)
+    by_source: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def read(self) -> int:
+        """Rows of all sources."""
+        return self.by_source.total()
+
+    def enter(self, numbers: np.ndarray) -> None:
+        """Count rows as read from the sources that their numbers belong to."""
+        for source, count in zip(*np.unique(numbers // STREAMED * STREAMED, return_counts=True), strict=True):
+            self.by_source[int(source)] += int(count)
+
+    def mark(self, numbers: np.ndarray, fate: str) -> None:
+        """Say what became of rows."""
+        if len(numbers):
+            self.fates[fate] += len(numbers)
+            known = self.first.setdefault(fate, [])
+            known += numbers[: REMEMBERED - len(known)].tolist()
+
 
 class Ledger:
-    """Every row that was read has a number, counted from 0 over all sources, and exactly one fate."""
+    """Every row that was read or made has a number, counted from 0 over all sources, and exactly one fate.
+
+    Rows of a stream have their source's place and their own place in it as their number, and are counted in `streamed`.
+    """
 
     def __init__(self) -> None:
         self.sources: list[SourceRows] = []
+        self.streamed = Counts()
         self._fates = np.zeros(0, np.int16)
         self._words = [UNREAD]
+        self._copies = np.zeros(0, np.int64)  # numbers of copies, ascending
+        self._origins = np.zeros((0, 2), np.int64)  # of each copy the number of its row, and the how-manieth copy it is
 
     def __len__(self) -> int:
-        return len(self._fates)
+        return len(self._fates) + self.streamed.read
 
     def enter(self, path: str, part: str, count: int) -> np.ndarray:
         """Enter a source's rows, and return their numbers."""
@@ -70,6 +112,28 @@ class Ledger:
         self.sources.append(SourceRows(path, part, first, count))
         self._fates = np.concatenate([self._fates, np.zeros(count, np.int16)])
         return np.arange(first, first + count)
+
+    def enter_copies(self, origins: np.ndarray) -> np.ndarray:
+        """Enter a copy of each of these rows, and return the copies' numbers; a row may stand several times."""
+        order = np.argsort(origins, kind="stable")
+        grouped, counted = origins[order], np.empty_like(origins)
+        counted[order] = np.arange(len(origins)) - np.searchsorted(grouped, grouped) + 1
+        numbers = np.arange(len(origins)) + len(self._fates)
+        self._fates = np.concatenate([self._fates, np.zeros(len(origins), np.int16)])
+        self._copies = np.concatenate([self._copies, numbers])
+        self._origins = np.concatenate([self._origins, np.stack([origins, counted], axis=1)])
+        return numbers
+
+    @property
+    def copies(self) -> int:
+        """How many of the rows were not read but made of others."""
+        return len(self._copies)
+
+    def enter_stream(self, path: str, part: str) -> int:
+        """Enter a source whose rows are read as they are needed, and return the number of its first."""
+        first = STREAMED * (1 + sum(source.is_streamed for source in self.sources))
+        self.sources.append(SourceRows(path, part, first, STREAMED))
+        return first
 
     def mark(self, rows: np.ndarray | Sequence[int], fate: str) -> None:
         """Say what became of rows; the last word counts."""
@@ -80,26 +144,36 @@ class Ledger:
     def counts(self) -> dict[str, int]:
         """Rows by fate, in the order in which the fates were first met; the sum is that of all rows."""
         found = np.bincount(self._fates, minlength=len(self._words))
-        return {word: int(count) for word, count in zip(self._words, found, strict=True) if count}
+        kept = {word: int(count) for word, count in zip(self._words, found, strict=True) if count}
+        return dict(Counter(kept) + self.streamed.fates)
 
     def rows_of(self, fate: str) -> np.ndarray:
-        return np.flatnonzero(self._fates == self._words.index(fate)) if fate in self._words else np.zeros(0, np.int64)
+        """Their numbers, ascending; of streamed rows only the first few."""
+        kept = np.flatnonzero(self._fates == self._words.index(fate)) if fate in self._words else np.zeros(0, np.int64)
+        return np.concatenate([kept, np.array(sorted(self.streamed.first.get(fate, [])), np.int64)])
 
     def by_source(self, rows: np.ndarray) -> dict[str, str]:
-        """Rows as ranges under the source that they come from, counted from 1 within it: `{"a.csv": "3-7,9"}`."""
+        """Rows as ranges under the source that they come from, counted from 1 within it: `{"a.csv": "3-7,9,12 copy 1"}`."""
         found: dict[str, str] = {}
+        copied = np.isin(rows, self._copies)
+        origins, counted = self._origins[np.searchsorted(self._copies, rows[copied])].T
+        kinds = [(rows[~copied], ""), *((origins[counted == copy], f" copy {copy}") for copy in np.unique(counted))]
         for source in self.sources:
-            inside = rows[(rows >= source.first) & (rows < source.first + source.count)] - source.first + 1
-            if len(inside):
-                found[source.path] = ",".join(filter(None, [found.get(source.path), *ranges(np.sort(inside))]))
+            for numbers, suffix in kinds:
+                inside = numbers[(numbers >= source.first) & (numbers < source.first + source.count)] - source.first + 1
+                parts = [f"{part}{suffix}" for part in ranges(np.sort(inside))]
+                if parts:
+                    found[source.path] = ",".join(filter(None, [found.get(source.path), *parts]))
         return found
 
     def name(self, rows: np.ndarray | Sequence[int]) -> str:
-        """The first of the rows in words, as `a.csv rows 3-7, 9, …`."""
+        """The first of the rows in words, as `a.csv rows 3-7, 9, …` or `a.csv row 12, copy 1`."""
         words, names = [], [Path(source.path).name for source in self.sources]
         for path, numbers in self.by_source(np.asarray(rows, dtype=np.int64)).items():
             parts = numbers.split(",")
             more = ", …" if len(parts) > SHOWN_RANGES else ""
+            if len(parts) == 1:
+                parts = [parts[0].replace(" copy", ", copy")]
             plural = "row" if len(parts) == 1 and "-" not in parts[0] else "rows"
             short = Path(path).name if names.count(Path(path).name) == 1 else path
             words.append(f"{short} {plural} {', '.join(parts[:SHOWN_RANGES])}{more}")
@@ -110,18 +184,23 @@ class Ledger:
         counts = self.counts()
         return {
             "rows": len(self),
-            "sources": [vars(source) | {"first": source.first + 1} for source in self.sources],
+            **({"of_these_copies": self.copies} if self.copies else {}),
+            "sources": [self._describe(source) for source in self.sources],
             "fates": counts,
             "sum_of_fates": sum(counts.values()),
             "row_ids": {fate: self.by_source(self.rows_of(fate)) for fate in counts if not fate.endswith(": kept whole")},
         }
 
+    def _describe(self, source: SourceRows) -> dict[str, Any]:
+        if source.is_streamed:
+            count = self.streamed.by_source[source.first]
+            return {"path": source.path, "part": source.part, "streamed": True, "count": count}
+        return vars(source) | {"first": source.first + 1}
+
 
 def row_numbers(rows: Dataset) -> np.ndarray:
     """The ledger's numbers of rows that carry them, shape (rows,)."""
-    table = rows.select_columns(ROW).with_format("arrow")[:]
-    numbers: np.ndarray = table.column(ROW).to_numpy()
-    return numbers
+    return number_column(rows, ROW)
 
 
 def ranges(numbers: Iterable[int]) -> list[str]:

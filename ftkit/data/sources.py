@@ -1,10 +1,10 @@
-"""Rows from wherever a recipe says: hub ids, local files (files.py) and packaged samples, as one Dataset."""
+"""Rows from wherever a recipe says: hub ids, local files (files.py) and packaged samples, each as a Dataset."""
 
 import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from datasets import Dataset, Features, IterableDataset, Value, concatenate_datasets, load_dataset
+from datasets import Dataset, Features, IterableDataset, Value, load_dataset
 from datasets import exceptions as datasets_errors
 
 from ftkit.data.files import find_files, read_files
@@ -17,34 +17,17 @@ SAMPLE_PREFIX = "sample:"
 MAX_SAMPLE_ROWS = 1_000_000  # held in memory: about 1 GB
 
 
-def read_sources(sources: list[Source], *, split: str, sample_by: str, seed: int, key: str) -> Dataset:
-    """All rows of the sources, one after another.
+def read_source(source: Source, *, split: str, sample_by: str, seed: int, key: str) -> Dataset:
+    """The rows of one source.
 
     Args:
         split: "train", "eval" or "test": which part of a sample or hub data set is meant where the source names none.
         sample_by: what a row of a text file is where the source does not say.
-        key: the recipe key of these sources, for messages.
+        key: the recipe key of the source, for messages.
 
     Raises:
-        UserError: a source cannot be found or read, has no rows, or the sources' columns differ.
+        UserError: the source cannot be found or read, or has no rows.
     """
-    parts = [_read_source(source, split, sample_by, seed, key) for source in sources]
-    for source, part in zip(sources[1:], parts[1:], strict=True):
-        if set(part.column_names) != set(parts[0].column_names):
-            message = f"{source.path} has the columns {_listed(part)}, {sources[0].path} has {_listed(parts[0])}"
-            raise UserError(message, "sources of one list need the same columns", key=key)
-    try:
-        return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
-    except ValueError as error:  # a column that is text in one and a number in another
-        message = f"the sources' columns differ in type: {' '.join(str(error).split())[:200]}"
-        raise UserError(message, "give each column one type in all sources of a list", key=key) from error
-
-
-def _listed(rows: Dataset) -> str:
-    return ", ".join(rows.column_names)
-
-
-def _read_source(source: Source, split: str, sample_by: str, seed: int, key: str) -> Dataset:
     if source.path.startswith(SAMPLE_PREFIX):
         return _read_sample(source, split, seed, key)
     local = find_files(source.path, key, source.format)

@@ -1,39 +1,46 @@
 """The splits of a recipe's data: read, mapped to the task's columns, cleaned, split and counted, row by row."""
 
-import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
+from ftkit.data import tables
 from ftkit.data.augment import augment
 from ftkit.data.clean import clean_rows
-from ftkit.data.columns import given_columns, map_columns
+from ftkit.data.columns import given_columns, given_rows, map_columns
 from ftkit.data.duplicates import Overlap, overlap
 from ftkit.data.encode import beside_cache, code, digest
 from ftkit.data.grouping import split_by_column, split_by_group
 from ftkit.data.ledger import ROW, UNREAD, Ledger, row_numbers
-from ftkit.data.sources import SAMPLE_PREFIX, read_sources
+from ftkit.data.sources import SAMPLE_PREFIX, read_source
 from ftkit.data.split import split_rows
-from ftkit.data.streams import first_rows, open_stream
+from ftkit.data.streams import StreamedRows
+from ftkit.data.tables import column_values
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Data, Source
 from ftkit.recipe.tasks import TaskSpec
 from ftkit.run import write_json
 
+MEASURED_PARTS = ("eval", "test")
 HELD_OUT = "not read now"
-STREAM_HEAD = 1000  # rows of a stream that the gate looks at before step 0
+STREAM_HEAD = 1000  # rows of a stream that are held, to be looked at and to learn the labels from
 
 
 @dataclass
 class Splits:
-    """Rows by split under the task's column names, with their number in the ledger in the column `_row`."""
+    """Rows by split under the task's column names, with their number in the ledger in the column `_row`.
+
+    Attributes:
+        stream: the training rows where they are streamed; `rows` then holds its first ones.
+    """
 
     rows: dict[str, Dataset]
     ledger: Ledger
     changed: dict[str, int] = field(default_factory=dict)
+    stream: StreamedRows | None = None
 
     def numbers(self, part: str) -> np.ndarray:
         """The ledger's numbers of a split's rows, shape (rows,)."""
@@ -43,13 +50,13 @@ class Splits:
 def read_splits(
     data: Data,
     spec: TaskSpec,
-    strata: Callable[[Dataset], Sequence[str] | None],
+    strata: Callable[[Dataset], np.ndarray | None],
     parts: tuple[str, ...] = ("train", "eval"),
 ) -> Splits:
     """The wanted splits as the recipe says: from sources of their own, or split off the training rows.
 
     Args:
-        strata: gives one label a row for a stratified split, or None.
+        strata: gives one label a row as a number for a stratified split, or None.
         parts: which of train, eval and test are wanted.
 
     Raises:
@@ -59,17 +66,14 @@ def read_splits(
     own = {"eval": data.eval, "test": data.test}
     rows = {part: _read(sources, part, data, spec, ledger) for part, sources in own.items() if sources and part in parts}
     split_off = [part for part in own if own[part] is None and (part == "eval" or data.test_size or data.split_column)]
-    if "train" in parts or set(split_off) & set(parts):
-        rows["train"] = _begin(data, spec, ledger) if data.streaming else _read(data.train, "train", data, spec, ledger)
+    stream = StreamedRows(data.train, data.columns, spec, data.seed, ledger, data.clean) if data.streaming else None
+    if stream is not None and "train" in parts:
+        rows["train"] = _head(stream, data, held="eval" not in parts)
+    elif "train" in parts or set(split_off) & set(parts):
+        rows["train"] = _read(data.train, "train", data, spec, ledger)
     for part in rows:
-        rows[part], dropped, altered = clean_rows(
-            rows[part], data.clean, seed=data.seed, thin_out=part == "train", helpers=_helpers(data, spec, rows[part])
-        )
-        for reason, numbers in dropped.items():
-            ledger.mark(numbers, f"removed: {reason}")
-        changed |= {f"{part}: {step}": count for step, count in altered.items()}
-        if not len(rows[part]):
-            raise UserError(f"no {part} row is left after data.clean", "loosen its steps", key="data.clean")
+        if part != "train" or stream is None:  # the stream's first rows are cleaned already
+            rows[part] = _clean(rows[part], part, data, spec, ledger, changed)
     if "train" in rows and split_off:
         whole = rows.pop("train")
         for part, positions in _split(whole, data, strata, split_off).items():
@@ -79,10 +83,10 @@ def read_splits(
                 ledger.mark(row_numbers(whole)[positions], f"{part}: {HELD_OUT}")
     rows = {part: split.remove_columns(_helpers(data, spec, split)) for part, split in rows.items() if part in parts}
     _require_same_columns(rows)
-    splits = Splits({part: rows[part] for part in parts if part in rows}, ledger, changed=changed)
+    splits = Splits({part: rows[part] for part in parts if part in rows}, ledger, changed=changed, stream=stream)
     if {"train", "eval"} <= set(splits.rows):
         if data.drop_overlap:
-            _drop_overlap(splits, data)
+            _drop_overlap(splits, data.gate.similarity)
         if data.augment:
             splits.rows["train"] = _augmented(splits, data)
     return splits
@@ -94,7 +98,7 @@ def _read(sources: list[Source], part: str, data: Data, spec: TaskSpec, ledger: 
     found = []
     for source in sources:
         whole = source if source.path.startswith(SAMPLE_PREFIX) else source.model_copy(update={"rows": None})
-        rows = read_sources([whole], split=part, sample_by=spec.sample_by, seed=data.seed, key=f"data.{part}")
+        rows = read_source(whole, split=part, sample_by=spec.sample_by, seed=data.seed, key=f"data.{part}")
         numbers = ledger.enter(source.path, part, len(rows))
         rows = map_columns(rows, spec, data.columns, source.path, helpers)[1].add_column(ROW, numbers)
         if source.rows is not None and source.rows < len(rows):
@@ -116,10 +120,35 @@ def _read(sources: list[Source], part: str, data: Data, spec: TaskSpec, ledger: 
         raise UserError(message, "give each column one type in all sources of a list", key=f"data.{part}") from error
 
 
-def _begin(data: Data, spec: TaskSpec, ledger: Ledger) -> Dataset:
-    """The first rows of a stream, by which the gate judges it; all of them are counted as they go by."""
-    rows = first_rows(open_stream(data.train, data.columns, spec, data.seed), STREAM_HEAD)
-    return rows.add_column(ROW, ledger.enter("the stream's first rows", "train", len(rows)))
+def _clean(rows: Dataset, part: str, data: Data, spec: TaskSpec, ledger: Ledger, changed: dict[str, int]) -> Dataset:
+    """The rows that data.clean leaves; what its steps drop is entered in the ledger, what they change in `changed`."""
+    rows, dropped, altered = clean_rows(
+        rows, data.clean, seed=data.seed, thin_out=part == "train", helpers=_helpers(data, spec, rows)
+    )
+    for reason, numbers in dropped.items():
+        ledger.mark(numbers, f"removed: {reason}")
+    changed |= {f"{part}: {step}": count for step, count in altered.items()}
+    if not len(rows):
+        raise UserError(f"no {part} row is left after data.clean", "loosen its steps", key="data.clean")
+    return rows
+
+
+def _head(stream: StreamedRows, data: Data, *, held: bool) -> Dataset:
+    """The first rows of a stream, cleaned.
+
+    Args:
+        held: they are all that is wanted, and are counted as read; else all rows are counted as they go by.
+    """
+    rows = stream.head(STREAM_HEAD)
+    if held:
+        numbers = stream.ledger.enter("the stream's first rows", "train", len(rows))
+        rows = rows.remove_columns(ROW).add_column(ROW, numbers)
+    rows, dropped, _ = clean_rows(rows, data.clean, seed=data.seed, thin_out=False, helpers=[])
+    for reason, numbers in dropped.items() if held else ():
+        stream.ledger.mark(numbers, f"removed: {reason}")
+    if not len(rows):
+        raise UserError("no row at the stream's beginning is left after data.clean", "loosen its steps", key="data.clean")
+    return rows
 
 
 def _mixed(sources: list[Source], found: list[Dataset], part: str, seed: int, ledger: Ledger) -> list[Dataset]:
@@ -146,18 +175,18 @@ def _mixed(sources: list[Source], found: list[Dataset], part: str, seed: int, le
 
 
 def _split(
-    rows: Dataset, data: Data, strata: Callable[[Dataset], Sequence[str] | None], parts: list[str]
-) -> dict[str, list[int]]:
+    rows: Dataset, data: Data, strata: Callable[[Dataset], np.ndarray | None], parts: list[str]
+) -> Mapping[str, np.ndarray | list[int]]:
     sizes = {"eval": data.eval_size, "test": data.test_size}
     wanted = {part: size for part in parts if (size := sizes[part]) is not None}
     if data.split_column:
-        found = split_by_column(rows[data.split_column])
+        found = split_by_column(column_values(rows, data.split_column))
         if missing := {"train", "eval"} - {part for part, positions in found.items() if positions}:
             message = f"the column '{data.split_column}' names no {missing.pop()} row"
             raise UserError(message, "name the sources of both, or split by size", key="data.split_column")
         return found
     if data.group_column:
-        return split_by_group(rows[data.group_column], wanted, seed=data.seed)
+        return split_by_group(column_values(rows, data.group_column), wanted, seed=data.seed)
     return split_rows(len(rows), wanted, seed=data.seed, labels=strata(rows))
 
 
@@ -182,17 +211,23 @@ def _helpers(data: Data, spec: TaskSpec, rows: Dataset) -> list[str]:
     ]
 
 
-def _drop_overlap(splits: Splits, data: Data) -> None:
-    """Drop the training rows that are also eval rows, and say so in the ledger."""
-    measured = splits.rows["eval"]
-    similarity = data.gate.similarity
+def _drop_overlap(splits: Splits, similarity: float) -> None:
+    """Drop the training rows that are also eval or test rows, and say so in the ledger."""
+    for part in MEASURED_PARTS:
+        if part in splits.rows:
+            _drop_rows_of(part, splits, similarity)
+
+
+def _drop_rows_of(part: str, splits: Splits, similarity: float) -> None:
+    measured = splits.rows[part]
     seen = find_overlap(measured, splits.rows["train"], similarity)  # looks up each training row
     twice = {row for pairs in (seen.exact, seen.normalised, seen.near) for row, _ in pairs}
     while twice:
         train = splits.rows["train"]
         if len(twice) == len(train):
-            raise UserError("every training row is also an eval row", "give other eval rows", key="data.drop_overlap")
-        splits.ledger.mark(row_numbers(train)[sorted(twice)], "removed: among the eval rows too")
+            message = f"every training row is also among the {part} rows"
+            raise UserError(message, f"give other {part} rows", key="data.drop_overlap")
+        splits.ledger.mark(row_numbers(train)[sorted(twice)], f"removed: among the {part} rows too")
         splits.rows["train"] = train = train.select(np.setdiff1d(np.arange(len(train)), sorted(twice)))
         seen = find_overlap(train, measured, similarity)  # near ones are found by sampling: until the gate finds none
         twice = {other for pairs in (seen.exact, seen.normalised, seen.near) for _, other in pairs}
@@ -206,7 +241,7 @@ def find_overlap(train: Dataset, measured: Dataset, similarity: float) -> Overla
     if file is not None and file.is_file():
         kinds = json.loads(file.read_text(encoding="utf-8"))
         return Overlap(**{kind: [(row, other) for row, other in pairs] for kind, pairs in kinds.items()})
-    found = overlap(train, measured, columns, similarity)
+    found = overlap(given_rows(train), given_rows(measured), columns, similarity)
     if file is not None:
         write_json(file, asdict(found))
     return found
@@ -218,14 +253,12 @@ def _augmented(splits: Splits, data: Data) -> Dataset:
     texts = [name for name in given_columns(rows) if name in ("text", "text_pair")]
     made, counts = augment(rows, texts, block.copies, list(block.operations), data.seed)
     splits.changed |= {f"train: copies by {name}": count for name, count in counts.items()}
-    return made
+    numbers = row_numbers(made)
+    copies = splits.ledger.enter_copies(numbers[len(rows) :])  # each has a fate of its own
+    return made.remove_columns(ROW).add_column(ROW, np.concatenate([numbers[: len(rows)], copies]))
 
 
 def fingerprint(rows: Dataset) -> str:
     """SHA-256 of the rows' columns and values, in their order."""
     names = [name for name in rows.column_names if name != ROW]
-    digest = hashlib.sha256(",".join(names).encode())
-    for table in rows.select_columns(names).with_format("arrow").iter(batch_size=10_000):
-        for column in table.combine_chunks().columns:
-            digest.update(repr(column.to_pylist()).encode())
-    return digest.hexdigest()
+    return tables.fingerprint(rows, names)

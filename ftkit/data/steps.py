@@ -4,6 +4,7 @@ Texts are changed by `Dataset.map` with module-level functions, so that a second
 """
 
 import difflib
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Features, Value
 
 from ftkit.data.duplicates import exact_duplicates, near_duplicates, normalised_duplicates
+from ftkit.data.encode import beside_cache, code, digest
 from ftkit.errors import UserError
 
 Numbers = npt.NDArray[np.int64]
@@ -50,17 +52,38 @@ def filter_length(
     return _drop(rows, dropped)
 
 
-def drop_duplicates(rows: Dataset, columns: list[str], kind: Kind, threshold: float = 0.8) -> tuple[Dataset, Dropped]:
-    """The rows without those that repeat an earlier one; each kind includes the stricter ones, counted by themselves."""
-    exact = exact_duplicates(rows, columns)
+def drop_duplicates(rows: Dataset, content: Dataset, kind: Kind, threshold: float = 0.8) -> tuple[Dataset, Dropped]:
+    """The rows without those that repeat an earlier one; each kind includes the stricter ones, counted by themselves.
+
+    What was found is kept beside the content in the cache of `datasets`.
+
+    Args:
+        content: what is compared of the rows, in their order.
+    """
+    key = digest(content._fingerprint, kind, str(threshold), code())
+    file = beside_cache(content, f"duplicates-{key}.npz")
+    if file is not None and file.is_file():
+        with np.load(file) as found:
+            return _drop(rows, dict(found))
+    dropped = _find_duplicates(content, kind, threshold)
+    if file is not None:
+        made = file.with_name(f".{os.getpid()}-{file.name}")  # whole, or not there
+        np.savez(made, **dropped)  # type: ignore[arg-type]  # the reasons are names of arrays
+        made.replace(file)
+    return _drop(rows, dropped)
+
+
+def _find_duplicates(content: Dataset, kind: Kind, threshold: float) -> Dropped:
+    columns = content.column_names
+    exact = exact_duplicates(content, columns)
     dropped = {"exact duplicate": exact}
     if kind in ("normalised", "near"):
-        normalised = normalised_duplicates(rows, columns)
+        normalised = normalised_duplicates(content, columns)
         dropped["normalised duplicate"] = np.setdiff1d(normalised, exact)
     if kind == "near":
-        near = np.array([row for row, _ in near_duplicates(rows, columns, threshold)], dtype=np.int64)
+        near = np.array([row for row, _ in near_duplicates(content, columns, threshold)], dtype=np.int64)
         dropped["near duplicate"] = np.setdiff1d(near, normalised)
-    return _drop(rows, dropped)
+    return dropped
 
 
 def cap_labels(rows: Dataset, column: str, max_rows: int, seed: int) -> tuple[Dataset, Dropped]:
@@ -95,7 +118,7 @@ def map_labels(rows: Dataset, column: str, names: dict[str, str]) -> tuple[Datas
             )
     feature = rows.features[column]
     renamed = rows.map(
-        _rename_batch,
+        rename_batch,
         batched=True,
         fn_kwargs={"column": column, "names": names, "classes": feature.names if isinstance(feature, ClassLabel) else None},
         features=Features({**rows.features, column: Value("string")}),
@@ -118,21 +141,21 @@ def _change_texts(
     return (changed.remove_columns(CHANGED) if count else rows), count
 
 
-def _change_batch(batch: dict[str, list[Any]], change: Callable[[str], str]) -> dict[str, list[Any]]:
+def change_batch(batch: dict[str, list[Any]], change: Callable[[str], str]) -> dict[str, list[Any]]:
     made = {name: [change(text) if isinstance(text, str) else text for text in texts] for name, texts in batch.items()}
     pairs = zip(zip(*batch.values(), strict=True), zip(*made.values(), strict=True), strict=True)
     return {**made, CHANGED: [before != after for before, after in pairs]}
 
 
 def _normalise_batch(*texts: list[Any], columns: list[str], form: Form) -> dict[str, list[Any]]:
-    return _change_batch(dict(zip(columns, texts, strict=True)), partial(unicodedata.normalize, form))
+    return change_batch(dict(zip(columns, texts, strict=True)), partial(unicodedata.normalize, form))
 
 
 def _strip_batch(*texts: list[Any], columns: list[str]) -> dict[str, list[Any]]:
-    return _change_batch(dict(zip(columns, texts, strict=True)), str.strip)
+    return change_batch(dict(zip(columns, texts, strict=True)), str.strip)
 
 
-def _rename_batch(
+def rename_batch(
     batch: dict[str, list[Any]], *, column: str, names: dict[str, str], classes: list[str] | None
 ) -> dict[str, list[Any]]:
     texts = [None if label is None else str(classes[label] if classes else label) for label in batch[column]]

@@ -59,11 +59,11 @@ def resolve_target(name: str, *, recipe: Path | None, task: str | None, data: st
         raise UserError(f"{name} is no run", "say what to measure: --recipe FILE, or --task TASK --data ROWS")
     if data is not None:
         values["data"], split = replaced_data(values["data"], data), "eval"
-    if split == "test" and not (values["data"].get("test") or values["data"].get("test_size")):
+    checked = load_values(values, name)
+    if split == "test" and not checked.data.names_test:
         raise UserError(
             "the recipe has no test rows", "name some with --data, or set data.test or data.test_size", "--split"
         )
-    checked = load_values(values, name)
     names = hub_names(checked)
     whole = trained is not None and not (trained / "adapter_config.json").is_file()  # an adapter needs its base
     require_reachable([entry for entry in names if entry[1] == "dataset"] if whole else names)

@@ -325,13 +325,21 @@ def find_prompt_mistakes(document: Document, prompt: Any, spec: TaskSpec) -> lis
 def find_streaming_mistakes(document: Document, data: dict[str, Any], training: dict[str, Any]) -> list[Mistake]:
     """What a stream, whose rows are not known beforehand, needs and cannot do."""
     if data.get("streaming") is not True:
-        return []
+        if data.get("judged_rows") is None:
+            return []
+        hint = "all rows are judged before step 0"
+        return [Mistake(document.place(("data", "judged_rows")), "'data.judged_rows' is for data.streaming", hint)]
     place, mistakes = document.place(("data", "streaming")), []
     if data.get("eval") is None:
         mistakes.append(Mistake(place, "data.streaming needs data.eval", "eval rows cannot be split off a stream"))
     if not isinstance(training.get("max_steps"), int) or training["max_steps"] < 1:
         mistakes.append(Mistake(place, "data.streaming needs training.max_steps", "the length of a stream is not known"))
-    for key in ("split_column", "group_column", "augment", "packing", "clean", "drop_overlap"):
+    clean = data["clean"] if isinstance(data.get("clean"), dict) else {}
+    for key in ("duplicates", "max_rows_per_label", "balance"):
+        if clean.get(key):
+            message = f"'data.clean.{key}' needs all rows at once, and cannot be with data.streaming"
+            mistakes.append(Mistake(document.place(("data", "clean", key)), message, "remove one of the two"))
+    for key in ("split_column", "group_column", "augment", "packing", "drop_overlap"):
         if data.get(key):
             hint = "such rows are always dropped then" if key == "drop_overlap" else "remove one of the two"
             mistakes.append(Mistake(document.place(("data", key)), f"'data.{key}' has no effect with data.streaming", hint))

@@ -166,7 +166,9 @@ class Gate(Block):
     without_end: Allowed = Field(0.0, description="Rows with an answer that does not end with an end token.")
     double_start: Allowed = Field(0.0, description="Rows that start with two start tokens.")
     overlap: Allowed = Field(
-        0.0, description="Eval rows that are also training rows: equal, equal but for case and punctuation, or nearly equal."
+        0.0,
+        description="Eval or test rows that are also training rows by what is given to the model: equal, equal but for case "
+        "and punctuation, or nearly equal.",
     )
     similarity: float = Field(
         0.8,
@@ -187,7 +189,9 @@ class Clean(Block):
     min_characters: int | None = Field(None, ge=1, description="Drop rows with a shorter text.")
     max_characters: int | None = Field(None, ge=1, description="Drop rows with a longer text.")
     duplicates: Literal["exact", "normalised", "near"] | None = Field(
-        None, description="Drop rows that repeat an earlier one: exactly, but for case and punctuation, or nearly."
+        None,
+        description="Drop rows that repeat an earlier one: exact, the whole row; normalised and near, what is given to the "
+        "model, but for case and punctuation, or nearly.",
     )
     max_rows_per_label: int | None = Field(None, ge=1, description="Keep so many rows of each label, drawn with data.seed.")
     balance: Boolean = Field(False, description="Keep as many rows of each label as the rarest has.")
@@ -229,14 +233,22 @@ class Data(Block):
         None, description="Rows with the same value here, as one article or patient, go to one side of the split together."
     )
     drop_overlap: Boolean = Field(
-        False, description="Drop training rows that are also eval rows, and count them, instead of refusing."
+        False, description="Drop training rows that are also eval or test rows, and count them, instead of refusing."
     )
     clean: Clean = Field(default_factory=Clean, description="Steps over all rows before they are split.")
     augment: Augment | None = Field(None, description="Changed copies of the training rows.")
     gate: Gate = Field(default_factory=Gate, description="What may go wrong with the rows before the run is refused.")
     streaming: Boolean = Field(
         False,
-        description="Read training rows as they are needed, for sets larger than memory; needs data.eval and max_steps.",
+        description="Read training rows as they are needed, for sets larger than memory; needs data.eval and max_steps. The "
+        "rows that the training will read are read once before step 0 and judged; training rows that are eval rows too are "
+        "dropped and counted. To the Trainer the stream is one epoch without an end: evaluate and save by steps.",
+    )
+    judged_rows: int | None = Field(
+        None,
+        ge=1,
+        description="With streaming: judge only so many rows before step 0; the others are judged as they are read, and a "
+        "fault stops the run there.",
     )
     packing: Boolean = Field(
         False, description="Put whole training rows together into blocks of max_length, kept apart in attention."
@@ -252,6 +264,11 @@ class Data(Block):
     chat_template: str | None = Field(
         None, description="A Jinja chat template in place of the tokenizer's own; or alpaca, or chatml."
     )
+
+    @property
+    def names_test(self) -> bool:
+        """Whether the recipe says where test rows come from; a split column may still name none."""
+        return bool(self.test or self.test_size or self.split_column)
 
 
 class Generation(Block):

@@ -112,7 +112,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         default_metrics=("loss", "perplexity", "bits_per_byte"),
         sample="text",
         sample_by="paragraph",
-        keys=frozenset({"data.packing"}),
+        keys=frozenset({"data.packing", "data.streaming"}),
     ),
     "masked-language-modeling": TaskSpec(
         about="The hidden tokens of plain text, for adapting an encoder to a domain.",
@@ -121,5 +121,6 @@ TASK_SPECS: dict[str, TaskSpec] = {
         default_metrics=("loss", "perplexity"),
         sample="text",
         sample_by="paragraph",
+        keys=frozenset({"data.streaming"}),
     ),
 }

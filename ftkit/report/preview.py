@@ -87,6 +87,8 @@ class Preview:
         supervised: tokens of the split that count in the loss; None where an entry has a label instead.
         lengths: min, median, p95 and max of the entries' tokens.
         padding: share of padding among the tokens of random batches of `batch_size`.
+        target: `tokens`, `length` and `padding_share` of the targets, where source and target stand apart; `tokens`,
+            `lengths`, `histogram` and `padding` are then of the sources.
         outcomes: every row that was read, by its fate.
     """
 
@@ -105,10 +107,11 @@ class Preview:
     faults: list[Fault] = field(default_factory=list)
     examples: int | None = None
     unit: str = "row"
+    target: dict[str, Any] | None = None
 
     @property
     def has_target(self) -> bool:
-        return any(row.target is not None for row in self.rows)
+        return self.target is not None
 
 
 def make_preview(
@@ -125,6 +128,7 @@ def make_preview(
         faulty_first: show entries that the gate refuses before others.
     """
     encoded, facts = data.encoded[split], data.facts[split].describe(batch_size)
+    shown = facts["source"] if pairs else facts
     numbers = data.splits.numbers(split)[np.asarray(encoded.rows, dtype=np.int64)]
     findings = [finding for finding in data.findings if finding.split == split]
     order = np.arange(len(numbers))
@@ -142,11 +146,11 @@ def make_preview(
         rows.append(make_row(encoded.dataset[index], name, tokenizer, names, pairs, faults))
     labelled = any(row.label is not None for row in rows)
     return Preview(
-        title, split, data.max_length, rows, facts["entries"], facts["tokens"],
-        None if labelled else facts["supervised_tokens"], facts["length"], histogram(data.facts[split].lengths),
-        facts["padding_share"], batch_size, data.ledger.counts(),
+        title, split, data.max_length, rows, facts["entries"], shown["tokens"],
+        None if labelled else int(data.facts[split].supervised.sum()), shown["length"],
+        histogram(data.facts[split].lengths), shown["padding_share"], batch_size, data.ledger.counts(),
         [make_fault(finding, data.ledger, gate) for finding in data.findings],
-        encoded.notes["packed examples"] if packed else None, "block" if blocks else "row",
+        encoded.notes["packed examples"] if packed else None, "block" if blocks else "row", facts.get("target"),
     )  # fmt: skip
 
 
@@ -286,14 +290,20 @@ def figures(preview: Preview) -> dict[str, str]:
     found = {f"{preview.split} {preview.unit}s": f"{preview.entries:,}"}
     if preview.examples is not None:
         found = {f"{preview.split} rows": f"{preview.examples:,}", "in blocks": f"{preview.entries:,}"}
-    found["source tokens" if preview.has_target else "tokens"] = f"{preview.tokens:,}"
+    if preview.target is not None:
+        return found | {
+            "source tokens": f"{preview.tokens:,}", "target tokens": f"{preview.target['tokens']:,}",
+            "tokens a target": length_line(preview.target["length"]),
+            "source padding": f"{100 * preview.padding:.1f} %",
+            "target padding": f"{100 * preview.target['padding_share']:.1f} %",
+        }  # fmt: skip
+    found["tokens"] = f"{preview.tokens:,}"
     if preview.supervised is not None:
-        share = f" ({100 * preview.supervised / preview.tokens:.1f} %)" if not preview.has_target else ""
-        found["target tokens" if preview.has_target else "supervised"] = f"{preview.supervised:,}{share}"
+        found["supervised"] = f"{preview.supervised:,} ({100 * preview.supervised / preview.tokens:.1f} %)"
     return {**found, "padding": f"{100 * preview.padding:.1f} %"}
 
 
-def length_line(preview: Preview) -> str:
-    """The lengths of the entries in one line."""
+def length_line(lengths: dict[str, float]) -> str:
+    """Lengths of entries in one line."""
     named = {"min": "shortest", "median": "median", "p95": "95 % within", "max": "longest"}
-    return " · ".join(f"{words} {preview.lengths[name]:,.0f}" for name, words in named.items())
+    return " · ".join(f"{words} {lengths[name]:,.0f}" for name, words in named.items())

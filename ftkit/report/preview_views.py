@@ -120,7 +120,8 @@ def bars(preview: Preview) -> Group:
     """The histogram of lengths, a bar a line."""
     what = "source tokens" if preview.has_target else "tokens"
     most, wide = max(bar.count for bar in preview.histogram), len(f"{preview.histogram[-1].last:,}")
-    lines = [Text.assemble((what, "bold"), f" a {preview.unit}: {length_line(preview)}, of at most {preview.max_length:,}")]
+    lengths = f"{length_line(preview.lengths)}, of at most {preview.max_length:,}"
+    lines = [Text.assemble((what, "bold"), f" a {preview.unit}: {lengths}")]
     for bar in preview.histogram:
         span = f"{bar.first:>{wide},}" + (f"–{bar.last:<{wide},}" if bar.last > bar.first else "")
         length = round(BAR_WIDTH * bar.count / most) or (1 if bar.count else 0)

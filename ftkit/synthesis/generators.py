@@ -241,13 +241,19 @@ def _said(error: urllib.error.HTTPError) -> str:
         body = error.read(2000).decode(errors="replace")
     except (OSError, http.client.HTTPException):
         return ""
+    shown = " ".join(_message(body).split())[:160]
+    return f" ({shown})" if shown else ""
+
+
+def _message(body: str) -> str:
+    """The message in the JSON of a refusal; of one of another form all that it says."""
     try:
         value = json.loads(body)
-        body = str(value["error"]["message"] if isinstance(value["error"], dict) else value["error"])
-    except (ValueError, LookupError, TypeError):
-        pass
-    shown = " ".join(body.split())[:160]
-    return f" ({shown})" if shown else ""
+    except ValueError:
+        return body
+    error = value.get("error") if isinstance(value, dict) else None
+    said = error.get("message") if isinstance(error, dict) else error
+    return body if said is None else str(said)
 
 
 def _reason(error: BaseException) -> str:

@@ -102,10 +102,13 @@ def _json_rows(text: str) -> Iterator[Candidate]:
     try:
         value = json.loads(text)
     except ValueError:
-        pass
+        yield from _json_lines(text)
     else:
         yield from (_from_json(item) for item in (value if isinstance(value, list) else [value]))
-        return
+
+
+def _json_lines(text: str) -> Iterator[Candidate]:
+    """Rows of those lines that are objects; nothing where none of them has an instruction."""
     lines = [line.strip().rstrip(",") for line in text.split("\n")]  # U+2028 may stand within one
     objects = [line for line in lines if line.startswith("{")]
     if not any('"instruction"' in line.lower() for line in objects):

@@ -24,7 +24,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ftkit import console
-from ftkit.data.sources import read_sources
+from ftkit.data.sources import read_source
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
 from ftkit.run import require_writable, write_text
@@ -140,7 +140,7 @@ def read_seeds(path: str) -> list[Row]:
     """
     if not path:
         raise UserError("no seeds are named", "name a file of instruction rows", "SEEDS")
-    data = read_sources([Source.model_validate({"path": path})], split="train", sample_by="line", seed=0, key="SEEDS")
+    data = read_source(Source.model_validate({"path": path}), split="train", sample_by="line", seed=0, key="SEEDS")
     columns = set(data.column_names)
     if "instruction" not in columns or not columns & {"output", "instances"}:
         message = f"{path} has the columns {', '.join(data.column_names)}"

@@ -1,6 +1,7 @@
 """What a task is: the parts that every task file has, and what they hand to each other."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,10 +9,10 @@ import torch
 from datasets import Dataset, Features
 from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.data.encode import IGNORED, Encoded, Encoder
+from ftkit.data.encode import IGNORED, Cutter, Encoded, Encoder
 from ftkit.metrics.resampling import Resampler
 
-__all__ = ["IGNORED", "Encoded", "Encoder", "Task", "WithoutPrompts"]
+__all__ = ["IGNORED", "Encoded", "Encoder", "Task", "WithoutPrompts", "with_nearest"]
 
 
 class Task(Protocol):
@@ -29,8 +30,8 @@ class Task(Protocol):
     def recall(self, config: PretrainedConfig) -> None:
         """Take from a trained model's config what `fit` learnt."""
 
-    def strata(self, rows: Dataset) -> Sequence[str] | None:
-        """One label a row for a stratified split, or None."""
+    def strata(self, rows: Dataset) -> np.ndarray | None:
+        """One label a row as a number for a stratified split, shape (rows,), or None."""
 
     def config_values(self) -> dict[str, Any]:
         """Values that the model's config takes from the task."""
@@ -59,8 +60,14 @@ class Task(Protocol):
     def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:
         """What a row's prompt is made of: `messages`, or a `form` by name and its `values`."""
 
+    def unknown_labels(self, rows: Dataset) -> list[dict[str, str]]:
+        """Of each row the labels that the model does not know, each with the nearest that it knows, or nothing."""
+
     def arrange(self, encoded: Encoded, max_length: int) -> Encoded:
         """The entries that are trained and measured on, where those are not the rows themselves."""
+
+    def cutter(self, max_length: int) -> Cutter | None:
+        """What `arrange` does, for rows of a stream; None where the entries are the rows themselves."""
 
     def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
         """Token ids that may end an answer; none where there are no answers."""
@@ -107,6 +114,9 @@ class WithoutPrompts:
     def arrange(self, encoded: Encoded, max_length: int) -> Encoded:
         return encoded
 
+    def cutter(self, max_length: int) -> Cutter | None:
+        return None
+
     def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
         return set()
 
@@ -120,3 +130,8 @@ class WithoutPrompts:
 
     def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
         return None
+
+
+def with_nearest(names: Sequence[str], known: Collection[str]) -> dict[str, str]:
+    """The names that are not known, each with the known one that is most like it, or nothing where none is."""
+    return {name: "".join(get_close_matches(name, known, n=1, cutoff=0.5)) for name in names if name not in known}

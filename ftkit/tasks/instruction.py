@@ -39,8 +39,12 @@ class Instruction(LanguageTask):
             message = "an instruction's prompt is not cut: half a question has another answer"
             raise UserError(message, "drop or cut_answer", key="data.over_long")
 
+        chats = "messages" in rows or bool(self.data.chat_template)
+        if chats:  # now, not with the first row: where all are in the cache, none is encoded
+            tokenizer = with_template(tokenizer, self.data.chat_template)
+
         def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
-            if "messages" in batch or self.data.chat_template:
+            if chats:
                 return self._encode_chats(batch, positions, tokenizer, max_length, over_long)
             answer = "output" if "output" in batch else "completion"
             asked = "prompt" if "prompt" in batch else "instruction"
@@ -65,14 +69,14 @@ class Instruction(LanguageTask):
     ) -> dict[str, list[Any]]:  # fmt: skip
         if self.data.prompt is not None:
             raise UserError("data.prompt has no effect on chats", "the template makes the prompt", key="data.prompt")
-        tokenizer = with_template(tokenizer, self.data.chat_template)
         made: list[tuple[Example | None, Outcome]] = []
         for index, row in enumerate(positions):
             messages = as_messages({name: values[index] for name, values in batch.items()}, row)
-            example = chat_example(tokenizer, messages, self.data.supervise) if messages else None
-            if example is None:
+            if not messages or has_empty_answer(messages, self.data.supervise):
                 made.append((None, Outcome.EMPTY))
-            elif len(example.input_ids) <= max_length:
+                continue
+            example = chat_example(tokenizer, messages, self.data.supervise)
+            if len(example.input_ids) <= max_length:
                 made.append((example, Outcome.KEPT))
             elif over_long == "cut_answer":
                 made.append((Example(example.input_ids[:max_length], example.labels[:max_length]), Outcome.CUT_ANSWER))
@@ -115,6 +119,13 @@ def with_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> P
         message = "the rows are chats, and the model's tokenizer has no chat template"
         raise UserError(message, "give one with data.chat_template: Jinja, or alpaca or chatml", key="data.chat_template")
     return tokenizer
+
+
+def has_empty_answer(messages: list[dict[str, Any]], supervise: str) -> bool:
+    """Whether a supervised turn of the assistant says nothing; one that calls tools says something."""
+    answers = [turn for turn in messages if turn["role"] == "assistant"]
+    asked = answers[-1:] if supervise == "last" else answers
+    return any(is_empty(turn["content"]) and not turn.get("tool_calls") for turn in asked)
 
 
 def as_messages(row: dict[str, Any], number: int) -> list[dict[str, Any]]:

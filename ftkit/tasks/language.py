@@ -1,6 +1,5 @@
 """What the tasks of language models share: nothing to learn from the rows before training, a loss by token, its metrics."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,8 +52,11 @@ class LanguageTask(WithoutPrompts):
     def recall(self, config: PretrainedConfig) -> None:
         """Nothing was learnt from the rows."""
 
-    def strata(self, rows: Dataset) -> Sequence[str] | None:
+    def strata(self, rows: Dataset) -> np.ndarray | None:
         return None
+
+    def unknown_labels(self, rows: Dataset) -> list[dict[str, str]]:
+        return [{} for _ in rows]
 
     def columns(self, tokenizer: PreTrainedTokenizerBase) -> Features:
         return Features({"input_ids": TOKENS, "labels": TOKENS})

@@ -7,7 +7,7 @@ from typing import Any
 from datasets import Features
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.data.encode import Encoded, Encoder, digest
+from ftkit.data.encode import Cutter, Encoded, Encoder, digest
 from ftkit.data.ledger import Outcome
 from ftkit.data.prompts import end_token
 from ftkit.tasks.language import LanguageTask, decoder_class, text_of
@@ -63,6 +63,19 @@ class LanguageModeling(LanguageTask):
         )  # fmt: skip
         rows = [encoded.rows[_row_at(starts, offset)] for offset in range(0, len(dataset) * max_length, max_length)]
         return replace(encoded, dataset=dataset, rows=rows, notes={"tokens": total})
+
+    def cutter(self, max_length: int) -> Cutter:
+        rest: list[int] = []
+
+        def cut(rows: list[list[int]]) -> list[list[int]]:
+            for ids in rows:
+                rest.extend(ids)
+            until = len(rest) // max_length * max_length
+            made = [rest[at : at + max_length] for at in range(0, until, max_length)]
+            del rest[:until]
+            return made
+
+        return cut
 
 
 def _row_at(starts: list[int], offset: int) -> int:

@@ -1,7 +1,6 @@
 """Text classification: one label of two or more for a text or a pair of texts, or several labels at once."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from transformers import (
 
 from ftkit.data.encode import BATCH, TOKENS, Encoder, is_empty
 from ftkit.data.ledger import Outcome
+from ftkit.data.tables import value_codes
 from ftkit.errors import UserError
 from ftkit.metrics.classification import (
     classification_metrics,
@@ -26,7 +26,7 @@ from ftkit.metrics.classification import (
 )
 from ftkit.metrics.resampling import Resampler
 from ftkit.recipe.schema import Data
-from ftkit.tasks.base import WithoutPrompts
+from ftkit.tasks.base import WithoutPrompts, with_nearest
 from ftkit.tasks.language import text_of
 
 
@@ -43,9 +43,9 @@ class TextClassification(WithoutPrompts):
     def fit(self, rows: Dataset) -> None:
         self.multi_label = bool(self.data.label_separator) or is_list(rows.features["label"])
         feature = rows.features["label"]
-        found: Counter[str] = Counter()
-        for batch in rows.select_columns("label").iter(BATCH):
-            filled = [label for label in batch["label"] if not is_empty(label)]
+        found: set[str] = set()
+        for values in self._label_values(rows):
+            filled = [label for label in values if not is_empty(label)]
             found.update(name for names in self._names(filled, feature) for name in names)
         self.counts = found
         if not self.labels:
@@ -62,14 +62,15 @@ class TextClassification(WithoutPrompts):
 
     def recall(self, config: PretrainedConfig) -> None:
         self.multi_label = config.problem_type == "multi_label_classification"
-        generic = all(name.startswith("LABEL_") for name in config.id2label.values())
-        if not generic or len(self.labels) != config.num_labels:
-            self.labels = [config.id2label[number] for number in range(config.num_labels)]
+        self.labels = labels_of(config, self.labels)
 
-    def strata(self, rows: Dataset) -> Sequence[str] | None:
+    def strata(self, rows: Dataset) -> np.ndarray | None:
         if self.data.label_separator or is_list(rows.features["label"]):
             return None
-        return [str(label) for label in rows["label"]]
+        return value_codes(rows, "label")[0]
+
+    def unknown_labels(self, rows: Dataset) -> list[dict[str, str]]:
+        return [with_nearest(names, self.labels) for names in self._names(rows["label"][:], rows.features["label"])]
 
     def config_values(self) -> dict[str, Any]:
         kind = "multi_label_classification" if self.multi_label else "single_label_classification"
@@ -171,6 +172,13 @@ class TextClassification(WithoutPrompts):
         chance, best = logits.softmax(-1).max(-1)
         return {"predicted": self.labels[int(best)], "probability": round(float(chance), 6)}
 
+    def _label_values(self, rows: Dataset) -> Iterator[list[Any]]:
+        """All labels that occur: each value once, of lists each row's."""
+        if is_list(rows.features["label"]):
+            yield from (batch["label"] for batch in rows.select_columns("label").iter(BATCH))
+        else:
+            yield value_codes(rows, "label")[1]
+
     def _names(self, values: list[Any], feature: Any) -> list[list[str]]:
         """The label names of each row."""
         if self.data.label_separator:
@@ -187,6 +195,14 @@ class TextClassification(WithoutPrompts):
 
     def _label(self, names: list[str], ids: dict[str, int]) -> int | list[float]:
         return [float(name in names) for name in self.labels] if self.multi_label else ids[names[0]]
+
+
+def labels_of(config: PretrainedConfig, named: list[str]) -> list[str]:
+    """The labels of a trained model; where its config has only numbers for them, those that the recipe names."""
+    generic = all(name.startswith("LABEL_") for name in config.id2label.values())
+    if generic and len(named) == config.num_labels:
+        return named
+    return [config.id2label[number] for number in range(config.num_labels)]
 
 
 def is_list(feature: Any) -> bool:

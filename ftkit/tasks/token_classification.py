@@ -1,7 +1,6 @@
 """Token classification: one tag a word, as of named entities; rows are lists of words with as many tags."""
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,8 @@ from ftkit.errors import UserError
 from ftkit.metrics.resampling import Resampler
 from ftkit.metrics.tokens import OUTSIDE, entities, tags_of, token_metrics, token_resamplers
 from ftkit.recipe.schema import Data
-from ftkit.tasks.base import WithoutPrompts
-from ftkit.tasks.text_classification import model_inputs
+from ftkit.tasks.base import WithoutPrompts, with_nearest
+from ftkit.tasks.text_classification import labels_of, model_inputs
 
 
 class TokenClassification(WithoutPrompts):
@@ -56,12 +55,14 @@ class TokenClassification(WithoutPrompts):
             raise UserError(message, "is the right column mapped?", key="data.columns.tags")
 
     def recall(self, config: PretrainedConfig) -> None:
-        generic = all(name.startswith("LABEL_") for name in config.id2label.values())
-        if not generic or len(self.labels) != config.num_labels:
-            self.labels = [config.id2label[number] for number in range(config.num_labels)]
+        self.labels = labels_of(config, self.labels)
 
-    def strata(self, rows: Dataset) -> Sequence[str] | None:
+    def strata(self, rows: Dataset) -> np.ndarray | None:
         return None
+
+    def unknown_labels(self, rows: Dataset) -> list[dict[str, str]]:
+        sentences = self._names(rows["tags"][:], rows.features["tags"])
+        return [with_nearest([tag for tag in tags if tag is not None], self.labels) for tags in sentences]
 
     def config_values(self) -> dict[str, Any]:
         names = dict(enumerate(self.labels))

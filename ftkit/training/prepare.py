@@ -1,28 +1,32 @@
 """From a recipe's data to encoded splits that passed the gate, with every input row accounted for."""
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, IterableDataset
+import torch
+from datasets import Dataset
 from rich.table import Table
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit import console
+from ftkit.data.columns import given_rows
+from ftkit.data.duplicates import Copies
 from ftkit.data.encode import Encoded, beside_cache, digest, encode, encoding_key
 from ftkit.data.gate import Facts, Finding, caveats, inspect, judge, require
 from ftkit.data.ledger import ROW, Ledger, Outcome, row_numbers
 from ftkit.data.packing import pack
-from ftkit.data.splits import Splits, find_overlap, fingerprint, read_splits
-from ftkit.data.streams import encode_stream, open_stream
+from ftkit.data.splits import MEASURED_PARTS, Splits, find_overlap, fingerprint, read_splits
+from ftkit.data.streams import Stream, StreamEncoder
 from ftkit.errors import UserError
 from ftkit.models.load import usable_length
+from ftkit.recipe.schema import Data as DataBlock
 from ftkit.recipe.schema import Gate, Recipe
 from ftkit.tasks.base import Task
 
+MOST_LABELS = 3  # that a message names
 ALLOWED_WHEN_MEASURING = ("dropped", "cut_answer", "without_end", "double_start")
 
 
@@ -33,16 +37,20 @@ class Data:
     Attributes:
         facts: of each split's entries as they are trained and measured on.
         stream: the training entries where they are streamed; `rows` and `encoded` then hold its first rows.
-        streamed: the stream's rows by what became of them, as far as it was read.
+        judged: what the gate found in rows that are held; `findings` has that of the stream too.
     """
 
     splits: Splits
     encoded: dict[str, Encoded]
     max_length: int
     facts: dict[str, Facts] = field(default_factory=dict)
-    stream: IterableDataset | None = None
-    streamed: Counter[str] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
+    stream: Stream | None = None
+    judged: list[Finding] = field(default_factory=list)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the gate found, so far as a stream was read."""
+        return [*self.judged, *(self.stream.findings() if self.stream else [])]
 
     @property
     def rows(self) -> dict[str, Dataset]:
@@ -66,12 +74,13 @@ class Data:
         """The same data with one split as the eval rows."""
         splits = Splits({"eval": self.rows[split]}, self.ledger)
         return Data(
-            splits, {"eval": self.encoded[split]}, self.max_length, {"eval": self.facts[split]}, findings=self.findings
+            splits, {"eval": self.encoded[split]}, self.max_length, {"eval": self.facts[split]}, judged=self.findings
         )
 
-    def caveats(self) -> list[str]:
-        """What the scores have to be read with."""
-        return [*caveats(self.findings), *stream_caveats(self.streamed)]
+    def caveats(self, split: str) -> list[str]:
+        """What scores on a split have to be read with: faults of its rows and of the training rows."""
+        concerned = [finding for finding in self.findings if finding.split in ("train", split)]
+        return [*caveats(concerned), *(self.stream.caveats() if self.stream else [])]
 
     def report(self, batch_size: int) -> dict[str, Any]:
         """For data_report.json: every input row accounted for, what the gate found, lengths and padding.
@@ -81,19 +90,21 @@ class Data:
         """
         return {
             **self.ledger.report(),
-            "changed": self.splits.changed,
+            "changed": {**self.splits.changed, **(self.stream.changed() if self.stream else {})},
             "splits": {name: facts.describe(batch_size) for name, facts in self.facts.items()},
             "gate": [finding.describe(self.ledger) for finding in self.findings],
-            "caveats": self.caveats(),
-            **({"streamed": {"read": sum(self.streamed.values()), **self.streamed}} if self.stream is not None else {}),
+            "caveats": {name: self.caveats(name) for name in self.rows if name in MEASURED_PARTS},
+            **({"streamed": self.stream.describe()} if self.stream else {}),
         }
 
     def table(self) -> Table:
         """Every input row by its fate, with the sum, for the screen."""
         fates = self.ledger.counts()
         share = len(self.ledger)
+        copies = self.ledger.copies
+        origin = f"of {share - copies:,} read{f' and {copies:,} copied' if copies else ''}"
         rows = [[fate, f"{count:,}", f"{100 * count / share:.1f} %"] for fate, count in fates.items()]
-        return console.table("", ["input rows", "", ""], [*rows, ["sum", f"{sum(fates.values()):,}", f"of {share:,} read"]])
+        return console.table("", ["input rows", "", ""], [*rows, ["sum", f"{sum(fates.values()):,}", origin]])
 
 
 def prepare(
@@ -103,7 +114,7 @@ def prepare(
     """Read, split, encode and judge the rows.
 
     Args:
-        parts: the splits that are wanted.
+        parts: the splits that are wanted; the test rows are always looked at beside training and eval rows.
         learn: what the task takes from the rows before they are encoded; by default it fits itself to the training rows.
 
     Raises:
@@ -111,35 +122,49 @@ def prepare(
     """
     started = time.monotonic()
     with console.status("reading the data"):
-        splits = read_splits(recipe.data, recipe.spec, task.strata, parts)
-        measured = parts[-1]
-        limit_rows(splits, measured, recipe)
+        splits = read_splits(recipe.data, recipe.spec, task.strata, with_test(recipe.data, parts))
+        require_parts(splits, parts, recipe.data)
+        measured = [name for name in MEASURED_PARTS if name in splits.rows]
+        for name in measured or parts:
+            limit_rows(splits, name, recipe)
         (learn or (lambda found: task.fit(found.rows["train"])))(splits)
     max_length = usable_length(recipe.model, config, tokenizer)
     data, gate = Data(splits, {}, max_length), allowances(recipe)
     with console.status("encoding the data"):
         for name, rows in splits.rows.items():
             encoded = encode_rows(task, rows, tokenizer, config, max_length, name)
-            add_split(data, name, encoded, task, tokenizer, gate, packing=recipe.data.packing)
-    if {"train", "eval"} <= set(parts):
-        with console.status("looking for eval rows among the training rows"):
-            data.findings += overlap_findings(data, gate)
+            packing = recipe.data.packing and name == "train"
+            add_split(data, name, encoded, task, tokenizer, gate, packing=packing, pairs=config.is_encoder_decoder)
+    if recipe.data.streaming and {"train", "eval"} <= set(parts):
+        data.stream = open_stream(recipe, data, task, tokenizer, config)
+        data.stream.judge_ahead(entries_of_training(recipe), recipe.data.judged_rows)
+    for name in measured if "train" in parts and data.stream is None else ():  # a stream drops such rows
+        with console.status(f"looking for {name} rows among the training rows"):
+            data.judged += overlap_findings(data, name, gate)
     console.show(data.table())
     console.say(f"data ready in {time.monotonic() - started:.1f} s")
     refused = [f for f in data.findings if "train" in parts or f.rule not in ALLOWED_WHEN_MEASURING]
     require(refused, data.ledger, recipe.place)
-    for caveat in data.caveats():
+    for caveat in caveats(data.findings):
         console.warn(caveat)
     for name, encoded in data.encoded.items():
         if not encoded.rows:
             message = f"no {name} row is left: see the table above"
             raise UserError(message, "raise model.max_length, or mend the data", key="model.max_length")
-    if recipe.data.streaming and "train" in parts:
-        rows = open_stream(recipe.data.train, recipe.data.columns, recipe.spec, recipe.data.seed)
-        encoder = task.encoder(rows.features, tokenizer, config, max_length)
-        columns, seed = task.columns(tokenizer), recipe.data.seed
-        data.stream, data.streamed = encode_stream(rows, encoder, columns, splits.rows["eval"].remove_columns(ROW), seed)
     return data
+
+
+def with_test(block: DataBlock, parts: tuple[str, ...]) -> tuple[str, ...]:
+    """The parts, and the test rows where there are some that must not be among the training rows."""
+    training = {"train", "eval"} <= set(parts) and "test" not in parts
+    return (*parts, "test") if training and block.names_test else parts
+
+
+def require_parts(splits: Splits, parts: tuple[str, ...], block: DataBlock) -> None:
+    """Raises UserError where a wanted part has no row."""
+    if missing := [part for part in parts if part not in splits.rows]:
+        message = f"the column '{block.split_column}' names no {missing[0]} row"
+        raise UserError(message, f"name some, or give a source with data.{missing[0]}", key="data.split_column")
 
 
 def encode_rows(
@@ -175,50 +200,74 @@ def allowances(recipe: Recipe) -> Gate:
 
 
 def add_split(
-    data: Data, name: str, encoded: Encoded, task: Task, tokenizer: PreTrainedTokenizerBase, gate: Gate, *, packing: bool
-) -> None:
+    data: Data, name: str, encoded: Encoded, task: Task, tokenizer: PreTrainedTokenizerBase, gate: Gate,
+    *, packing: bool, pairs: bool,
+) -> None:  # fmt: skip
     """Judge an encoded split, enter it in the ledger, and arrange what is trained or measured on."""
     numbers, ends, start = data.splits.numbers(name), task.end_tokens(tokenizer), tokenizer.bos_token_id
-    facts = inspect(encoded.dataset, ends, start)
-    data.findings += judge(name, numbers, encoded, facts, gate, data.max_length)
-    for finding in data.findings:
-        if finding.rule == "unknown_label" and finding.split == name:
-            finding.message += f": {unknown_labels(data.rows[name], encoded, task)}"
+    facts = inspect(encoded.dataset, ends, start, pairs=pairs)
+    streamed = name == "train" and data.splits.stream is not None and "eval" in data.rows  # judged and counted as it is read
+    found = [] if streamed else judge(name, numbers, encoded, facts, gate, data.max_length)
+    for finding in found:
+        if finding.rule == "unknown_label":
+            finding.message += f": {unknown_labels(data.rows[name], encoded, task, data.ledger)}"
+    data.judged += found
     if gate.unsupervised and not facts.supervised.all():
         encoded.outcomes = encoded.outcomes.copy()
         encoded.outcomes[np.asarray(encoded.rows)[facts.supervised == 0]] = Outcome.UNSUPERVISED
         kept = np.flatnonzero(facts.supervised)
         encoded.dataset, encoded.rows = encoded.dataset.select(kept), [encoded.rows[index] for index in kept]
-    for outcome in Outcome:
+    for outcome in Outcome if not streamed else ():
         if (outcomes := encoded.outcomes == outcome).any():
             data.ledger.mark(numbers[outcomes], f"{name}: {outcome.words}")
     arranged = task.arrange(encoded, data.max_length) if encoded.rows else encoded
-    if packing and name == "train" and arranged.rows:
+    if packing and arranged.rows:
         arranged = packed(arranged, data.max_length)
     data.encoded[name] = arranged
     if len(arranged.rows):
         data.facts[name] = facts if arranged is encoded and len(facts.lengths) == len(encoded.rows) else inspect(
-            arranged.dataset, set(), None
+            arranged.dataset, set(), None, pairs=pairs
         )  # fmt: skip
 
 
-def unknown_labels(rows: Dataset, encoded: Encoded, task: Task) -> str:
-    """The first few of them; where a row has several labels or tags, those that the model does not know."""
+def unknown_labels(rows: Dataset, encoded: Encoded, task: Task, ledger: Ledger) -> str:
+    """The first few labels that the model does not know, each with its first row and the nearest that the model knows."""
     chosen = rows.select(np.flatnonzero(encoded.outcomes == Outcome.UNKNOWN_LABEL)[:100])
-    column = "label" if "label" in rows.column_names else "tags"
-    feature, known = rows.features[column], task.settings()["labels"]
-    inner = getattr(feature, "feature", feature)  # of a list
-    as_name = inner.int2str if isinstance(inner, ClassLabel) else str
-    single = [label for value in chosen[column] for label in (value if isinstance(value, list) else [value])]
-    labels = [name for name in dict.fromkeys(map(as_name, single)) if name not in known]
-    return ", ".join(f"'{label}'" for label in labels[:3]) + (", …" if len(labels) > 3 else "")
+    found: dict[str, tuple[int, str]] = {}
+    for position, labels in enumerate(task.unknown_labels(chosen)):
+        for label, nearest in labels.items():
+            found.setdefault(label, (position, nearest))
+    words = []
+    for label, (position, nearest) in list(found.items())[:MOST_LABELS]:
+        named = len(found) > 1 and ROW in rows.column_names  # of a single one the finding names the rows
+        place = f" in {ledger.name([chosen[position][ROW]])}" if named else ""
+        words.append(f"'{label}'{place}" + (f", nearest '{nearest}'" if nearest else ""))
+    return "; ".join(words) + ("; …" if len(found) > MOST_LABELS else "")
 
 
-def stream_caveats(streamed: Counter[str]) -> list[str]:
-    """What became of streamed rows that were not trained on; the gate saw only the first of them."""
-    read = sum(streamed.values())
-    dropped = {fate: count for fate, count in streamed.items() if fate.startswith("dropped")}
-    return [f"{count:,} of {read:,} streamed train rows were {fate}" for fate, count in dropped.items()]
+def open_stream(
+    recipe: Recipe, data: Data, task: Task, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig
+) -> Stream:
+    """The training entries, read and judged as they are needed."""
+    rows, block, head = data.splits.stream, recipe.data, data.rows["train"].remove_columns(ROW)
+    assert rows is not None
+    measured = {name: given_rows(held) for name, held in data.rows.items() if name in MEASURED_PARTS}
+    encoder = StreamEncoder(
+        encoder=task.encoder(head.features, tokenizer, config, data.max_length),
+        features=rows.features, columns=task.columns(tokenizer), clean=block.clean,
+        copies={name: Copies(held, held.column_names, block.gate.similarity) for name, held in measured.items()},
+        ends=task.end_tokens(tokenizer), start=tokenizer.bos_token_id, pairs=config.is_encoder_decoder,
+        gate=allowances(recipe), max_length=data.max_length,
+        name_labels=lambda labelled, encoded: unknown_labels(labelled, encoded, task, data.ledger),
+    )  # fmt: skip
+    return Stream(rows, encoder, recipe.place, lambda: task.cutter(data.max_length))
+
+
+def entries_of_training(recipe: Recipe) -> int:
+    """How many entries of a stream the Trainer takes: those of all steps, and of one more that is fetched ahead."""
+    training = recipe.training
+    step = training.per_device_train_batch_size * training.gradient_accumulation_steps * max(1, torch.cuda.device_count())
+    return int(step * (training.max_steps + 1))
 
 
 def packed(encoded: Encoded, max_length: int) -> Encoded:
@@ -235,26 +284,22 @@ def kept_rows(data: Data, name: str) -> Dataset:
     return rows if len(kept) == len(rows) else rows.select(kept)
 
 
-def overlap_findings(data: Data, gate: Gate) -> list[Finding]:
-    """The eval rows that the training rows give away, each named with one of those rows; dropped rows do not count."""
-    train, measured = (kept_rows(data, name) for name in ("train", "eval"))
+def overlap_findings(data: Data, name: str, gate: Gate) -> list[Finding]:
+    """The rows of a split that the training rows give away, each named with one of those rows; dropped rows do not count."""
+    train, measured = (kept_rows(data, part) for part in ("train", name))
     found, ledger = find_overlap(train, measured, gate.similarity), data.ledger
-    eval_numbers, train_numbers = row_numbers(measured), row_numbers(train)
+    numbers, train_numbers = row_numbers(measured), row_numbers(train)
     kinds = {"equal": found.exact, "equal but for case and punctuation": found.normalised, "nearly equal": found.near}
     pairs = [(kind, row, other) for kind, rows in kinds.items() for row, other in rows]
     if not pairs:
         return []
     counts = ", ".join(f"{len(rows)} {kind}" for kind, rows in kinds.items() if rows)
     twins = {
-        ledger.name([eval_numbers[row]]): {"kind": kind, "train": ledger.name([train_numbers[other]])}
+        ledger.name([numbers[row]]): {"kind": kind, "train": ledger.name([train_numbers[other]])}
         for kind, row, other in pairs
     }
     first, twin = next(iter(twins.items()))
     message = f"rows are also training rows: {counts}; {first} to {twin['train']}"
     hint = "drop such training rows with data.drop_overlap: true"
-    rows = eval_numbers[sorted(row for _, row, _ in pairs)]
-    return [
-        Finding(
-            "eval", "overlap", message, rows, len(eval_numbers), gate.overlap, hint, "data.gate.overlap", {"pairs": twins}
-        )
-    ]
+    rows = numbers[sorted(row for _, row, _ in pairs)]
+    return [Finding(name, "overlap", message, rows, len(numbers), gate.overlap, hint, "data.gate.overlap", {"pairs": twins})]

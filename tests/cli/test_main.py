@@ -1,7 +1,6 @@
 """The command line as a user meets it: exit statuses, one line a mistake, quick answers, interruption and resumption."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,31 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command import ftkit, heed_ctrl_c, one_line
 
 from ftkit.recipe.packaged import packaged_recipes
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run, dump_recipe
 
 COMMANDS = ["train", "eval", "check", "preview", "verify", "synth", "recipes", "init", "schema"]
-
-
-def heed_ctrl_c() -> None:
-    """In the new process: a shell's background jobs ignore Ctrl-C, and hand that on."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def ftkit(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "200"} | variables
-    return subprocess.run([sys.executable, "-m", "ftkit", *map(str, words)], capture_output=True, text=True, env=environment)
-
-
-def one_line(done: subprocess.CompletedProcess[str]) -> str:
-    """The single error line of a command that was refused."""
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, done.stderr
-    return lines[0]
 
 
 def test_help_shows_every_command_and_each_has_an_example() -> None:

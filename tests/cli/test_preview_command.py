@@ -1,20 +1,13 @@
 """`ftkit preview` as a user meets it."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command import ftkit
 
 from ftkit.recipe.schema import Recipe
 from ftkit.run import dump_recipe
-
-
-def ftkit(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "200"}
-    return subprocess.run([sys.executable, "-m", "ftkit", *map(str, words)], capture_output=True, text=True, env=environment)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`ftkit synth` as a user meets it: refusals in one line, a service over HTTP, kill -9, Ctrl-C and going on."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,11 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "synthesis"))
 from chat_service import Service, write_seeds
-
-
-def heed_ctrl_c() -> None:
-    """In the new process: a shell's background jobs ignore Ctrl-C, and hand that on."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+from command import ftkit, heed_ctrl_c, one_line
 
 
 def words_of(*words: str | Path) -> list[str]:
@@ -25,15 +20,7 @@ def words_of(*words: str | Path) -> list[str]:
 
 
 def synth(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words_of(*words), capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
-
-
-def one_line(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, done.stderr
-    return lines[0]
+    return ftkit("synth", *words)
 
 
 @pytest.fixture

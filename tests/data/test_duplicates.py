@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftkit.data import duplicates
+from ftkit.data.clean import clean_rows
+from ftkit.data.columns import given_rows
 from ftkit.data.duplicates import (
     Overlap,
     exact_duplicates,
@@ -17,6 +19,7 @@ from ftkit.data.duplicates import (
     normalised_duplicates,
     overlap,
 )
+from ftkit.recipe.schema import Clean
 
 WORDS = [f"word{number}" for number in range(40)]
 TEXTS = st.lists(st.sampled_from(WORDS[:8]), min_size=1, max_size=14).map(" ".join)
@@ -67,6 +70,46 @@ def test_a_word_that_moves_to_the_next_column_makes_another_row() -> None:
 def test_other_values_than_texts_are_compared_too() -> None:
     turns = [[{"role": "user", "content": text}] for text in ("one", "two", "one")]
     assert exact_duplicates(Dataset.from_dict({"messages": turns}), ["messages"]).tolist() == [2]
+
+
+def chats(*turns: tuple[str, str, str]) -> Dataset:
+    """Chats of a system prompt, a question and an answer."""
+    roles = ("system", "user", "assistant")
+    rows = [[{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)] for texts in turns]
+    return Dataset.from_dict({"messages": rows, "_row": range(len(rows))})
+
+
+def test_of_chats_is_compared_what_is_given_to_the_model() -> None:
+    question = "how far is it from here to the moon"
+    train = given_rows(chats(("Be brief.", question, "Far."), ("Be kind.", "who are you", "A model.")))
+    measured = chats(
+        ("Be brief.", question, "384,400 km."), ("BE BRIEF", f"{question}?", "Far."), ("Be brief.", f"so {question}", "Far."),
+        ("Be rude.", "who are you", "A model."),
+    )  # fmt: skip
+    found = overlap(train, given_rows(measured), ["messages"], 0.7)
+    assert found == Overlap(exact=[(0, 0)], normalised=[(1, 0)], near=[(2, 0)])
+
+
+def test_a_long_system_prompt_that_chats_share_makes_them_no_copies() -> None:
+    dice = random.Random(4)
+    system = random_text(dice, 300)
+    train, measured = (chats(*((system, random_text(dice), "yes") for _ in range(50))) for _ in range(2))
+    assert overlap(given_rows(train), given_rows(measured), ["messages"]) == Overlap()
+
+
+def test_a_chat_in_which_nobody_asks_is_compared_whole() -> None:
+    alone = [[{"role": "assistant", "content": text}] for text in ("a", "b", "a")]
+    assert exact_duplicates(given_rows(Dataset.from_dict({"messages": alone})), ["messages"]).tolist() == [2]
+
+
+@pytest.mark.parametrize(("kind", "left"), [("exact", 3), ("normalised", 2), ("near", 2)])
+def test_cleaning_compares_chats_as_it_compares_instructions(kind: str, left: int) -> None:
+    asked = [("go", "Count to ten.", "1"), ("go", "Count to ten.", "2"), ("go", "Stop.", "3"), ("go", "Stop.", "3")]
+    plain = Dataset.from_dict({"instruction": [row[1] for row in asked], "output": [row[2] for row in asked]})
+    for rows in (chats(*asked), plain.add_column("_row", range(4))):
+        kept, dropped, _ = clean_rows(rows, Clean(duplicates=kind), seed=1, thin_out=True, helpers=[])
+        assert len(kept) == left
+        assert sum(map(len, dropped.values())) == 4 - left
 
 
 def test_near_duplicates_of_planted_copies(monkeypatch: pytest.MonkeyPatch) -> None:

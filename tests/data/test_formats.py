@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from ftkit.data.files import header_hint
 from ftkit.data.nested import to_messages
-from ftkit.data.sources import read_sources
+from ftkit.data.sources import read_source
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
 
@@ -42,7 +42,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 def read(path: str | Path, **options: Any) -> Dataset:
     source = Source(path=str(path), **options)
-    return read_sources([source], split="train", sample_by="line", seed=1, key="data.train")
+    return read_source(source, split="train", sample_by="line", seed=1, key="data.train")
 
 
 def written(path: Path, content: bytes) -> Path:

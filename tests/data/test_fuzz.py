@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, disable_progress_bars
 
-from ftkit.data.sources import read_sources
+from ftkit.data.sources import read_source
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
 
@@ -279,9 +279,8 @@ def read_all(folder: Path, seed: int, count: int) -> tuple[int, list[str]]:
             kind, options = f"plain {kind}", {"quoting": False}
         signal.alarm(FILE_SECONDS)
         try:
-            rows = read_sources(
-                [Source(path=str(path), **options)], split="train", sample_by="line", seed=1, key="data.train"
-            )
+            source = Source(path=str(path), **options)
+            rows = read_source(source, split="train", sample_by="line", seed=1, key="data.train")
             read += 1
             if "broken" not in how and (problem := differs(kind, content, rows)):
                 faults.append(f"{case}: {problem}")

@@ -8,7 +8,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from datasets import Dataset
 
+from ftkit.data.duplicates import Overlap, overlap
 from ftkit.data.samples.events import FRAMES
 from ftkit.data.samples.instructions import OTHER_KINDS
 from ftkit.data.samples.table import SAMPLES, generate, split_of
@@ -285,3 +287,12 @@ def test_what_is_given_has_one_right_answer(name, given, wanted):
     for row in train_rows(name, 20_000):
         answers[tuple(row[column] for column in given)].add(row[wanted])
     assert all(len(outputs) == 1 for outputs in answers.values())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_sentence_about_names_is_nearly_one_of_the_other_split(seed):
+    train, measured = (
+        Dataset.from_list(generate("entities", rows=rows, split=split, seed=seed))
+        for split, rows in (("train", 2000), ("eval", 200))
+    )
+    assert overlap(train, measured, ["tokens"]) == Overlap()

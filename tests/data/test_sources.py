@@ -1,13 +1,16 @@
 """Rows from every kind of source, and one clear line for every kind of bad one."""
 
+import gzip
 import json
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets import Dataset
 
 from ftkit.data.columns import map_columns
-from ftkit.data.sources import read_sources
+from ftkit.data.sources import read_source
 from ftkit.data.split import split_rows
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
@@ -16,9 +19,8 @@ from ftkit.recipe.tasks import TASK_SPECS
 ROWS = [{"text": "good", "label": "1"}, {"text": "NA", "label": "0"}, {"text": 'nül, "x"', "label": "1"}]
 
 
-def read(*paths: str | Path, split: str = "train", sample_by: str = "line", **options: object) -> Dataset:
-    sources = [Source(path=str(path), **options) for path in paths]
-    return read_sources(sources, split=split, sample_by=sample_by, seed=1, key="data.train")
+def read(path: str | Path, *, split: str = "train", sample_by: str = "line", **options: object) -> Dataset:
+    return read_source(Source(path=str(path), **options), split=split, sample_by=sample_by, seed=1, key="data.train")
 
 
 def write(path: Path, kind: str) -> Path:
@@ -49,12 +51,11 @@ def test_text_files_by_line_and_by_paragraph(tmp_path: Path) -> None:
     assert read(tmp_path / "a.txt", sample_by="paragraph")["text"] == ["one\ntwo", "three\n"]
 
 
-def test_globs_folders_and_several_sources(tmp_path: Path) -> None:
+def test_globs_and_folders(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.csv").write_text(f"text,label\n{name},1\n")
     assert read(tmp_path / "*.csv")["text"] == ["a", "b"]
     assert read(tmp_path)["text"] == ["a", "b"]
-    assert read(tmp_path / "b.csv", tmp_path / "a.csv")["text"] == ["b", "a"]
 
 
 def test_a_file_may_have_a_byte_order_mark_an_encoding_and_constant_columns(tmp_path: Path) -> None:
@@ -135,13 +136,44 @@ def test_columns_are_mapped_and_missing_ones_named() -> None:
 
 
 def test_splits_are_seeded_stratified_and_disjoint() -> None:
-    labels = ["a"] * 90 + ["b"] * 10
+    labels = np.repeat([0, 1], [90, 10])
     parts = split_rows(100, {"eval": 0.2, "test": 10}, seed=3, labels=labels)
     assert {name: len(rows) for name, rows in parts.items()} == {"eval": 20, "test": 10, "train": 70}
     assert sorted(row for rows in parts.values() for row in rows) == list(range(100))
-    assert sum(labels[row] == "b" for row in parts["eval"]) == 2
-    assert parts == split_rows(100, {"eval": 0.2, "test": 10}, seed=3, labels=labels)
-    assert parts != split_rows(100, {"eval": 0.2, "test": 10}, seed=4, labels=labels)
+    assert sum(labels[row] == 1 for row in parts["eval"]) == 2
+    same, other = (split_rows(100, {"eval": 0.2, "test": 10}, seed=seed, labels=labels) for seed in (3, 4))
+    assert parts["eval"].tolist() == same["eval"].tolist() != other["eval"].tolist()
+    renamed = split_rows(100, {"eval": 0.2, "test": 10}, seed=3, labels=labels + 5)  # numbers of dropped labels lack
+    assert parts["eval"].tolist() == renamed["eval"].tolist()
+
+
+def test_a_split_is_the_same_on_every_machine() -> None:
+    labels = np.arange(40) % 3
+    assert split_rows(40, {"eval": 6}, seed=1, labels=labels)["eval"].tolist() == [0, 7, 9, 17, 23, 28]
+    assert split_rows(40, {"eval": 6}, seed=1)["eval"].tolist() == [0, 7, 9, 17, 23, 28]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "txt", "csv.gz"])
+def test_a_file_rewritten_within_its_time_and_size_is_read_anew(tmp_path: Path, kind: str) -> None:
+    file, found = tmp_path / f"rows.{kind}", []
+    for word in ("good", "evil"):
+        text = {"csv": f"text,label\n{word},1\n", "jsonl": f'{{"text": "{word}"}}\n', "txt": f"{word}\n"}[
+            kind.removesuffix(".gz")
+        ]
+        file.write_bytes(gzip.compress(text.encode(), mtime=0) if kind.endswith("gz") else text.encode())
+        os.utime(file, (10**9, 10**9))
+        found.append(read(file)["text"][:])
+    assert found == [["good"], ["evil"]]
+
+
+def test_the_same_content_is_read_from_the_cache_wherever_it_lies(tmp_path: Path) -> None:
+    for name, time in (("a", 10**9), ("b", 2 * 10**9)):
+        (tmp_path / f"{name}.csv").write_text("text,label\nsome,1\n")
+        os.utime(tmp_path / f"{name}.csv", (time, time))
+    first, second = read(tmp_path / "a.csv"), read(tmp_path / "b.csv")
+    assert first.cache_files == second.cache_files
+    assert first._fingerprint == second._fingerprint
+    assert read(tmp_path / "a.csv", header=["x", "y"]).column_names == ["x", "y"]
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 0.1), (3, 0.1), (10, 10), (10, 11)])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ftkit.data.ledger import ranges
 from ftkit.data.splits import Splits, read_splits
 from ftkit.errors import UserError
 from ftkit.recipe.load import load_values
@@ -87,6 +88,22 @@ def test_copies_are_made_of_training_rows_only(tmp_path: Path) -> None:
     assert 60 < len(splits.rows["train"]) <= 90
     assert list(splits.rows["train"]["text"]) == list(again.rows["train"]["text"])
     assert sum(splits.changed.values()) == len(splits.rows["train"]) - 30
+
+
+def test_each_copy_has_a_fate_of_its_own_and_is_named(tmp_path: Path) -> None:
+    splits = splits_of(tmp_path, {"rows": reviews(40)}, augment={"copies": 2, "operations": ["swap_words"]}, eval_size=10)
+    ledger, train, count = splits.ledger, splits.numbers("train"), len(splits.rows["train"])
+    assert len(set(train.tolist())) == count == 30 + ledger.copies
+    ledger.mark(splits.numbers("eval"), "eval: kept whole")
+    ledger.mark(train[:30], "train: kept whole")
+    ledger.mark(train[30:], "train: dropped, too long")
+    assert ledger.counts() == {"eval: kept whole": 10, "train: kept whole": 30, "train: dropped, too long": ledger.copies}
+    report = ledger.report()
+    assert report["rows"] == report["sum_of_fates"] == 40 + report["of_these_copies"]
+    first, second = (int(text.split()[2]) + 1 for text in splits.rows["train"]["text"][:2])
+    assert ledger.name(train[:1]) == f"rows.jsonl row {first}"
+    assert ledger.name(train[30:31]) == f"rows.jsonl row {first}, copy 1"
+    assert ledger.name(train[[0, 1, 30]]) == f"rows.jsonl rows {', '.join(ranges([first, second]))}, {first} copy 1"
 
 
 def test_a_group_column_that_is_also_a_role_stays(tmp_path: Path) -> None:

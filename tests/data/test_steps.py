@@ -52,7 +52,7 @@ def test_duplicates_are_counted_by_the_strictest_kind() -> None:
     text = "the quick brown fox jumps over the lazy dog and runs away into the deep woods"
     rows = rows_of(text, text.upper(), text, f"{text} again", "something else", ":)", ":(")
     for kind, kept in (("exact", [0, 1, 3, 4, 5, 6]), ("normalised", [0, 3, 4, 5, 6]), ("near", [0, 4, 5, 6])):
-        left, dropped = drop_duplicates(rows, ["text"], kind)  # type: ignore[arg-type]
+        left, dropped = drop_duplicates(rows, rows.select_columns("text"), kind)  # type: ignore[arg-type]
         assert left.to_list() == rows.select(kept).to_list()
     assert {reason: numbers.tolist() for reason, numbers in dropped.items()} == {
         "exact duplicate": [2], "normalised duplicate": [1], "near duplicate": [3],
@@ -115,3 +115,16 @@ def test_positions_are_those_of_the_input() -> None:
     dropped = cap_labels(labelled(), "label", 1, seed=3)[1]["over 1 rows of its label"]
     assert dropped.dtype == np.int64
     assert (np.diff(dropped) > 0).all()
+
+
+def test_duplicates_are_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows.csv").write_text("text\n" + "a good film\na bad film\n" * 3)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    found = []
+    for _ in range(2):
+        rows = load_dataset("csv", data_files=str(tmp_path / "rows.csv"), split="train", cache_dir=str(tmp_path / "cache"))
+        found.append(drop_duplicates(rows, rows, "near"))
+        monkeypatch.setattr("ftkit.data.steps.exact_duplicates", lambda *_: pytest.fail("looked for again"))
+    (left, dropped), (again, same) = found
+    assert left.to_list() == again.to_list() == [{"text": "a good film"}, {"text": "a bad film"}]
+    assert dropped["exact duplicate"].tolist() == same["exact duplicate"].tolist() == [2, 3, 4, 5]

@@ -1,6 +1,7 @@
 """The gate: every input row is accounted for, and no fault of the rows goes unnoticed."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -13,16 +14,18 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from ftkit import Recipe, UserError, check, train
-from ftkit.api import evaluate, verify
+from ftkit.api import evaluate, preview, verify
 from ftkit.data.encode import IGNORED
 from ftkit.data.ledger import Ledger, ranges
 from ftkit.data.prompts import chat_example, last_answer
 from ftkit.errors import Unverified
 from ftkit.models.load import load_config, load_tokenizer
+from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Data, Model
-from ftkit.run import Run, write_jsonl
+from ftkit.run import Run, resolved_values, write_jsonl
 from ftkit.tasks.table import TASKS
 from ftkit.training import prepare
+from ftkit.training.dispatcher import build
 from ftkit.training.prepare import encode_rows
 
 RecipeMaker = Callable[..., Recipe]
@@ -176,6 +179,140 @@ def test_an_allowed_overlap_is_said_beside_every_score(instruct: Callable[..., R
         "(allowed by data.gate.overlap)"
     ]
     assert "Read with care: 1 of 10" in (result.folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_test_rows_among_the_training_rows_are_refused_or_dropped(instruct: Callable[..., Recipe], tmp_path: Path) -> None:
+    rows = prompts(40)
+    write_jsonl(
+        tmp_path / "test.jsonl", [*prompts(70)[60:], rows[7], {"prompt": rows[9]["prompt"].upper(), "completion": "x"}]
+    )
+    made = instruct(rows, prompts(60)[40:], data={"test": str(tmp_path / "test.jsonl")})
+    words = refusal(made)
+    assert "test: 2/12 rows are also training rows: 1 equal, 1 equal but for case and punctuation" in words
+    assert "test.jsonl row 11 to train.jsonl row 8" in words
+    assert "eval:" not in words
+    made.data.drop_overlap = True
+    report = Run(train(made, output_dir=tmp_path / "run").folder).data_report
+    fates = json.loads(report.read_text(encoding="utf-8"))["fates"]
+    assert fates["removed: among the test rows too"] == 2
+    assert (fates["train: kept whole"], fates["test: kept whole"]) == (38, 12)
+
+
+def test_an_allowed_overlap_of_test_rows_is_said_beside_their_score_alone(
+    instruct: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    rows = prompts(20)
+    write_jsonl(tmp_path / "test.jsonl", [*prompts(39)[30:], rows[0]])
+    made = instruct(rows, prompts(30)[20:], data={"gate": {"overlap": 0.1}, "test": str(tmp_path / "test.jsonl")})
+    result = train(made, output_dir=tmp_path / "run")
+    caveat = (
+        "1 of 10 test rows are also training rows: 1 equal; test.jsonl row 10 to train.jsonl row 1 "
+        "(allowed by data.gate.overlap)"
+    )
+    report = json.loads(Run(result.folder).data_report.read_text(encoding="utf-8"))
+    assert report["caveats"] == {"eval": [], "test": [caveat]}
+    assert result.metrics["caveats"] == evaluate(result.folder).caveats == []
+    assert evaluate(result.folder, split="test").caveats == [caveat]
+    write_jsonl(tmp_path / "test.jsonl", prompts(39)[30:])
+    assert "these are not its test rows" in evaluate(result.folder, split="test").caveats[0]
+
+
+def test_test_rows_that_a_split_column_names_are_compared_too(recipe: RecipeMaker, tmp_path: Path) -> None:
+    parts = ("train", "train", "dev", "test")
+    rows = [{"text": sentence(n), "label": "ab"[n % 2], "part": parts[n % 4]} for n in range(60)]
+    values = resolved_values(recipe("full"))
+    values["data"] = {"train": str(tmp_path / "rows.jsonl"), "split_column": "part"}
+    made = load_values(values)
+    write_jsonl(tmp_path / "rows.jsonl", [*rows, rows[0] | {"part": "test"}])
+    assert "test: 1/16 rows are also training rows: 1 equal; rows.jsonl row 61 to rows.jsonl row 1" in refusal(made)
+    write_jsonl(tmp_path / "rows.jsonl", [row for row in rows if row["part"] != "test"])
+    assert check(made)
+    with pytest.raises(UserError, match="the column 'part' names no test row"):
+        preview(made, split="test")
+
+
+def test_real_test_rows_are_compared_too(shared: Path) -> None:
+    folder = shared / "data/mts-dialog"
+    names = {"train": "TrainingSet", "eval": "ValidationSet", "test": "TestSet-1-MEDIQA-Chat-2023"}
+    data = {part: str(folder / f"MTS-Dialog-{name}.csv") for part, name in names.items()}
+    columns = {"document": "dialogue", "summary": "section_text"}
+    model = {"name": str(shared / "models/stories260K"), "max_length": 512}
+    values = {"task": "summarization", "model": model, "strategy": "full", "data": {**data, "columns": columns}}
+    words = refusal(load_values(values | {"data": values["data"] | {"gate": {"dropped": 1.0}}}))
+    assert "rows are also training rows" in words.partition("test: ")[2]
+
+
+def test_chats_with_the_same_question_overlap_whatever_the_answer(instruct: Callable[..., Recipe]) -> None:
+    rows, other = chats(30), chats(45)[30:]
+    for row, answer in ((rows[2], "No."), (rows[3], "Quite another answer than that.")):
+        other.append({"messages": [row["messages"][0], {"role": "assistant", "content": answer}]})
+    made = instruct(rows, other, data={"chat_template": CHATML})
+    assert "eval: 2/17 rows are also training rows: 2 equal" in refusal(made)
+    made.data.drop_overlap = True
+    assert check(made)
+
+
+def test_a_second_start_on_chats_knows_their_template(instruct: Callable[..., Recipe], tmp_path: Path) -> None:
+    made = instruct(chats(20), chats(30)[20:], data={"chat_template": CHATML})
+    assert check(made)
+    folder = train(made, output_dir=tmp_path / "run").folder
+    assert (folder / "model/chat_template.jinja").read_text(encoding="utf-8") == CHATML
+
+
+@pytest.mark.parametrize(("supervise", "empty"), [("all", 3), ("last", 2)])
+def test_a_chat_with_an_empty_answer_is_treated_as_an_empty_output(
+    instruct: Callable[..., Recipe], supervise: str, empty: int
+) -> None:
+    def chat(number: int, *answers: str) -> dict[str, Any]:
+        turns = [[{"role": "user", "content": f"{sentence(number)} {n}"}, {"role": "assistant", "content": text}]
+                 for n, text in enumerate(answers)]  # fmt: skip
+        return {"messages": [turn for pair in turns for turn in pair]}
+
+    rows = [chat(1, "Yes.", " \n"), chat(2, ""), chat(3, "", "Yes."), chat(4, "Yes.", "No."), *chats(8)]
+    made = instruct(rows, chats(18)[8:], data={"chat_template": CHATML, "supervise": supervise})
+    named = {"all": "1-3", "last": "1-2"}[supervise]
+    assert f"train: {empty}/12 rows have an empty field (train.jsonl rows {named})" in refusal(made)
+    made.data.drop_empty = True
+    assert check(made)
+
+
+def test_an_unknown_label_among_several_in_a_cell_is_named(recipe: RecipeMaker, tmp_path: Path) -> None:
+    labels = ["food; film", "film", "food"]
+    write_jsonl(tmp_path / "train.jsonl", [{"text": sentence(n), "label": labels[n % 3]} for n in range(30)])
+    measured = [*labels, "film; fodo", "hotel;food", "film;fodo"]
+    write_jsonl(tmp_path / "eval.jsonl", [{"text": sentence(50 + n), "label": label} for n, label in enumerate(measured)])
+    data = {"train": str(tmp_path / "train.jsonl"), "eval": str(tmp_path / "eval.jsonl"), "label_separator": ";"}
+    values = resolved_values(recipe("full", data={"label_separator": ";"}))
+    values["data"] = data
+    words = "rows have a label that the model does not know: 'fodo' in eval.jsonl row 4, nearest 'food'; "
+    assert words + "'hotel' in eval.jsonl row 5 (eval.jsonl rows 4-6)" in refusal(load_values(values))
+
+
+def test_source_and_target_of_an_encoder_decoder_are_counted_apart(
+    recipe: RecipeMaker, dialogues: Path, tmp_path: Path
+) -> None:
+    data = {"train": str(dialogues), "columns": {"document": "dialogue"}, "gate": {"overlap": 1.0, "dropped": 1.0}}
+    made = recipe(task="summarization", kind="t5", data=data, model={"max_length": 256})
+    assert re.fullmatch(r"40 entries, [\d,]+ source and [\d,]+ target tokens, .+", check(made).facts["train rows"])
+    parts = build(made, tmp_path / "out", [])
+    found, rows = parts.data.report(8)["splits"]["train"], parts.data.encoded["train"].dataset
+    assert found["entries"] == 40
+    for side, column in (("source", "input_ids"), ("target", "labels")):
+        lengths = [len(ids) for ids in rows[column]]
+        assert found[side]["tokens"] == sum(lengths)
+        assert found[side]["length"]["max"] == max(lengths)
+        assert sum(found[side]["histogram"]["counts"]) == 40
+
+
+def test_rows_that_are_lost_in_measuring_are_said(instruct: Callable[..., Recipe], tmp_path: Path) -> None:
+    made = instruct(prompts(20), prompts(30)[20:], model={"max_length": 48})
+    folder = train(made, output_dir=tmp_path / "run").folder
+    write_jsonl(
+        tmp_path / "long.jsonl", [*prompts(34)[30:], *({"prompt": sentence(n, 99), "completion": "x"} for n in range(4))]
+    )
+    caveats = evaluate(folder, data=str(tmp_path / "long.jsonl")).caveats
+    assert caveats[0].startswith("4 of 8 eval rows lose their answer")
+    assert caveats[0].endswith("(beyond data.gate.dropped)")
 
 
 def test_a_second_start_encodes_nothing(

@@ -51,12 +51,22 @@ def draw_sentence(random: Random) -> Draft:
     without = chance(random, SHARE_WITHOUT)
     pattern = pick(random, WITHOUT if without else SENTENCES)
     slots = _draw_things(random) if without else _draw_entities(random)
-    # The same at another time, or with another word at an end, is nearly the same row.
-    told = pattern.format(day="", time="", **{slot: name for slot, (name, _) in slots.items()})
+    identity = _identify(pattern, slots)
     slots |= {"day": (pick(random, DAYS), ""), "time": (pick(random, TIMES), "")}
     tokens, tags = _fill([*pattern.split(), "."], slots)
     tokens[0] = capitalize(tokens[0])
-    return Draft(f"entities {' '.join(told.split()[1:-1])}", {"tokens": tuple(tokens), "tags": tuple(tags)})
+    return Draft(identity, {"tokens": tuple(tokens), "tags": tuple(tags)})
+
+
+def _identify(pattern: str, slots: dict[str, tuple[str, str]]) -> str:
+    """What the sentence tells without its time and without what stands at its ends: with another name there, or a longer
+    one, it is nearly the same row. Where only the ends hold names, the first word of the last one tells it from others."""
+    words = pattern.replace(" {day}", "").replace(" {time}", "").split()
+    units = [slots[word[1:-1]][0] if word.startswith("{") else word for word in words]
+    inner = units[1:-1]
+    if not any(word.startswith("{") for word in words[1:-1]):
+        inner.append(units[-1].split()[0])
+    return f"entities {' '.join(inner)}"
 
 
 def _fill(words: Sequence[str], slots: dict[str, tuple[str, str]]) -> tuple[list[str], list[str]]:
