@@ -17,7 +17,7 @@ from ftkit import console
 from ftkit.compat import hush_libraries
 from ftkit.data.splits import STREAM_HEAD
 from ftkit.errors import Interrupted, Unverified, UserError
-from ftkit.evaluation.measure import Measurement, join_rows, measure
+from ftkit.evaluation.measure import Measurement, join_rows
 from ftkit.evaluation.parity import compare, record
 from ftkit.evaluation.score import CheckReport, Score
 from ftkit.evaluation.target import SPLITS, Target, resolve_target
@@ -51,6 +51,7 @@ from ftkit.tasks.table import TASKS
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
 from ftkit.training.checkpoints import last_whole_checkpoint, step_of
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything
+from ftkit.training.evidence import Before, error_analysis, evidence, keep, measure_before, measured
 from ftkit.training.memory import peak_memory_bytes
 from ftkit.training.prepare import allowances, prepare
 from ftkit.training.probe import probe
@@ -270,13 +271,14 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
             run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step_of(checkpoint)])
             console.say(f"going on from step {step_of(checkpoint)}")
         write_json(run.data_report, data_report(parts))
-        baseline = measure_baseline(recipe, run, parts, known=checkpoint is not None)
+        before = measure_before(recipe, run, parts, known=checkpoint is not None)
         seconds = fit(recipe, run, parts, stop, checkpoint)
         save_model(
             parts.model, parts.tokenizer, run.model, parts.task.prompt_forms()
         )  # before measuring, so that no fault there can lose it
         tuned = measured("tuned", recipe, parts)
-        return finish(recipe, run, parts, baseline, tuned, {"training": seconds, "total": time.monotonic() - started})
+        keep(tuned, run.outputs / "tuned.npz")
+        return finish(recipe, run, parts, before, tuned, seconds, started)
 
 
 def describe(parts: Parts) -> dict[str, Any]:
@@ -307,25 +309,6 @@ def data_report(parts: Parts) -> dict[str, Any]:
     return {**data.report(parts.trainer.args.per_device_train_batch_size), "prompts": prompts}
 
 
-def measure_baseline(recipe: Recipe, run: Run, parts: Parts, *, known: bool) -> Measurement | None:
-    """The model before training, on the eval rows; a resumed run reads it from its folder."""
-    if not recipe.evaluation.baseline:
-        return None
-    if known and run.metrics_file.is_file():
-        metrics = json.loads(run.metrics_file.read_text(encoding="utf-8"))["baseline"]
-        return Measurement(metrics, [row["baseline"] | {"row": row["row"]} for row in read_jsonl(run.predictions_file)])
-    baseline = measured("baseline", recipe, parts)
-    write_json(run.metrics_file, {"rows": len(baseline.rows), "baseline": baseline.metrics})
-    write_jsonl(run.predictions_file, ({"row": row["row"], "baseline": row} for row in baseline.rows))
-    return baseline
-
-
-def measured(name: str, recipe: Recipe, parts: Parts) -> Measurement:
-    with console.status(f"measuring the {name}"):
-        encoded = parts.data.encoded["eval"]
-        return measure(parts.trainer, parts.task, parts.tokenizer, encoded, recipe.evaluation, recipe.spec)
-
-
 def fit(recipe: Recipe, run: Run, parts: Parts, stop: StopOnSignal, checkpoint: Path | None) -> float:
     """Train, and return the seconds that it took.
 
@@ -350,24 +333,24 @@ def fit(recipe: Recipe, run: Run, parts: Parts, stop: StopOnSignal, checkpoint: 
 
 
 def finish(
-    recipe: Recipe, run: Run, parts: Parts, baseline: Measurement | None, tuned: Measurement, seconds: dict[str, float]
+    recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measurement, training: float, started: float
 ) -> Result:
-    """Write metrics, predictions, record and card, and print the closing table."""
-    rows = join_rows(parts.data.rows["eval"], baseline, tuned)
-    metrics = {
-        "rows": len(tuned.rows),
-        "generated_rows": sum("generated" in row for row in tuned.rows),
-        "baseline": baseline.metrics if baseline else None,
-        "tuned": tuned.metrics,
-        "caveats": parts.data.caveats("eval"),
-    }
+    """Write metrics, predictions, analysis, record and card.
+
+    Args:
+        training: seconds that training took.
+        started: when the run began, by time.monotonic.
+    """
+    rows = join_rows(parts.data.rows["eval"], before.baseline, tuned)
+    metrics = evidence(recipe, parts, before, tuned)
     write_json(run.metrics_file, metrics)
     write_jsonl(run.predictions_file, rows)
+    write_json(run.analysis_file, error_analysis(recipe, parts, rows, before.baseline, tuned))
     if parts.data.stream is not None:
         write_json(run.data_report, data_report(parts))  # the stream is counted now
     steps = parts.trainer.state.global_step
-    rounded = {name: round(value, 3) for name, value in seconds.items()}
-    run.update(seconds=rounded, steps=steps, peak_memory_bytes=peak_memory_bytes())
+    seconds = {"training": round(training, 3), "total": round(time.monotonic() - started, 3)}
+    run.update(seconds=seconds, steps=steps, peak_memory_bytes=peak_memory_bytes())
     record = run.record
     write_text(run.card, card(recipe, metrics, record, rows))
     end_run(run)

@@ -41,10 +41,17 @@ class Run:
         self.model = folder / "model"
         self.metrics_file = folder / "metrics.json"
         self.data_report = folder / "data_report.json"
+        self.analysis_file = folder / "analysis.json"
+        self.outputs = folder / "outputs"  # what the figures are computed from: baseline and tuned, as arrays
         self.predictions_file = folder / "predictions.jsonl"
         self.card = folder / "README.md"
         self.replaced = folder.with_name(f"{folder.name}.replaced")  # the run before, until this one is finished
         self.lock = folder.with_name(f".{folder.name}.lock")
+
+    def clear_outputs(self) -> None:
+        """An empty folder for the arrays."""
+        shutil.rmtree(self.outputs, ignore_errors=True)
+        self.outputs.mkdir(parents=True)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -160,7 +167,8 @@ def start_run(run: Run, recipe: Recipe, fields: dict[str, Any]) -> None:
         run.folder.rename(run.replaced)
     for path in (run.checkpoints, run.model):
         shutil.rmtree(path, ignore_errors=True)
-    for path in (run.record_file, run.log_file, run.metrics_file, run.data_report, run.predictions_file, run.card):
+    files = (run.record_file, run.log_file, run.metrics_file, run.analysis_file, run.data_report, run.predictions_file)
+    for path in (*files, run.card):
         path.unlink(missing_ok=True)
     write_text(run.recipe_file, dump_recipe(recipe))
     run.update(state=TRAINING, started=now(), **fields)

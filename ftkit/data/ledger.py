@@ -179,6 +179,20 @@ class Ledger:
             words.append(f"{short} {plural} {', '.join(parts[:SHOWN_RANGES])}{more}")
         return "; ".join(words)
 
+    def names(self, rows: np.ndarray) -> list[str]:
+        """Each of many rows in words, as `a.csv row 3`."""
+        found, files = [""] * len(rows), [Path(source.path).name for source in self.sources]
+        for source, file in zip(self.sources, files, strict=True):
+            short = file if files.count(file) == 1 else source.path
+            for index in np.flatnonzero((rows >= source.first) & (rows < source.first + source.count)):
+                found[index] = f"{short} row {rows[index] - source.first + 1}"
+        return found
+
+    def files(self, rows: np.ndarray) -> list[str]:
+        """The source of each of many rows."""
+        places = np.searchsorted([source.first for source in self.sources], rows, side="right") - 1
+        return [self.sources[place].path for place in places]
+
     def report(self) -> dict[str, Any]:
         """For data_report.json: the sources, how many rows met which fate, and which rows those are but for whole ones."""
         counts = self.counts()

@@ -35,12 +35,14 @@ class Splits:
 
     Attributes:
         stream: the training rows where they are streamed; `rows` then holds its first ones.
+        slices: the columns of data.slice_by of each measured split, with the number of each row.
     """
 
     rows: dict[str, Dataset]
     ledger: Ledger
     changed: dict[str, int] = field(default_factory=dict)
     stream: StreamedRows | None = None
+    slices: dict[str, Dataset] = field(default_factory=dict)
 
     def numbers(self, part: str) -> np.ndarray:
         """The ledger's numbers of a split's rows, shape (rows,)."""
@@ -81,9 +83,14 @@ def read_splits(
                 rows[part] = whole.select(positions)
             else:
                 ledger.mark(row_numbers(whole)[positions], f"{part}: {HELD_OUT}")
+    slices = {
+        part: rows[part].select_columns([*data.slice_by, ROW]) for part in MEASURED_PARTS if data.slice_by and part in rows
+    }
     rows = {part: split.remove_columns(_helpers(data, spec, split)) for part, split in rows.items() if part in parts}
     _require_same_columns(rows)
-    splits = Splits({part: rows[part] for part in parts if part in rows}, ledger, changed=changed, stream=stream)
+    splits = Splits(
+        {part: rows[part] for part in parts if part in rows}, ledger, changed=changed, stream=stream, slices=slices
+    )
     if {"train", "eval"} <= set(splits.rows):
         if data.drop_overlap:
             _drop_overlap(splits, data.gate.similarity)
@@ -94,7 +101,7 @@ def read_splits(
 
 def _read(sources: list[Source], part: str, data: Data, spec: TaskSpec, ledger: Ledger) -> Dataset:
     """The rows of the sources under the task's column names, each entered in the ledger."""
-    helpers = [name for name in (data.split_column, data.group_column) if name]
+    helpers = [name for name in (data.split_column, data.group_column, *data.slice_by) if name]
     found = []
     for source in sources:
         whole = source if source.path.startswith(SAMPLE_PREFIX) else source.model_copy(update={"rows": None})
@@ -203,10 +210,10 @@ def _require_same_columns(rows: dict[str, Dataset]) -> None:
 
 
 def _helpers(data: Data, spec: TaskSpec, rows: Dataset) -> list[str]:
-    """The columns that were needed for splitting alone."""
+    """The columns that are needed for splitting and analysing alone."""
     return [
         name
-        for name in {data.split_column, data.group_column}
+        for name in dict.fromkeys((data.split_column, data.group_column, *data.slice_by))
         if name and name in rows.column_names and name not in spec.roles
     ]
 

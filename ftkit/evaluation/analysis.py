@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class Slices:
 
 def analyse(
     rows: list[dict[str, Any]], names: list[str], baseline: Measurement | None, tuned: Measurement,
-    labels: tuple[list[str], np.ndarray, np.ndarray] | None, properties: dict[str, list[Any]], seed: int,
+    labels: tuple[list[str], np.ndarray, np.ndarray] | None, properties: dict[str, list[Any]], sign: int, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """What analysis.json says.
 
@@ -38,17 +39,18 @@ def analyse(
         rows: those of predictions.jsonl.
         names: of the rows, as `eval.jsonl row 3`.
         labels: of a classification, their names, and the true and the predicted label of each row or word.
+        sign: -1 where less of the metric that quality is made of is better, else 1.
         properties: what slices are made by; a value a row, None where a row has none.
         seed: of the bootstrap.
     """
-    quality = tuned.quality if tuned.quality is not None else np.zeros(0)
+    quality = tuned.quality
     count = len(quality)
     slices = make_slices({by: values[:count] for by, values in properties.items()})
     return {
         "confusion": confusion(*labels) if labels else None,
         "per_label": per_label(*labels) if labels else None,
-        "slices": judge_slices(slices, quality, tuned.quality_name, seed),
-        "worst": worst_rows(rows[:count], names, quality),
+        "slices": judge_slices(slices, quality, tuned.quality_name, sign, seed),
+        "worst": worst_rows(rows[:count], names, quality, sign),
         "changed": changed_rows(rows, names, baseline, tuned),
     }
 
@@ -79,9 +81,8 @@ def make_slices(properties: dict[str, list[Any]]) -> Slices:
 def _grouped(by: str, values: list[Any]) -> Iterator[tuple[str, str, np.ndarray]]:
     if all(isinstance(value, int | float) for value in values) and len(set(values)) > LENGTH_PARTS:
         numbers = np.array(values, dtype=np.float64)
-        edges = CONFIDENCES if by == "confidence" else np.unique(np.quantile(numbers, np.linspace(0, 1, LENGTH_PARTS + 1)[1:-1]))
-        bounds = [-np.inf, *edges, np.inf]
-        for low, high in zip(bounds, bounds[1:], strict=False):
+        quarters = np.unique(np.quantile(numbers, np.linspace(0, 1, LENGTH_PARTS + 1)[1:-1]))
+        for low, high in pairwise([-np.inf, *(CONFIDENCES if by == "confidence" else quarters), np.inf]):
             name = f"over {low:g}" if high == np.inf else f"up to {high:g}" if low == -np.inf else f"{low:g} to {high:g}"
             yield by, name, (numbers > low) & (numbers <= high)
         return
@@ -91,7 +92,7 @@ def _grouped(by: str, values: list[Any]) -> Iterator[tuple[str, str, np.ndarray]
             yield by, name, np.array([value is not None and str(value) == name for value in values])
 
 
-def judge_slices(slices: Slices, quality: np.ndarray, metric: str, seed: int) -> list[dict[str, Any]]:
+def judge_slices(slices: Slices, quality: np.ndarray, metric: str, sign: int, seed: int) -> list[dict[str, Any]]:
     """Each slice's mean, and its difference from the other rows, with intervals; the surest failures first."""
     if not len(slices.by):
         return []
@@ -100,7 +101,6 @@ def judge_slices(slices: Slices, quality: np.ndarray, metric: str, seed: int) ->
     drawn = np.concatenate([weights @ columns for weights in draws(len(quality), RESAMPLES, seed)])
     whole = columns.sum(0)[None]
     (means, gaps), (drawn_means, drawn_gaps) = (_means_and_gaps(sums, len(slices.by)) for sums in (whole, drawn))
-    sign = -1 if metric == "loss" else 1
     found = []
     for index, (by, value) in enumerate(zip(slices.by, slices.values, strict=True)):
         gap, mean = middle(drawn_gaps[:, index]), middle(drawn_means[:, index])
@@ -120,12 +120,12 @@ def _means_and_gaps(sums: np.ndarray, slices: int) -> tuple[np.ndarray, np.ndarr
     return inside, inside - np.where(rest > 0, ratio(total - totals, rest), np.nan)
 
 
-def worst_rows(rows: list[dict[str, Any]], names: list[str], quality: np.ndarray) -> list[dict[str, Any]]:
+def worst_rows(rows: list[dict[str, Any]], names: list[str], quality: np.ndarray, sign: int) -> list[dict[str, Any]]:
     """The rows with the lowest quality; among equals those of which the model was surest."""
     sure = np.array([row["tuned"].get("probability") or 0.0 for row in rows])
     order = np.lexsort((-sure, quality))[:SHOWN_ROWS]
     best = quality.max(initial=-np.inf)
-    return [shown_row(rows[i], names[i], float(quality[i])) for i in order if quality[i] < best]
+    return [shown_row(rows[i], names[i], sign * float(quality[i])) for i in order if quality[i] < best]
 
 
 def shown_row(row: dict[str, Any], name: str, score: float) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def changed_rows(
     rows: list[dict[str, Any]], names: list[str], baseline: Measurement | None, tuned: Measurement
 ) -> list[dict[str, Any]]:
     """The generated answers whose score moved most, for better or worse."""
-    if baseline is None or baseline.quality is None or tuned.quality is None or "generated" not in rows[0]["tuned"]:
+    if baseline is None or not rows or "generated" not in rows[0]["tuned"]:
         return []
     order = np.argsort(-np.abs(tuned.quality - baseline.quality), kind="stable")[:SHOWN_ROWS]
     return [

@@ -18,6 +18,7 @@ RESAMPLES = 1000
 LOW_STOP_RATE = 0.9
 HIGH_EMPTY_RATE = 0.05
 HIGH_REPETITION = 0.2
+FORGOTTEN = 0.05  # of the baseline's loss on general text
 
 Interval = tuple[float, float]
 
@@ -35,9 +36,7 @@ class Verdict:
     sentence: str
 
 
-def intervals(
-    baseline: Measurement | None, tuned: Measurement, others: dict[str, Measurement], seed: int
-) -> dict[str, Any]:
+def intervals(baseline: Measurement | None, tuned: Measurement, others: dict[str, Measurement], seed: int) -> dict[str, Any]:
     """The interval of each metric of both models and of their difference, as metrics.json has them.
 
     Args:
@@ -48,7 +47,8 @@ def intervals(
     models |= {f"other {name}": other.resamplers for name, other in others.items()}
     drawn = resampled(models, seed)
     found: dict[str, Any] = {"level": LEVEL, "resamples": RESAMPLES, "seed": seed}
-    found |= {name: {key: middle(values) for key, values in drawn[name].items()} for name in ("baseline", "tuned") if name in drawn}
+    for name in models.keys() & {"baseline", "tuned"}:
+        found[name] = {key: middle(values) for key, values in drawn[name].items()}
     if baseline:
         found["difference"] = differences(drawn["tuned"], drawn["baseline"])
     found["other_baselines"] = {name: differences(drawn["tuned"], drawn[f"other {name}"]) for name in others}
@@ -90,8 +90,8 @@ def changes(baseline: Measurement | None, tuned: Measurement, names: list[str]) 
     if baseline is None or baseline.right is None or tuned.right is None:
         return None
     before, after = baseline.right, tuned.right
-    pick = lambda mask: [names[index] for index in np.flatnonzero(mask)]  # noqa: E731
-    return {"rows": len(after), "fixed": pick(~before & after), "broken": pick(before & ~after)}
+    fixed, broken = ([names[index] for index in np.flatnonzero(mask)] for mask in (~before & after, before & ~after))
+    return {"rows": len(after), "fixed": fixed, "broken": broken}
 
 
 def verdict(
@@ -104,7 +104,8 @@ def verdict(
         return Verdict("no baseline", name, f"The tuned model has {name} {after:.4f}; the baseline was not measured.")
     before = baseline.metrics[name]
     low, high = interval.get("difference", {}).get(name, (float("nan"), float("nan")))
-    figures = f"{name} {before:.4f} → {after:.4f} ({after - before:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, {rows:,} rows)"
+    doubt = f"95 % interval {low:+.4f} to {high:+.4f}, {rows:,} rows"
+    figures = f"{name} {before:.4f} → {after:.4f} ({after - before:+.4f}, {doubt})"
     if before == after and low == high == 0:
         return Verdict("no change", name, f"No change: fine-tuning left {figures}.")
     if not (low > 0 or high < 0):
@@ -113,8 +114,10 @@ def verdict(
     return Verdict("better" if better else "worse", name, f"Fine-tuning {'helped' if better else 'did harm'}: {figures}.")
 
 
-def flags(baseline: Measurement | None, tuned: Measurement, interval: dict[str, Any]) -> list[str]:
-    """What is wrong with the generated text, whatever its metrics say."""
+def flags(
+    baseline: Measurement | None, tuned: Measurement, interval: dict[str, Any], lost: dict[str, Any] | None
+) -> list[str]:
+    """What is wrong with the generated text or with what was forgotten, whatever the metrics say."""
     found, after = [], tuned.metrics
     before = baseline.metrics if baseline else {}
     was = {name: f", the baseline {100 * before[name]:.0f} %" if name in before else "" for name in after}
@@ -129,4 +132,9 @@ def flags(baseline: Measurement | None, tuned: Measurement, interval: dict[str, 
             found.append(f"{100 * after['empty_rate']:.0f} % of the tuned model's answers are empty{was['empty_rate']}")
         if after["repetition"] > HIGH_REPETITION and after["repetition"] > before.get("repetition", 0):
             found.append(f"the tuned model repeats itself: {100 * after['repetition']:.0f} % of its runs of four words")
+    if lost and lost["kind"] == "loss" and lost["interval"][0] > FORGOTTEN * lost["baseline"]:
+        found.append(
+            f"general text ({lost['text']}) costs the tuned model {lost['tuned']:.3f} nats a token, the baseline "
+            f"{lost['baseline']:.3f}: it forgot; fewer steps, a lower learning rate or LoRA keep more"
+        )
     return found

@@ -15,6 +15,7 @@ from ftkit.metrics.resampling import Resampler
 from ftkit.metrics.text import health_scores, text_metrics, text_resamplers, text_scores
 from ftkit.recipe.schema import Evaluation
 from ftkit.recipe.tasks import HEALTH_METRICS, TaskSpec
+from ftkit.run import read_jsonl, write_jsonl
 from ftkit.tasks.base import Encoded, Task
 
 
@@ -26,17 +27,23 @@ class Outputs:
     answers: list[dict[str, Any]]
 
     def save(self, file: Path) -> None:
-        """Write the arrays; answers stand in predictions.jsonl."""
-        file.parent.mkdir(exist_ok=True)
-        beside = file.with_suffix(".part.npz")
-        np.savez_compressed(beside, predictions=self.prediction.predictions, labels=self.prediction.label_ids)
-        beside.replace(file)
+        """Write the arrays to an .npz file, and the answers beside it."""
+        write_jsonl(file.with_suffix(".jsonl"), self.answers)
+        write_arrays(file, predictions=self.prediction.predictions, labels=self.prediction.label_ids)
 
 
-def load_outputs(file: Path, answers: list[dict[str, Any]]) -> Outputs:
-    """What `Outputs.save` wrote, with the answers beside it."""
+def load_outputs(file: Path) -> Outputs:
+    """What `Outputs.save` wrote."""
     with np.load(file) as arrays:
-        return Outputs(EvalPrediction(arrays["predictions"], arrays["labels"]), answers)
+        prediction = EvalPrediction(arrays["predictions"], arrays["labels"])
+    return Outputs(prediction, read_jsonl(file.with_suffix(".jsonl")))
+
+
+def write_arrays(file: Path, **arrays: Any) -> None:
+    """An .npz file, whole or absent."""
+    beside = file.with_suffix(".part.npz")
+    np.savez_compressed(beside, **arrays)
+    beside.replace(file)
 
 
 @dataclass
@@ -49,6 +56,7 @@ class Measurement:
         resamplers: those metrics for any weights of the rows; of generated text, of the rows that were generated for.
         right: whether each row is right, shape (rows,), or of the generated rows; None where the task knows no right.
         quality: how good each row is, the same rows, more being better; for the analysis of errors.
+        quality_name: of which metric it is each row's value, or its negative.
         outputs: what the figures were computed from.
     """
 
@@ -56,7 +64,8 @@ class Measurement:
     rows: list[dict[str, Any]]
     resamplers: dict[str, Resampler] = field(default_factory=dict)
     right: np.ndarray | None = None
-    quality: np.ndarray | None = None
+    quality: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    quality_name: str = ""
     outputs: Outputs | None = None
 
 
@@ -91,14 +100,14 @@ def assess(outputs: Outputs, task: Task, numbers: list[int], block: Evaluation, 
     prediction, answers = outputs.prediction, outputs.answers
     metrics, resamplers = task.score(prediction), task.resamplers(prediction)
     rows = [{"row": row, **task.describe(prediction, index)} for index, row in enumerate(numbers)]
-    right, quality = task.right(prediction), task.quality(prediction)
+    right, quality, quality_name = task.right(prediction), task.quality(prediction), task.quality_name
     if answers:
         texts, targets = [row["generated"] for row in answers], [row["target"] for row in answers]
         scores = text_scores(texts, targets)
         health = health_scores(texts, targets, [row["stopped"] for row in answers])
         metrics |= text_metrics(texts, targets) | {name: metric.value() for name, metric in health.items()}
         resamplers |= text_resamplers(texts, targets) | health
-        right, quality = scores["exact_match"] > 0, scores["rougeL"]
+        right, quality, quality_name = scores["exact_match"] > 0, scores["rougeL"], "rougeL"
         for row, answer, score in zip(rows, answers, quality, strict=False):
             row |= {**answer, "rougeL": round(float(score), 6)}
     names = wanted(metrics, block, spec, health=task.generates)
@@ -108,7 +117,7 @@ def assess(outputs: Outputs, task: Task, numbers: list[int], block: Evaluation, 
         predicted, references = comparable(prediction, answers)
         metrics |= custom.compute(predicted, references)
         found |= custom.resamplers(predicted, references)
-    return Measurement(metrics, rows, found, right, quality, outputs)
+    return Measurement(metrics, rows, found, right, quality, quality_name, outputs)
 
 
 def comparable(prediction: EvalPrediction, answers: list[dict[str, Any]]) -> tuple[list[Any], list[Any]]:

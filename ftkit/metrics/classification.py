@@ -113,7 +113,7 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
     """Expected calibration error over 15 bins of equal width (Guo et al., 2017, https://arxiv.org/abs/1706.04599).
 
     Args:
-        confidence: the probability of each prediction, shape (rows, predictions); one prediction a row but for several labels.
+        confidence: the probability of each prediction, shape (rows, predictions).
         right: 1 where the prediction is, of the same shape.
     """
     return float(calibration_resampler(confidence, right).compute(np.ones((1, len(right))))[0])

@@ -88,6 +88,7 @@ def find_compute(file: Path) -> Callable[..., Any]:
         if name == "compute" and callable(found):
             return found  # type: ignore[no-any-return]
         if inspect.isclass(found) and found.__module__ == module.__name__ and hasattr(found, "_compute"):
-            return found().compute  # type: ignore[no-any-return]
+            made: Any = found()
+            return made.compute  # type: ignore[no-any-return]
     message = f"{file} has no function compute(predictions, references) and no evaluate.Metric"
     raise UserError(message, "write one; it returns numbers by name", key=KEY)

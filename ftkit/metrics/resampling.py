@@ -86,9 +86,7 @@ def of_correlation(one: np.ndarray, other: np.ndarray) -> Resampler:
     return of_sums(columns, lambda sums: correlation(*sums.T))
 
 
-def correlation(
-    n: np.ndarray, x: np.ndarray, y: np.ndarray, xy: np.ndarray, xx: np.ndarray, yy: np.ndarray
-) -> np.ndarray:
+def correlation(n: np.ndarray, x: np.ndarray, y: np.ndarray, xy: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
     """Pearson's correlation from a count and five sums."""
     spread = np.sqrt(np.maximum(n * xx - x**2, 0) * np.maximum(n * yy - y**2, 0))
     return np.where(spread > 0, ratio(n * xy - x * y, spread), np.nan)

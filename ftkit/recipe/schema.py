@@ -232,6 +232,9 @@ class Data(Block):
     group_column: str | None = Field(
         None, description="Rows with the same value here, as one article or patient, go to one side of the split together."
     )
+    slice_by: list[str] = Field(
+        default_factory=list, description="Further columns, as domain or author, by which errors are analysed."
+    )
     drop_overlap: Boolean = Field(
         False, description="Drop training rows that are also eval or test rows, and count them, instead of refusing."
     )
@@ -283,7 +286,21 @@ class Evaluation(Block):
     """What is measured, before training and after, on the same rows."""
 
     metrics: Names | None = Field(None, min_length=1, description="Names of metrics; default the task's own.")
+    metric_file: str | None = Field(
+        None,
+        description="A Python file with compute(predictions, references) or an evaluate.Metric, giving numbers by name.",
+    )
     baseline: Boolean = Field(True, description="Measure the model before training too.")
+    few_shot: int = Field(
+        0,
+        ge=0,
+        le=32,
+        description="Also measure the untrained model with so many training rows in its prompt; 0 for not.",
+    )
+    general_text: str | Literal[False] = Field(
+        "sample:text",
+        description="Text, as a file or sample:NAME, on which is measured what the model forgets; false for none.",
+    )
     rows: int | None = Field(None, ge=1, description="Measure at most so many eval rows.")
     generation: Generation = Field(default_factory=Generation, description="How answers are generated.")
 

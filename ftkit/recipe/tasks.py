@@ -61,7 +61,9 @@ _TEXT_LOSS_METRICS = _LOSS_METRICS | {"bits_per_byte": False}
 TEXT_METRICS = dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "bleu", "chrf", "exact_match", "token_f1"), True)
 # Of generated text, always measured; of a ratio neither more nor less is better.
 HEALTH_METRICS = {"stop_rate": True, "empty_rate": False, "repetition": False, "length_ratio": None}
-_GENERATION_KEYS = frozenset({"data.prompt", "data.streaming", "data.over_long", "data.packing", "evaluation.generation"})
+_GENERATION_KEYS = frozenset(
+    {"data.prompt", "data.streaming", "data.over_long", "data.packing", "evaluation.generation", "evaluation.few_shot"}
+)
 
 TASK_SPECS: dict[str, TaskSpec] = {
     "text-classification": TaskSpec(

@@ -24,6 +24,9 @@ class Task(Protocol):
     generates: bool
     """Whether the model is also measured by the text it generates."""
 
+    quality_name: str
+    """Of which metric a row's quality is the row's own value, or its negative where less is better."""
+
     def fit(self, rows: Dataset) -> None:
         """Learn from the training rows what the model must know, as the labels."""
 
@@ -78,9 +81,7 @@ class Task(Protocol):
     def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
         """What is kept of a batch's logits, so that memory does not grow with the vocabulary."""
 
-    def complete(
-        self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase
-    ) -> EvalPrediction:
+    def complete(self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
         """The prediction with what its metrics need of the encoded rows beside the logits, as the bytes of their text."""
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
@@ -94,6 +95,9 @@ class Task(Protocol):
 
     def quality(self, prediction: EvalPrediction) -> np.ndarray:
         """How good each row is, more being better, shape (rows,)."""
+
+    def labelled(self, prediction: EvalPrediction) -> tuple[list[str], np.ndarray, np.ndarray] | None:
+        """The labels' names, and the true and the predicted label of each row or word; None without one label each."""
 
     def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
         """What may be foretold without reading, as the most frequent label of the training rows, and its name."""
@@ -120,12 +124,13 @@ class WithoutPrompts:
     def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
         return set()
 
-    def complete(
-        self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase
-    ) -> EvalPrediction:
+    def complete(self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
         return prediction
 
     def right(self, prediction: EvalPrediction) -> np.ndarray | None:
+        return None
+
+    def labelled(self, prediction: EvalPrediction) -> tuple[list[str], np.ndarray, np.ndarray] | None:
         return None
 
     def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:

@@ -41,6 +41,7 @@ class LanguageTask(WithoutPrompts):
 
     new_head = False
     generates = False
+    quality_name = "loss"
     collator = staticmethod(pad_by_position)
 
     def __init__(self, data: Data) -> None:
@@ -77,9 +78,7 @@ class LanguageTask(WithoutPrompts):
     def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
         return token_loss_sums(logits[0] if isinstance(logits, tuple) else logits, labels, shift=True)
 
-    def complete(
-        self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase
-    ) -> EvalPrediction:
+    def complete(self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
         """A third column: the bytes of each row's supervised text, for bits per byte."""
         bytes_of_rows = [text_bytes(tokenizer, batch["labels"]) for batch in rows.select_columns("labels").iter(BATCH)]
         sums = np.concatenate([prediction.predictions, np.concatenate(bytes_of_rows)[:, None]], axis=1)

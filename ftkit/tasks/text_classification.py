@@ -33,12 +33,13 @@ from ftkit.tasks.language import text_of
 class TextClassification(WithoutPrompts):
     new_head = True
     generates = False
+    quality_name = "accuracy"
 
     def __init__(self, data: Data) -> None:
         self.data = data
         self.labels: list[str] = list(data.labels or [])
         self.multi_label = False
-        self.counts: Counter[str] = Counter()
+        self.shares: np.ndarray | None = None
 
     def fit(self, rows: Dataset) -> None:
         self.multi_label = bool(self.data.label_separator) or is_list(rows.features["label"])
@@ -47,7 +48,6 @@ class TextClassification(WithoutPrompts):
         for values in self._label_values(rows):
             filled = [label for label in values if not is_empty(label)]
             found.update(name for names in self._names(filled, feature) for name in names)
-        self.counts = found
         if not self.labels:
             self.labels = list(feature.names) if isinstance(feature, ClassLabel) else sorted(found, key=_natural)
         if len(found) < 2:
@@ -59,6 +59,8 @@ class TextClassification(WithoutPrompts):
         if len(self.labels) > max(2, len(rows) // 2):
             message = f"{len(self.labels)} labels in {len(rows)} rows: these are no classes"
             raise UserError(message, "is the right column mapped?", key="data.columns.label")
+        if not self.multi_label:
+            self.shares = self._shares(rows, feature)
 
     def recall(self, config: PretrainedConfig) -> None:
         self.multi_label = config.problem_type == "multi_label_classification"
@@ -152,13 +154,15 @@ class TextClassification(WithoutPrompts):
         right = ((logits > 0) == labels).mean(1) if self.multi_label else logits.argmax(-1) == labels
         return np.asarray(right, dtype=np.float64)
 
+    def labelled(self, prediction: EvalPrediction) -> tuple[list[str], np.ndarray, np.ndarray] | None:
+        return None if self.multi_label else (self.labels, prediction.label_ids, prediction.predictions.argmax(-1))
+
     def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
         """The most frequent training label, foretold with the labels' shares; of several labels, none of them."""
-        if self.multi_label or not self.counts:
+        if self.shares is None:
             return None
-        shares = np.array([self.counts[label] + 1 for label in self.labels], dtype=np.float32)
-        logits = np.tile(np.log(shares / shares.sum()), (len(prediction.label_ids), 1))
-        name = f"majority class ({self.labels[int(shares.argmax())]})"
+        logits = np.tile(np.log(self.shares), (len(prediction.label_ids), 1))
+        name = f"majority class ({self.labels[int(self.shares.argmax())]})"
         return name, EvalPrediction(predictions=logits, label_ids=prediction.label_ids)
 
     def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
@@ -178,6 +182,16 @@ class TextClassification(WithoutPrompts):
             yield from (batch["label"] for batch in rows.select_columns("label").iter(BATCH))
         else:
             yield value_codes(rows, "label")[1]
+
+    def _shares(self, rows: Dataset, feature: Any) -> np.ndarray:
+        """Each label's share of the rows, none quite 0."""
+        codes, values = value_codes(rows, "label")
+        places = {label: place for place, label in enumerate(self.labels)}
+        counts = np.ones(len(self.labels))
+        for (name,), count in zip(self._names(values, feature), np.bincount(codes, minlength=len(values)), strict=True):
+            if name in places:
+                counts[places[name]] += count
+        return counts / counts.sum()
 
     def _names(self, values: list[Any], feature: Any) -> list[list[str]]:
         """The label names of each row."""

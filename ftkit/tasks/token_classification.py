@@ -29,6 +29,7 @@ from ftkit.tasks.text_classification import labels_of, model_inputs
 class TokenClassification(WithoutPrompts):
     new_head = True
     generates = False
+    quality_name = "accuracy"
 
     def __init__(self, data: Data) -> None:
         self.data = data
@@ -135,6 +136,10 @@ class TokenClassification(WithoutPrompts):
         counted = labels != IGNORED
         right = ((prediction.predictions[..., 0] == labels) & counted).sum(1)
         return np.asarray(right / np.maximum(counted.sum(1), 1), dtype=np.float64)
+
+    def labelled(self, prediction: EvalPrediction) -> tuple[list[str], np.ndarray, np.ndarray] | None:
+        counted = prediction.label_ids != IGNORED
+        return self.labels, prediction.label_ids[counted], prediction.predictions[..., 0][counted].astype(int)
 
     def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
         """The most frequent training tag on every word, foretold with the tags' shares."""

@@ -144,7 +144,7 @@ def decoder_warm_up(folder: Path) -> dict[str, Any]:
     return {
         "task": "instruction",
         "data": {"train": str(rows), "eval_size": 100, "gate": ANY_OVERLAP, "prompt": "{instruction}\n{input}\n"},
-        "evaluation": {"generation": {"rows": 0}},
+        "evaluation": {"generation": {"rows": 0}, "general_text": False},
     }
 
 
@@ -164,14 +164,14 @@ def encoder_warm_up(folder: Path) -> dict[str, Any]:
     return {
         "task": "text-classification",
         "data": {"train": str(rows), "eval_size": 100, "gate": ANY_OVERLAP},
-        "evaluation": {"metrics": ["loss"]},
+        "evaluation": {"metrics": ["loss"], "general_text": False},
     }
 
 
 # The rows, and what their training sets otherwise than WARM_UP.
 WARM_UPS: dict[str, tuple[Callable[[Path], dict[str, Any]], dict[str, Any]]] = {
     "decoder": (decoder_warm_up, {"learning_rate": 3e-3, "max_steps": 300}),
-    "encoder": (encoder_warm_up, {"learning_rate": 1e-3, "max_steps": 500}),
+    "encoder": (encoder_warm_up, {"learning_rate": 1e-3, "max_steps": 500, "per_device_train_batch_size": 32}),
 }
 
 

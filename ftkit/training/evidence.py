@@ -1,0 +1,206 @@
+"""What a run holds in the end: both models on the same rows, how sure the difference is, and what was forgotten.
+
+All that is measured before training is kept in the run's folder, so that a resumed run does not measure it again.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ftkit import console
+from ftkit.data.ledger import ROW
+from ftkit.data.sources import SAMPLE_PREFIX, read_source
+from ftkit.errors import UserError
+from ftkit.evaluation.analysis import analyse
+from ftkit.evaluation.evidence import changes, flags, intervals, verdict
+from ftkit.evaluation.few_shot import with_shots
+from ftkit.evaluation.forgetting import DRIFT, KEY, LOSS, TEXTS, GeneralText, forgetting, general_text, measure_general
+from ftkit.evaluation.measure import Measurement, Outputs, assess, load_outputs, measure, write_arrays
+from ftkit.metrics.text import signatures
+from ftkit.recipe.schema import Recipe, Source
+from ftkit.recipe.tasks import HEALTH_METRICS
+from ftkit.run import Run, write_json, write_jsonl
+from ftkit.tasks.base import Encoded
+from ftkit.training.dispatcher import Parts
+
+
+@dataclass
+class Before:
+    """What was measured before training.
+
+    Attributes:
+        others: further baselines by name.
+        text: what forgetting is measured on, and the untrained model's figures on it.
+    """
+
+    baseline: Measurement | None = None
+    others: dict[str, Measurement] = field(default_factory=dict)
+    text: GeneralText | None = None
+    general: np.ndarray | None = None
+
+
+def measure_before(recipe: Recipe, run: Run, parts: Parts, *, known: bool) -> Before:
+    """The untrained model on the eval rows and on general text; what a resumed run knows is read from its folder."""
+    before, block = Before(), recipe.evaluation
+    if not known:
+        run.clear_outputs()
+    if block.baseline:
+        before.baseline = remembered(run.outputs / "baseline.npz", "baseline", recipe, parts)
+        write_json(run.metrics_file, {"rows": len(before.baseline.rows), "baseline": before.baseline.metrics})
+        write_jsonl(run.predictions_file, ({"row": row["row"], "baseline": row} for row in before.baseline.rows))
+        before.text = read_general_text(recipe, parts)
+        before.general = remembered_general(run.outputs / "general.npz", parts, before.text)
+    if block.few_shot:
+        name = f"few-shot ({block.few_shot} examples)"
+        encoded = few_shot_entries(recipe, parts)
+        before.others[name] = remembered(run.outputs / "few_shot.npz", name, recipe, parts, encoded)
+    return before
+
+
+def remembered(file: Path, name: str, recipe: Recipe, parts: Parts, encoded: Encoded | None = None) -> Measurement:
+    """A measurement, whose outputs are read from the file where it is, else kept there."""
+    if file.is_file():
+        return assessed(load_outputs(file), recipe, parts)
+    found = measured(name, recipe, parts, encoded)
+    keep(found, file)
+    return found
+
+
+def keep(found: Measurement, file: Path) -> None:
+    if found.outputs is not None:
+        found.outputs.save(file)
+
+
+def assessed(outputs: Outputs, recipe: Recipe, parts: Parts) -> Measurement:
+    return assess(outputs, parts.task, parts.data.encoded["eval"].rows, recipe.evaluation, recipe.spec)
+
+
+def measured(name: str, recipe: Recipe, parts: Parts, encoded: Encoded | None = None) -> Measurement:
+    """The model as it is now, on the eval rows or on others."""
+    with console.status(f"measuring the {name}"):
+        rows = encoded or parts.data.encoded["eval"]
+        return measure(parts.trainer, parts.task, parts.tokenizer, rows, recipe.evaluation, recipe.spec)
+
+
+def few_shot_entries(recipe: Recipe, parts: Parts) -> Encoded:
+    """The eval entries with training rows before their prompts.
+
+    Raises:
+        UserError: the model is no decoder, whose prompt cannot hold them.
+    """
+    if parts.config.is_encoder_decoder:
+        raise UserError("few-shot prompts are for decoders", "set evaluation.few_shot: 0", key="evaluation.few_shot")
+    room = getattr(parts.config, "max_position_embeddings", None) or 10**9
+    block = recipe.evaluation
+    return with_shots(
+        parts.data.encoded["eval"], parts.data.encoded["train"], parts.tokenizer,
+        count=block.few_shot, room=room - block.generation.max_new_tokens, seed=recipe.data.seed,
+    )  # fmt: skip
+
+
+def read_general_text(recipe: Recipe, parts: Parts) -> GeneralText | None:
+    """The text on which forgetting is measured, or None where the recipe wants none."""
+    name = recipe.evaluation.general_text
+    if not name:
+        return None
+    if not name.startswith(SAMPLE_PREFIX) and not Path(name).exists():
+        raise UserError(f"there is no file {name}", "name a text file, sample:text, or false for none", key=KEY)
+    # of a sample only as many rows are made as are read
+    source = Source(path=name, rows=TEXTS if name.startswith(SAMPLE_PREFIX) else None)
+    rows = read_source(source, split="eval", sample_by="paragraph", seed=recipe.data.seed, key=KEY)
+    foretells = not parts.task.new_head and not parts.config.is_encoder_decoder
+    return general_text(
+        rows, name, parts.tokenizer, kind=LOSS if foretells else DRIFT,
+        masked=parts.tokenizer.mask_token_id is not None, room=parts.data.max_length, seed=recipe.data.seed,
+    )  # fmt: skip
+
+
+def remembered_general(file: Path, parts: Parts, text: GeneralText | None) -> np.ndarray | None:
+    if text is None:
+        return None
+    if file.is_file():
+        with np.load(file) as arrays:
+            return np.array(arrays["values"])
+    values = on_general_text(parts, text)
+    write_arrays(file, values=values)
+    return values
+
+
+def on_general_text(parts: Parts, text: GeneralText) -> np.ndarray:
+    with console.status(f"measuring on general text ({text.name})"):
+        return measure_general(parts.model, text, parts.tokenizer.pad_token_id or 0, bf16=parts.trainer.args.bf16)
+
+
+def trivial_baseline(recipe: Recipe, parts: Parts, tuned: Measurement) -> dict[str, Measurement]:
+    """What may be foretold without reading, by name: a fresh head's baseline means little beside it."""
+    found = parts.task.trivial(tuned.outputs.prediction) if tuned.outputs else None
+    return {found[0]: assessed(Outputs(found[1], []), recipe, parts)} if found else {}
+
+
+def evidence(recipe: Recipe, parts: Parts, before: Before, tuned: Measurement) -> dict[str, Any]:
+    """What metrics.json says."""
+    baseline, seed = before.baseline, recipe.training.seed
+    others = trivial_baseline(recipe, parts, tuned) | before.others
+    with console.status("drawing rows for the intervals"):
+        found = intervals(baseline, tuned, others, seed)
+    better = recipe.spec.metrics | HEALTH_METRICS
+    after = on_general_text(parts, before.text) if before.text else None
+    lost = forgetting(before.text, before.general, after, seed) if before.text and after is not None else None
+    return {
+        "rows": len(tuned.rows),
+        "generated_rows": sum("generated" in row for row in tuned.rows),
+        "baseline": baseline.metrics if baseline else None,
+        "tuned": tuned.metrics,
+        "other_baselines": {name: other.metrics for name, other in others.items()},
+        "higher_is_better": {name: better[name] for name in tuned.metrics if better.get(name) is not None},
+        "intervals": found,
+        "changes": changes(baseline, tuned, row_names(parts)),
+        "forgetting": lost,
+        "verdict": asdict(verdict(baseline, tuned, better, found)),
+        "flags": flags(baseline, tuned, found, lost),
+        "signatures": signatures() if {"bleu", "chrf"} & tuned.metrics.keys() else {},
+        "caveats": parts.data.caveats("eval"),
+    }
+
+
+def error_analysis(
+    recipe: Recipe, parts: Parts, rows: list[dict[str, Any]], baseline: Measurement | None, tuned: Measurement
+) -> dict[str, Any]:
+    """What analysis.json says.
+
+    Args:
+        rows: those of predictions.jsonl.
+    """
+    labels = parts.task.labelled(tuned.outputs.prediction) if tuned.outputs else None
+    higher = (recipe.spec.metrics | {"rougeL": True}).get(tuned.quality_name, True)
+    properties = slice_properties(parts, rows, labels)
+    return analyse(rows, row_names(parts), baseline, tuned, labels, properties, 1 if higher else -1, recipe.training.seed)
+
+
+def slice_properties(
+    parts: Parts, rows: list[dict[str, Any]], labels: tuple[list[str], np.ndarray, np.ndarray] | None
+) -> dict[str, list[Any]]:
+    """What each entry has by which errors are sliced: label, length, confidence, source, and the recipe's own columns."""
+    numbers = entry_numbers(parts)
+    found: dict[str, list[Any]] = {"length": parts.data.facts["eval"].lengths.tolist()}
+    if labels and len(labels[1]) == len(rows):
+        found["label"] = [labels[0][label] for label in labels[1]]
+    if rows and "probability" in rows[0]["tuned"]:
+        found["confidence"] = [row["tuned"]["probability"] for row in rows]
+    found["source"] = parts.data.ledger.files(numbers)
+    if columns := parts.data.splits.slices.get("eval"):
+        places = {number: place for place, number in enumerate(columns[ROW])}
+        chosen = columns.select([places[number] for number in numbers])
+        found |= {name: chosen[name][:] for name in columns.column_names if name != ROW}
+    return found
+
+
+def entry_numbers(parts: Parts) -> np.ndarray:
+    """The ledger's numbers of the eval entries' rows."""
+    return parts.data.splits.numbers("eval")[np.asarray(parts.data.encoded["eval"].rows)]
+
+
+def row_names(parts: Parts) -> list[str]:
+    return parts.data.ledger.names(entry_numbers(parts))
