@@ -8,6 +8,7 @@ import difflib
 import gc
 import importlib.util
 import io
+import json
 import logging
 import random
 import tempfile
@@ -75,13 +76,15 @@ class BenchmarkScores:
     caveats: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
+        """As one object; what is not a number, as after training that diverged, is null."""
         sampling = {"level": LEVEL, "resamples": RESAMPLES, "seed": SEED}
-        return {**asdict(self), "intervals": sampling}
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)), parse_constant=lambda _: None)
+        return {**values, "intervals": sampling}
 
     def table(self) -> Group:
         names = list(self.scores[0].models)
-        compared = [f"difference, {LEVEL:.0%} interval"] if len(names) > 1 else []
-        columns = ["benchmark", "metric", "documents", *(f"{name} ± stderr" for name in names), *compared]
+        compared = ["difference, 95 % interval"] if len(names) > 1 else []
+        columns = ["benchmark", "documents", *(f"{name} ± stderr" for name in names), *compared]
         size = next(iter(self.parameters.values())) / 1e6
         title = f"{self.target} · {size:,.2f} M parameters · lm-evaluation-harness {self.versions['lm_eval']}"
         grid = console.table(title, columns, [row_of(score) for score in self.scores])
@@ -89,8 +92,11 @@ class BenchmarkScores:
 
 
 def row_of(score: BenchmarkScore) -> list[str]:
-    values = [f"{value.value:.4f}" + (f" ± {value.stderr:.4f}" if value.stderr else "") for value in score.models.values()]
-    row = [score.benchmark, score.metric, f"{score.documents:,}", *values]
+    values = [
+        f"{value.value:.4f}" + (f" ± {value.stderr:.4f}" if value.stderr is not None else "")
+        for value in score.models.values()
+    ]
+    row = [f"{score.benchmark} {score.metric}", f"{score.documents:,}", *values]
     if score.difference is not None and score.interval is not None:
         row.append(f"{score.difference:+.4f} ({score.interval[0]:+.4f} to {score.interval[1]:+.4f})")
     return row
@@ -125,7 +131,7 @@ def benchmark_target(target: str, names: Sequence[str], data_dir: Path | None, l
             del model
             gc.collect()
     if cut:
-        caveats.append(f"the harness cut the start off {cut:,} prompts that were longer than the model takes")
+        caveats.append(f"prompts longer than the model takes lost their start: {cut:,} or more")
     return collect(target, names, results, parameters, limit, found.batch_size, caveats)
 
 
@@ -230,8 +236,19 @@ def run_harness(
                 task.set_config(key="num_fewshot", value=0)
             task.set_fewshot_seed(seed=HARNESS_FEWSHOT_SEED)
         wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        require_room(wrapped, loaded["tasks"])
         results: dict[str, Any] = lm_eval.evaluate(wrapped, loaded, limit=limit)
     return results
+
+
+def require_room(wrapped: Any, tasks: Mapping[str, Any]) -> None:
+    """Raises UserError where the model has no room for a prompt beside the answer that a task lets it generate."""
+    for name, task in tasks.items():
+        if task.OUTPUT_TYPE == "generate_until":
+            room = task.config.generation_kwargs.get("max_gen_toks", wrapped.max_gen_toks)
+            if wrapped.max_length <= room:
+                message = f"{name} generates up to {room} tokens, and the model takes {wrapped.max_length} in all"
+                raise UserError(message, "leave it out for this model", "--benchmarks")
 
 
 def collect(
