@@ -88,7 +88,7 @@ def test_what_a_reader_must_know_is_said(both: tuple[BenchmarkScores, dict[str, 
 
 
 def test_only_where_rows_come_from_is_replaced(shared: Path, tmp_path: Path) -> None:
-    own, _ = task_manager_of_the_harness(SIX)
+    own = harness_manager(SIX)
     local, _ = task_manager(SIX, shared / "data", tmp_path)
     tasks = [name for name in local.task_index if "task" in (local.task_index[name].cfg or {}) and "mmlu" not in name]
     for name in [*tasks, "mmlu_anatomy"]:
@@ -99,12 +99,12 @@ def test_only_where_rows_come_from_is_replaced(shared: Path, tmp_path: Path) -> 
         assert ours[evaluated] == theirs[evaluated]
 
 
-def task_manager_of_the_harness(names: list[str]) -> tuple[Any, None]:
+def harness_manager(names: list[str]) -> Any:
     import lm_eval.tasks
 
     root = Path(lm_eval.tasks.__file__).parent
     folders = sorted({root / BENCHMARKS[name].tasks for name in names})
-    return lm_eval.tasks.TaskManager(include_path=list(folders), include_defaults=False), None
+    return lm_eval.tasks.TaskManager(include_path=list(folders), include_defaults=False)
 
 
 @pytest.fixture
@@ -150,6 +150,23 @@ def test_a_run_has_baseline_and_tuned(arc: Path, lora_run: Callable[[float], Pat
         assert score.interval[0] <= score.difference <= score.interval[1]
     assert scores.parameters["tuned"] > scores.parameters["baseline"] == alone.parameters["model"]
     assert any(score.difference for score in scores.scores), "24 questions with two choices, six steps at a high rate"
+
+
+def test_a_whole_model_is_measured_as_it_was_saved(
+    arc: Path, recipe: Callable[..., Recipe], stand_in: Callable[[str], Path]
+) -> None:
+    made = recipe(
+        "full", task="instruction", kind="gpt2", model={"max_length": 256}, training={"max_steps": 3, "learning_rate": 0.01}
+    )
+    folder = train(made, output_dir="run").folder
+    scores, tuned = benchmark(folder, ["arc_easy"], data_dir=arc), benchmark(folder / "model", ["arc_easy"], data_dir=arc)
+    base = benchmark(stand_in("gpt2"), ["arc_easy"], data_dir=arc)
+    for score, after, before in zip(scores.scores, tuned.scores, base.scores, strict=True):
+        assert score.models == {"baseline": before.models["model"], "tuned": after.models["model"]}
+
+
+def test_an_encoder_decoder_can_be_asked(arc: Path, stand_in: Callable[[str], Path]) -> None:
+    assert [score.documents for score in benchmark(stand_in("t5"), ["arc_easy"], data_dir=arc, limit=3).scores] == [3, 3]
 
 
 def test_a_run_that_learnt_nothing_differs_by_nothing(arc: Path, lora_run: Callable[[float], Path]) -> None:
