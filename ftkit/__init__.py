@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ftkit.process import prepare_process
 
 if TYPE_CHECKING:
-    from ftkit.api import Result, check, evaluate, preview, train, verify
+    from ftkit.api import Result, benchmark, check, evaluate, preview, train, verify
     from ftkit.errors import FtkitError, Interrupted, RecipeError, Unverified, UserError
     from ftkit.recipe.load import load_recipe
     from ftkit.recipe.schema import Recipe
@@ -30,6 +30,7 @@ __all__ = [
     "Result",
     "Unverified",
     "UserError",
+    "benchmark",
     "check",
     "evaluate",
     "load_recipe",
@@ -38,7 +39,7 @@ __all__ = [
     "verify",
 ]
 _HOMES = {
-    "ftkit.api": ("Result", "check", "evaluate", "preview", "train", "verify"),
+    "ftkit.api": ("Result", "benchmark", "check", "evaluate", "preview", "train", "verify"),
     "ftkit.errors": ("FtkitError", "Interrupted", "RecipeError", "Unverified", "UserError"),
     "ftkit.recipe.load": ("load_recipe",),
     "ftkit.recipe.schema": ("Recipe",),

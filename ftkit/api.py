@@ -5,7 +5,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from ftkit import console
 from ftkit.compat import hush_libraries
 from ftkit.data.splits import STREAM_HEAD
 from ftkit.errors import Interrupted, Unverified, UserError
+from ftkit.evaluation.benchmarks import BenchmarkScores, benchmark_target
 from ftkit.evaluation.measure import Measurement, join_rows
 from ftkit.evaluation.parity import compare, record
 from ftkit.evaluation.score import CheckReport, Score
@@ -216,6 +217,23 @@ def evaluate_target(target: Target) -> Score:
     return Score(
         target.name, target.recipe.task, target.split, len(found.rows), generated, found.metrics, found.rows, caveats
     )
+
+
+def benchmark(
+    target: str | Path, names: Sequence[str], *, data_dir: str | Path | None = None, limit: int | None = None
+) -> BenchmarkScores:
+    """Public benchmarks by lm-evaluation-harness: a run's baseline beside its tuned model, or any model alone.
+
+    Args:
+        names: as arc_easy or mmlu.
+        data_dir: a folder with the benchmarks' files; without it they come from the hub.
+        limit: the first so many documents of each task.
+
+    Raises:
+        UserError: what cannot be run; nothing was.
+    """
+    hush_libraries()
+    return benchmark_target(str(target), names, Path(data_dir) if data_dir is not None else None, limit)
 
 
 def known_caveats(target: Target, parts: Parts) -> list[str]:

@@ -1,5 +1,6 @@
 """The closing table of a run, and its README.md: the same facts on screen and on disk."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,45 @@ def metric_rows(metrics: dict[str, Any]) -> list[list[str]]:
         else [name, "-", number(value), "-"]
         for name, value in tuned.items()
     ]
+
+
+def interval_of(metrics: dict[str, Any], name: str) -> str:
+    """The interval of a metric's difference, in words; nothing where it was not drawn."""
+    low, high = metrics.get("intervals", {}).get("difference", {}).get(name) or (None, None)
+    return f"{low:+.4f} to {high:+.4f}" if low is not None and high is not None else "-"
+
+
+def other_baselines(metrics: dict[str, Any]) -> list[list[str]]:
+    """Further baselines on the first metric: name, value, and how far the tuned model is above it."""
+    others, name = metrics.get("other_baselines", {}), next(iter(metrics["tuned"]))
+    drawn = metrics.get("intervals", {}).get("other_baselines", {})
+    found = []
+    for other, values in others.items():
+        if name in values:
+            low, high = drawn.get(other, {}).get(name) or (math.nan, math.nan)
+            gap = metrics["tuned"][name] - values[name]
+            found.append(
+                [
+                    f"{name}, {other}",
+                    number(values[name]),
+                    number(metrics["tuned"][name]),
+                    f"{gap:+.4f}",
+                    f"{low:+.4f} to {high:+.4f}",
+                ]
+            )
+    return found
+
+
+def forgetting_words(metrics: dict[str, Any]) -> str:
+    """What was forgotten, in one line; nothing where it was not measured."""
+    found = metrics.get("forgetting")
+    if not found:
+        return ""
+    low, high = found["interval"]
+    doubt = f"95 % interval {low:+.4f} to {high:+.4f}, {found['rows']} texts of {found['text']}"
+    if found["kind"] == "drift":
+        return f"the body's representations moved by {found['tuned']:.4f} (cosine distance; {doubt})"
+    return f"loss on general text {found['baseline']:.4f} → {found['tuned']:.4f} ({found['difference']:+.4f}; {doubt})"
 
 
 def number(value: float) -> str:
@@ -62,16 +102,19 @@ def closing_table(
     """The table that ends a run."""
     title = f"{recipe.task} · {recipe.strategy.name} · {model_name(record)}"
     entries = metrics["rows"]
-    table = console.table(
-        title, [f"metric ({entries:,} eval rows)", "baseline", "tuned", "difference"], metric_rows(metrics)
-    )
-    parts: list[Any] = [table]
+    rows_with_doubt = [[*row, interval_of(metrics, row[0])] for row in metric_rows(metrics)] + other_baselines(metrics)
+    columns = [f"metric ({entries:,} eval rows)", "baseline", "tuned", "difference", "95 % interval"]
+    parts: list[Any] = [console.table(title, columns, rows_with_doubt)]
+    if sentence := metrics.get("verdict", {}).get("sentence"):
+        parts.append(Text(sentence, style="bold"))
     if metrics.get("generated_rows"):
         parts.append(Text(f"text metrics over the first {metrics['generated_rows']} rows", style="dim"))
+    parts += [Text(f"look into this: {flag}", style="yellow") for flag in metrics.get("flags", [])]
     parts += [Text(f"read with care: {caveat}", style="yellow") for caveat in metrics.get("caveats", [])]
     if shown := example_rows(rows):
         parts.append(console.table("", ["asked", "wanted", "before", "after"], shown, numbers=False))
-    return Group(*parts, console.facts("", run_facts(record, folder)))
+    lost = forgetting_words(metrics)
+    return Group(*parts, console.facts("", {**({"forgetting": lost} if lost else {}), **run_facts(record, folder)}))
 
 
 def example_rows(rows: list[dict[str, Any]]) -> list[list[str]]:

@@ -1,0 +1,96 @@
+"""The models that benchmarks are run on: of a run its base and what it became, else one model, by plain transformers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
+
+from ftkit import console
+from ftkit.errors import UserError
+from ftkit.hub import require_reachable
+from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokenizer
+from ftkit.models.strategies.table import STRATEGIES
+from ftkit.recipe.load import load_recipe
+from ftkit.recipe.schema import Model, Recipe
+from ftkit.run import FINISHED, Run, is_run
+from ftkit.tasks.language import decoder_class
+from ftkit.tasks.table import TASKS
+
+BATCH_SIZE = 8
+Loaded = tuple[Any, PreTrainedTokenizerBase]
+
+
+@dataclass(frozen=True)
+class Contenders:
+    """The models to score, by their names in the table, each loaded when it is its turn."""
+
+    loaders: dict[str, Callable[[], Loaded]]
+    batch_size: int
+
+
+def contenders(target: str) -> Contenders:
+    """A run's baseline and tuned model, or a model folder or hub id alone.
+
+    Raises:
+        UserError: the run is not finished, or it is no language model.
+    """
+    folder = Path(target)
+    if not (folder.is_dir() and is_run(folder)):
+        block = Model(name=target)
+        require_reachable([(target, "model", "")])
+        auto_class = language_class(block)
+        return Contenders({"model": lambda: load(auto_class, block, dtype="auto")}, BATCH_SIZE)
+    run = Run(folder)
+    if run.state != FINISHED or not run.model.is_dir():
+        raise UserError(f"the run in {target} is {run.state or 'broken'}", "finish it with `ftkit train … --resume`")
+    recipe = load_recipe(run.recipe_file)
+    require_reachable([(recipe.model.name, "model", "model.name")])
+    return run_contenders(recipe, run)
+
+
+def run_contenders(recipe: Recipe, run: Run) -> Contenders:
+    """Both in the precision in which the run had its frozen weights, so that they differ by the training alone."""
+    auto_class = TASKS[recipe.task](recipe.data).auto_class(load_config(recipe.model, {}))
+    if auto_class not in (AutoModelForCausalLM, AutoModelForSeq2SeqLM):
+        message = f"the model of a {recipe.task} run foretells no text"
+        raise UserError(message, "benchmarks need a language model, as of the task instruction", "--benchmarks")
+    saved = recipe.model.model_copy(update={"name": str(run.model), "revision": None, "tokenizer": None})
+    adapter = run.model if (run.model / "adapter_config.json").is_file() else None
+    if adapter:
+        arguments = STRATEGIES[recipe.strategy.name].load_arguments(recipe.strategy, recipe.model.dtype, ())
+    else:
+        arguments = {"dtype": torch.float32}  # as whole models are trained and saved
+    loaders = {
+        "baseline": lambda: load(auto_class, recipe.model, **arguments),
+        "tuned": lambda: load(auto_class, recipe.model if adapter else saved, saved, adapter, **arguments),
+    }
+    return Contenders(loaders, recipe.training.per_device_eval_batch_size)
+
+
+def language_class(block: Model) -> Any:
+    """The Auto class of a decoder or an encoder-decoder.
+
+    Raises:
+        UserError: it is an encoder.
+    """
+    config = load_config(block, {})
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else decoder_class(config, "a benchmark")
+
+
+def load(
+    auto_class: Any, block: Model, tokenizer_of: Model | None = None, adapter: Path | None = None, **arguments: Any
+) -> Loaded:
+    """Weights, and an adapter on them, and the tokenizer; on the GPU where there is one."""
+    with console.status(f"loading {tokenizer_of.name if tokenizer_of else block.name}"):
+        tokenizer = load_tokenizer(tokenizer_of or block)
+        model: Any = load_base(auto_class, block, load_config(block, {}), new_head=False, **arguments)
+        fit_tokenizer(model, tokenizer)
+        if adapter:
+            model = PeftModel.from_pretrained(model, adapter)
+        if torch.cuda.is_available() and "device_map" not in arguments:
+            model = model.to("cuda")
+    return model.eval(), tokenizer
