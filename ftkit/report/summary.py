@@ -44,16 +44,9 @@ def other_baselines(metrics: dict[str, Any]) -> list[list[str]]:
     for other, values in others.items():
         if name in values:
             low, high = drawn.get(other, {}).get(name) or (math.nan, math.nan)
-            gap = metrics["tuned"][name] - values[name]
-            found.append(
-                [
-                    f"{name}, {other}",
-                    number(values[name]),
-                    number(metrics["tuned"][name]),
-                    f"{gap:+.4f}",
-                    f"{low:+.4f} to {high:+.4f}",
-                ]
-            )
+            tuned = metrics["tuned"][name]
+            gap, doubt = f"{tuned - values[name]:+.4f}", f"{low:+.4f} to {high:+.4f}"
+            found.append([f"{name}, {other}", number(values[name]), number(tuned), gap, doubt])
     return found
 
 
