@@ -42,6 +42,7 @@ from ftkit.run import (
     environment,
     now,
     read_jsonl,
+    remove_empty,
     require_free,
     start_run,
     write_json,
@@ -52,7 +53,7 @@ from ftkit.tasks.table import TASKS
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
 from ftkit.training.checkpoints import last_whole_checkpoint, step_of
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything
-from ftkit.training.evidence import Before, error_analysis, evidence, keep, measure_before, measured
+from ftkit.training.evidence import Before, error_analysis, evidence, keep, measure_before, measured, require_measurable
 from ftkit.training.memory import peak_memory_bytes
 from ftkit.training.prepare import allowances, prepare
 from ftkit.training.probe import probe
@@ -123,6 +124,7 @@ def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
     with recipe.located(), tempfile.TemporaryDirectory() as folder:
         require_reachable(hub_names(recipe))
         parts = build(recipe, Path(folder), [])
+        require_measurable(recipe, parts)
         counts = count_parameters(parts.model)
         trained = f"{counts.trainable:,} trainable of {counts.total:,} ({counts.trainable_percent:.4f} %)"
         lengths = {f"{name} rows": facts.words() for name, facts in parts.data.facts.items()}
@@ -279,7 +281,11 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
     if resume:
         require_same_recipe(run, recipe)
     stop = StopOnSignal()
-    parts = build(recipe, run.checkpoints, [stop, SealCheckpoints()])
+    try:
+        parts = build(recipe, run.checkpoints, [stop, SealCheckpoints()])
+        text = require_measurable(recipe, parts)
+    finally:
+        remove_empty(run)
     checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
     with claimed(run), recorded(run):
         if checkpoint is None:
@@ -289,7 +295,7 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
             run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step_of(checkpoint)])
             console.say(f"going on from step {step_of(checkpoint)}")
         write_json(run.data_report, data_report(parts))
-        before = measure_before(recipe, run, parts, known=checkpoint is not None)
+        before = measure_before(recipe, run, parts, text, known=checkpoint is not None)
         seconds = fit(recipe, run, parts, stop, checkpoint)
         save_model(
             parts.model, parts.tokenizer, run.model, parts.task.prompt_forms()

@@ -157,6 +157,13 @@ def require_writable(folder: Path) -> None:
         raise UserError(f"{folder} cannot be written: {reason}", "choose another --output-dir", "--output-dir") from None
 
 
+def remove_empty(run: Run) -> None:
+    """Take away what the Trainer makes when it is built, where nothing is in it yet."""
+    for folder in (run.checkpoints, run.folder):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
 def start_run(run: Run, recipe: Recipe, fields: dict[str, Any]) -> None:
     """A fresh run folder with its recipe and record.
 

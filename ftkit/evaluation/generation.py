@@ -1,6 +1,11 @@
-"""Generate answers for the first rows of a split: batched, padded on the left, greedy or by beams."""
+"""Generate answers for the first rows of a split: batched, padded on the left, greedy or by beams.
 
-from contextlib import AbstractContextManager, nullcontext
+Weights in float32 generate in float32, also where training computes in bfloat16: with eight bits of precision the batch that a
+row stands in decides between words that are nearly as likely. Autocast would also convert all weights for every token.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,13 +24,11 @@ def generate_answers(
     block: Generation,
     *,
     batch_size: int,
-    bf16: bool,
     end_tokens: set[int],
 ) -> list[dict[str, Any]]:
     """One object a row: the prompt, the target, the generated text, and whether the answer ended by itself.
 
     Args:
-        bf16: compute in bfloat16 as in training.
         end_tokens: token ids that may end an answer.
     """
     count = min(block.rows, len(encoded.rows))
@@ -34,7 +37,7 @@ def generate_answers(
     order = sorted(range(count), key=lambda index: len(pairs[index][0]))
     answers: dict[int, list[int]] = {}
     model.eval()
-    with console.progress_bar() as bar, torch.inference_mode(), autocast(model.device.type, bf16):
+    with console.progress_bar() as bar, torch.inference_mode(), without_autocast(model):
         task = bar.add_task("generating", total=count)
         for first in range(0, count, batch_size):
             batch = order[first : first + batch_size]
@@ -49,6 +52,22 @@ def prompt_and_target(entry: dict[str, Any], encoder_decoder: bool) -> tuple[lis
     if encoder_decoder:
         return entry["input_ids"], [label for label in entry["labels"] if label != IGNORED]
     return last_answer(entry["input_ids"], entry["labels"])
+
+
+@contextmanager
+def without_autocast(model: Any) -> Iterator[None]:
+    """The model as it was before the Trainer evaluated it: accelerate leaves its forward wrapped in autocast."""
+    own = vars(model)
+    if "_original_forward" not in own or "_hf_hook" in own:  # a model spread over devices needs its hooks
+        yield
+        return
+    wrapped = own.pop(
+        "forward"
+    )  # one wrapper around another, if it was evaluated, trained and evaluated: the class's is bare
+    try:
+        yield
+    finally:
+        model.forward = wrapped
 
 
 def autocast(device: str, bf16: bool) -> AbstractContextManager[Any]:

@@ -85,8 +85,7 @@ def measure(
     if task.generates and block.generation.rows:
         answers = generate_answers(
             trainer.model, tokenizer, encoded, block.generation,
-            batch_size=trainer.args.per_device_eval_batch_size, bf16=trainer.args.bf16,
-            end_tokens=task.end_tokens(tokenizer),
+            batch_size=trainer.args.per_device_eval_batch_size, end_tokens=task.end_tokens(tokenizer),
         )  # fmt: skip
     return assess(Outputs(prediction, answers), task, encoded.rows, block, spec)
 

@@ -18,6 +18,7 @@ from ftkit.evaluation.evidence import changes, flags, intervals, verdict
 from ftkit.evaluation.few_shot import with_shots
 from ftkit.evaluation.forgetting import DRIFT, KEY, LOSS, TEXTS, GeneralText, forgetting, general_text, measure_general
 from ftkit.evaluation.measure import Measurement, Outputs, assess, load_outputs, measure, write_arrays
+from ftkit.metrics.custom import CustomMetric
 from ftkit.metrics.text import signatures
 from ftkit.recipe.schema import Recipe, Source
 from ftkit.recipe.tasks import HEALTH_METRICS
@@ -41,17 +42,31 @@ class Before:
     general: np.ndarray | None = None
 
 
-def measure_before(recipe: Recipe, run: Run, parts: Parts, *, known: bool) -> Before:
+def require_measurable(recipe: Recipe, parts: Parts) -> GeneralText | None:
+    """Try, before anything is written, what else is read to measure: the user's metric, and the general text.
+
+    Returns:
+        The general text, or None where the recipe wants none.
+
+    Raises:
+        UserError: one of them cannot be read, or the metric's code fails on a pair of examples.
+    """
+    if recipe.evaluation.metric_file is not None:
+        examples = ["one text", "another"] if parts.task.generates else [0, 1]
+        CustomMetric(Path(recipe.evaluation.metric_file)).compute(examples, examples)
+    return read_general_text(recipe, parts) if recipe.evaluation.baseline else None
+
+
+def measure_before(recipe: Recipe, run: Run, parts: Parts, text: GeneralText | None, *, known: bool) -> Before:
     """The untrained model on the eval rows and on general text; what a resumed run knows is read from its folder."""
-    before, block = Before(), recipe.evaluation
+    before, block = Before(text=text), recipe.evaluation
     if not known:
         run.clear_outputs()
     if block.baseline:
         before.baseline = remembered(run.outputs / "baseline.npz", "baseline", recipe, parts)
         write_json(run.metrics_file, {"rows": len(before.baseline.rows), "baseline": before.baseline.metrics})
         write_jsonl(run.predictions_file, ({"row": row["row"], "baseline": row} for row in before.baseline.rows))
-        before.text = read_general_text(recipe, parts)
-        before.general = remembered_general(run.outputs / "general.npz", parts, before.text)
+        before.general = remembered_general(run.outputs / "general.npz", parts, text)
     if block.few_shot:
         name = f"few-shot ({block.few_shot} examples)"
         encoded = few_shot_entries(recipe, parts)
