@@ -5,8 +5,8 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from ftkit.hub import hub_names, require_reachable
 from ftkit.models.counts import count_parameters
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.save import save_model
+from ftkit.prediction.predict import Predictor
+from ftkit.prediction.rows import Source, given_rows, opened, require_readable
+from ftkit.prediction.trained import load_run
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Gate, Recipe
 from ftkit.report.preview import Preview, make_preview
@@ -38,6 +41,7 @@ from ftkit.run import (
     default_folder,
     end_run,
     environment,
+    finished_run,
     now,
     read_jsonl,
     require_free,
@@ -241,6 +245,41 @@ def verify(folder: str | Path) -> CheckReport:
         )
     what = f"{len(entries)} prompts have the token ids of training" if entries else "this task has no prompts"
     return CheckReport({"prompts": what})
+
+
+def predictor(run: Run, *, max_length: int | None = None, max_new_tokens: int | None = None, **options: Any) -> Predictor:
+    """A finished run's model, ready to answer rows; `options` are those of `Predictor`."""
+    hush_libraries()
+    recipe = load_recipe(run.recipe_file)
+    with recipe.located():
+        return Predictor(load_run(run, max_length=max_length, max_new_tokens=max_new_tokens), **options)
+
+
+def predict(
+    folder: str | Path,
+    rows: str | Path | Iterable[dict[str, Any]],
+    *,
+    batch_size: int | None = None,
+    max_new_tokens: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """What a run's model says to rows, one object a row in their order, each predicted when it is asked for.
+
+    Args:
+        folder: the run's.
+        rows: a file of JSON lines, csv or text, or rows in memory; answers in them are not looked at.
+        batch_size: rows at a time; default as in the recipe.
+        max_new_tokens: the longest answer; default the recipe's.
+
+    Raises:
+        UserError: the run is not finished, or a row is bad.
+    """
+    source = Source(str(rows)) if isinstance(rows, str | Path) else None
+    if source is not None:
+        require_readable(source)
+    made = predictor(finished_run(Path(folder)), batch_size=batch_size, max_new_tokens=max_new_tokens)
+    with opened(source) if source is not None else nullcontext(given_rows(rows)) as found:  # type: ignore[arg-type]
+        for batch in made.batches(found):
+            yield from batch
 
 
 def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:

@@ -38,7 +38,7 @@ def generate_answers(
         task = bar.add_task("generating", total=count)
         for first in range(0, count, batch_size):
             batch = order[first : first + batch_size]
-            generated = _generate(model, tokenizer, [pairs[index][0] for index in batch], block, stops)
+            generated = generate_ids(model, tokenizer, [pairs[index][0] for index in batch], block, stops)
             answers |= dict(zip(batch, generated, strict=True))
             bar.advance(task, len(batch))
     return [_describe(tokenizer, encoded.rows[i], *pairs[i], answers[i], stops) for i in range(count)]
@@ -55,9 +55,10 @@ def autocast(device: str, bf16: bool) -> AbstractContextManager[Any]:
     return torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()
 
 
-def _generate(
+def generate_ids(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], block: Generation, stops: list[int]
 ) -> list[list[int]]:
+    """Token ids of an answer a prompt, in one batch, each up to and with the first stop token."""
     width = max(map(len, prompts))
     pad = tokenizer.pad_token_id
     left = not model.config.is_encoder_decoder  # an encoder counts its positions from the left
