@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ftkit.process import prepare_process
 
 if TYPE_CHECKING:
-    from ftkit.api import Result, check, evaluate, predict, preview, train, verify
+    from ftkit.api import Result, check, compare, evaluate, predict, preview, train, verify
     from ftkit.errors import FtkitError, Interrupted, RecipeError, Unverified, UserError
     from ftkit.recipe.load import load_recipe
     from ftkit.recipe.schema import Recipe
@@ -31,6 +31,7 @@ __all__ = [
     "Unverified",
     "UserError",
     "check",
+    "compare",
     "evaluate",
     "load_recipe",
     "predict",
@@ -39,7 +40,7 @@ __all__ = [
     "verify",
 ]
 _HOMES = {
-    "ftkit.api": ("Result", "check", "evaluate", "predict", "preview", "train", "verify"),
+    "ftkit.api": ("Result", "check", "compare", "evaluate", "predict", "preview", "train", "verify"),
     "ftkit.errors": ("FtkitError", "Interrupted", "RecipeError", "Unverified", "UserError"),
     "ftkit.recipe.load": ("load_recipe",),
     "ftkit.recipe.schema": ("Recipe",),

@@ -62,9 +62,7 @@ def generate_ids(
     width = max(map(len, prompts))
     pad = tokenizer.pad_token_id
     left = not model.config.is_encoder_decoder  # an encoder counts its positions from the left
-    room = block.max_new_tokens
-    if left:
-        room = min(room, (getattr(model.config, "max_position_embeddings", None) or 10**9) - width)
+    room = room_for_answer(model, width, block)
     if room < 1:
         return [[] for _ in prompts]
     padding = [[pad] * (width - len(prompt)) for prompt in prompts]
@@ -84,6 +82,13 @@ def generate_ids(
     )
     start = 1 if model.config.is_encoder_decoder else width
     return [_until_stop(row, stops) for row in output[:, start:].tolist()]
+
+
+def room_for_answer(model: Any, width: int, block: Generation) -> int:
+    """Tokens that an answer may have behind prompts of `width` tokens."""
+    if model.config.is_encoder_decoder:
+        return block.max_new_tokens
+    return min(block.max_new_tokens, (getattr(model.config, "max_position_embeddings", None) or 10**9) - width)
 
 
 def _until_stop(ids: list[int], stops: list[int]) -> list[int]:

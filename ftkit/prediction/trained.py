@@ -33,6 +33,8 @@ from ftkit.training.dispatcher import load_trained, seed_everything
 # Only the answers' types are looked at, and a row that is to be predicted has none of its own.
 FEATURES = Features({name: Value("string") for name in ("label", "tags")})
 
+MESSAGES = "messages"
+
 
 @dataclass(frozen=True)
 class Question:
@@ -80,9 +82,16 @@ class Trained:
         Raises:
             UserError: a field is missing, or of the wrong type.
         """
-        if set(row) == {TEXT}:
-            row = self.as_row(row[TEXT])
-        values = self.task.ask(self._clean(role_values(row, self.recipe)))
+        values = self.as_row(row[TEXT]) if set(row) == {TEXT} else role_values(row, self.recipe)
+        return self.encode(self._clean(values))
+
+    def encode(self, values: dict[str, Any]) -> Question:
+        """Fields under the task's names as the model takes them.
+
+        Raises:
+            UserError: a field is of the wrong type.
+        """
+        values = self.task.ask(values)
         entry, outcome = encode_one(self.encoder, values)
         if outcome is Outcome.CUT_PROMPT:
             entry, outcome = encode_one(self.shorter, values)
@@ -90,8 +99,8 @@ class Trained:
 
     def as_row(self, text: Any) -> dict[str, Any]:
         """Plain text as a row of the kind that the run was trained on."""
-        if self.text_role == "messages":
-            return {"messages": [{"role": "user", "content": text}]}
+        if self.text_role == MESSAGES:
+            return {MESSAGES: [{"role": "user", "content": text}]}
         return {self.text_role: text}
 
     def prompt(self, question: Question) -> tuple[list[int], set[int]]:
@@ -175,8 +184,8 @@ def text_role(run: Run, recipe: Recipe) -> str:
     trained = prompts[0] if prompts else {}
     if trained.get("form") == "prompt" and "prompt" in recipe.spec.roles:
         return "prompt"
-    if "messages" in trained:
-        return "messages"
+    if MESSAGES in trained:
+        return MESSAGES
     return next(role for role in recipe.spec.roles if role not in ANSWERS)
 
 
