@@ -16,6 +16,12 @@ from ftkit.training.variants import LEARNING_RATES, strategy_recipes
 
 INTERRUPTED = 130
 RATES = ", ".join(f"{name} {rate:g}" for name, rate in LEARNING_RATES.items())
+STRATEGIES = (
+    "[bold]With --strategies[/bold] each strategy is trained into a sub-folder, and skipped where it is finished there. It "
+    "takes its own keys of the recipe's strategy block, lora's being qlora's too; adapters without target_modules go on all "
+    "linear layers. The recipe's learning rate stays with its strategy, one given here as KEY=VALUE holds for all; the "
+    f"others get {RATES}."
+)
 EXAMPLES = f"""[bold]Examples[/bold]
 
 ftkit compare runs/full_distilbert runs/lora_distilbert
@@ -24,10 +30,7 @@ ftkit compare my.yaml --strategies full,transfer,lora,qlora training.num_train_e
 
 ftkit compare my.yaml --strategies lora,qlora strategy.r=8 --output-dir runs/adapters --json
 
-[bold]With --strategies[/bold] each strategy is trained into a sub-folder, and skipped where it is finished there. It takes
-its own keys of the recipe's strategy block, lora's being qlora's too; adapters without target_modules go on all linear
-layers. The recipe's learning rate stays with its strategy, one given here as KEY=VALUE holds for all; the others get
-{RATES}.
+{STRATEGIES}
 """
 
 
@@ -37,14 +40,14 @@ def compare(
     ),
     strategies: str | None = typer.Option(None, "--strategies", help="Train the recipe under each, as full,lora."),
     output_dir: Path | None = typer.Option(
-        None, "--output-dir", "-o", help="Where those runs go. [default: runs/NAME-OF-THE-RECIPE_strategies]"
+        None, "--output-dir", "-o", help="Where those runs go. (default: runs/NAME-OF-THE-RECIPE_strategies)"
     ),
     smoke: bool = typer.Option(False, "--smoke", help="Those runs with a tiny stand-in and sample data."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace runs that are there."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
     quiet: Quiet = False,
 ) -> None:
-    """Set runs side by side: metrics with intervals, parameters, memory, time, disk, forgetting; the best where it is sure."""
+    """Set runs side by side: metrics with intervals, parameters, memory, time, disk and forgetting."""
     console.set_quiet(quiet or as_json)
     failed: list[str] = []
     if strategies is None:
@@ -60,8 +63,9 @@ def compare(
         if as_json:
             console.out.print_json(json.dumps(comparison.as_json()))
         else:
-            width = console.out.width if console.out.is_terminal else None
-            console.out.print(comparison.table(width), width=width or ANY_WIDTH)
+            if not console.out.is_terminal:
+                console.out.width = ANY_WIDTH  # a file or a pipe folds nothing
+            console.out.print(comparison.table(console.out.width))
     if failed:
         raise UserError(f"no run of {', '.join(failed)}", "why is said above; mend it, and the same command goes on")
 

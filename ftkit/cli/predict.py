@@ -35,15 +35,15 @@ def predict(
     file: str = typer.Argument(
         ..., metavar="FILE|-", help="Rows: .jsonl, .csv, .tsv, or .txt with a text a line; - is standard input."
     ),
-    out: Path | None = typer.Option(None, "--out", "-o", help="Write to this file. [default: standard output]"),
+    out: Path | None = typer.Option(None, "--out", "-o", help="Write to this file. (default: standard output)"),
     format: str | None = typer.Option(
-        None, "--format", help="jsonl, csv or text. [default: by the name; standard input by its first line]"
+        None, "--format", help="jsonl, csv or text. (default: by the name; standard input by its first line)"
     ),
     encoding: str = typer.Option("utf-8", "--encoding", help="Of the rows, as latin-1 or utf-16."),
-    separator: str | None = typer.Option(None, "--separator", help="Between csv columns. [default: a comma]"),
-    batch_size: int | None = typer.Option(None, "--batch-size", help="Rows at a time. [default: as in the recipe]"),
-    max_new_tokens: int | None = typer.Option(None, "--max-new-tokens", help="The longest answer. [default: the recipe's]"),
-    max_length: int | None = typer.Option(None, "--max-length", help="Tokens a row may have. [default: the recipe's]"),
+    separator: str | None = typer.Option(None, "--separator", help="Between csv columns. (default: a comma)"),
+    batch_size: int | None = typer.Option(None, "--batch-size", help="Rows at a time. (default: as in the recipe)"),
+    max_new_tokens: int | None = typer.Option(None, "--max-new-tokens", help="The longest answer. (default: the recipe's)"),
+    max_length: int | None = typer.Option(None, "--max-length", help="Tokens a row may have. (default: the recipe's)"),
     skip_bad: bool = typer.Option(False, "--skip-bad", help="Bad rows become lines with a problem, and do not stop it."),
     resume: bool = typer.Option(False, "--resume", help="Go on behind the rows that --out has already."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is in --out."),

@@ -93,12 +93,12 @@ class Comparison:
     def as_json(self) -> dict[str, Any]:
         return {"runs": [asdict(entry) for entry in self.entries], "best": self.best, "warnings": self.warnings}
 
-    def table(self, width: int | None = None) -> Group:
+    def table(self, width: int = ANY_WIDTH) -> Group:
         """A row a run; where that is wider than `width` characters, a column a run."""
-        grid = self._grid([["run", *self.best, *COSTS], *map(self._cells, self.entries)])
-        room = width or ANY_WIDTH
-        if Measurement.get(console.out, console.out.options.update(width=ANY_WIDTH), grid).maximum > room:
-            grid = self._grid([list(column) for column in zip(["run", *self.best, *COSTS], *map(self._cells, self.entries))])
+        lines = [["run", *self.best, *COSTS], *map(self._cells, self.entries)]
+        grid = self._grid(lines)
+        if Measurement.get(console.out, console.out.options.update(width=ANY_WIDTH), grid).maximum > width:
+            grid = self._grid([list(column) for column in zip(*lines, strict=True)])
         return Group(grid, Text(self.legend(), style="dim"), *self._remarks())
 
     def _cells(self, entry: Entry) -> list[str]:
