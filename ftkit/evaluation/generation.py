@@ -1,4 +1,8 @@
-"""Generate answers for the first rows of a split: batched, padded on the left, greedy or by beams."""
+"""Generate answers for the first rows of a split: batched, padded on the left, greedy or by beams.
+
+Without autocast, whatever the precision of training: in bfloat16 the padding of a batch moves near ties, so that the batch
+size would change the text.
+"""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -19,13 +23,11 @@ def generate_answers(
     block: Generation,
     *,
     batch_size: int,
-    bf16: bool,
     end_tokens: set[int],
 ) -> list[dict[str, Any]]:
     """One object a row: the prompt, the target, the generated text, and whether the answer ended by itself.
 
     Args:
-        bf16: compute in bfloat16 as in training.
         end_tokens: token ids that may end an answer.
     """
     count = min(block.rows, len(encoded.rows))
@@ -34,7 +36,7 @@ def generate_answers(
     order = sorted(range(count), key=lambda index: len(pairs[index][0]))
     answers: dict[int, list[int]] = {}
     model.eval()
-    with console.progress_bar() as bar, torch.inference_mode(), autocast(model.device.type, bf16):
+    with console.progress_bar() as bar, torch.inference_mode():
         task = bar.add_task("generating", total=count)
         for first in range(0, count, batch_size):
             batch = order[first : first + batch_size]

@@ -38,7 +38,7 @@ def measure(
     if task.generates and block.generation.rows:
         answers = generate_answers(
             trainer.model, tokenizer, encoded, block.generation,
-            batch_size=trainer.args.per_device_eval_batch_size, bf16=trainer.args.bf16,
+            batch_size=trainer.args.per_device_eval_batch_size,
             end_tokens=task.end_tokens(tokenizer),
         )  # fmt: skip
         metrics |= text_metrics([row["generated"] for row in answers], [row["target"] for row in answers])

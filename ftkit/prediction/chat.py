@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase, TextStreamer, set_seed
 
 from ftkit.data.ledger import Outcome
 from ftkit.errors import UserError
-from ftkit.evaluation.generation import autocast, room_for_answer
+from ftkit.evaluation.generation import room_for_answer
 from ftkit.prediction.trained import MESSAGES, Question, Trained
 from ftkit.recipe.schema import Recipe
 
@@ -72,7 +72,7 @@ class Conversation:
         stream = AnswerStream(self.trained.tokenizer, write)
         interrupted = stopped = False
         try:
-            with torch.inference_mode(), autocast(self.trained.model.device.type, self.trained.bf16):
+            with torch.inference_mode():
                 stopped = self._generate(prompt, stops, stream)
         except KeyboardInterrupt:
             interrupted = True

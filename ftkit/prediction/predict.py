@@ -87,7 +87,7 @@ class Predictor:
 
 def answer(trained: Trained, questions: list[Question]) -> list[Answered]:
     """What the model says to each question of a batch."""
-    with torch.inference_mode(), autocast(trained.model.device.type, trained.bf16):
+    with torch.inference_mode():
         return generated(trained, questions) if trained.task.generates else classified(trained, questions)
 
 
@@ -95,7 +95,9 @@ def classified(trained: Trained, questions: list[Question]) -> list[Answered]:
     batch = trained.task.collator(trained.tokenizer, trained.model)([question.entry for question in questions])
     batch = {name: values.to(trained.model.device) for name, values in batch.items()}
     labels = batch.pop("labels")
-    found = trained.task.reduce_logits(trained.model(**batch).logits, labels)
+    with autocast(trained.model.device.type, trained.bf16):  # as the Trainer measures
+        logits = trained.model(**batch).logits
+    found = trained.task.reduce_logits(logits, labels)
     prediction = EvalPrediction(predictions=found.cpu().numpy(), label_ids=labels.cpu().numpy())
     return [trained.task.answer(question.values, prediction, index) for index, question in enumerate(questions)]
 
