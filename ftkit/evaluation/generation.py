@@ -4,7 +4,8 @@ Without autocast, whatever the precision of training: in bfloat16 the padding of
 size would change the text.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def generate_answers(
     order = sorted(range(count), key=lambda index: len(pairs[index][0]))
     answers: dict[int, list[int]] = {}
     model.eval()
-    with console.progress_bar() as bar, torch.inference_mode():
+    with console.progress_bar() as bar, torch.inference_mode(), without_autocast(model):
         task = bar.add_task("generating", total=count)
         for first in range(0, count, batch_size):
             batch = order[first : first + batch_size]
@@ -55,6 +56,20 @@ def prompt_and_target(entry: dict[str, Any], encoder_decoder: bool) -> tuple[lis
 
 def autocast(device: str, bf16: bool) -> AbstractContextManager[Any]:
     return torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()
+
+
+@contextmanager
+def without_autocast(model: Any) -> Iterator[None]:
+    """Inside the block the model computes in the precision of its weights, where the Trainer has measured with it before.
+
+    accelerate's `prepare_model` then puts a forward of its own over the model's, which computes in bfloat16, and leaves it.
+    """
+    wrapped = vars(model).pop("forward", None)
+    try:
+        yield
+    finally:
+        if wrapped is not None:
+            model.forward = wrapped
 
 
 def generate_ids(
