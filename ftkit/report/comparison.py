@@ -38,6 +38,7 @@ class Entry:
     """
 
     name: str
+    folder: str
     task: str
     model: str
     strategy: str
@@ -157,6 +158,7 @@ def read_entry(folder: Path, name: str) -> Entry:
     found = (metrics.get("intervals") or {}).get("tuned") or {}
     return Entry(
         name=name,
+        folder=str(folder),
         task=recipe.task,
         model=model_name(record),
         strategy=recipe.strategy.name,

@@ -34,6 +34,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "chat": {"task": "instruction", "kind": "llama", "chat_template": "chatml", "max_length": 200},
     "summary": {"task": "summarization", "kind": "llama", "sample": "dialogues",
                 "columns": {"document": "dialogue", "summary": "summary"}},
+    "pairs": {"task": "summarization", "kind": "t5", "sample": "dialogues",
+              "columns": {"document": "dialogue", "summary": "summary"}},
     "plain": {"task": "language-modeling", "kind": "gpt2", "sample": "text"},
 }  # fmt: skip
 

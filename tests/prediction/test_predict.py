@@ -16,7 +16,7 @@ from ftkit.prediction.trained import load_run
 from ftkit.run import Run, read_jsonl
 
 Trained = Callable[[str], Path]
-GENERATING = ["alpaca", "completion", "chat", "summary"]
+GENERATING = ["alpaca", "completion", "chat", "summary", "pairs"]
 
 
 def eval_rows(run: Path, *, answers: bool) -> list[dict[str, Any]]:
