@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ftkit.process import prepare_process
 
 if TYPE_CHECKING:
-    from ftkit.api import Result, benchmark, check, evaluate, preview, train, verify
+    from ftkit.api import Result, benchmark, check, compare, evaluate, predict, preview, train, verify
     from ftkit.errors import FtkitError, Interrupted, RecipeError, Unverified, UserError
     from ftkit.recipe.load import load_recipe
     from ftkit.recipe.schema import Recipe
@@ -32,14 +32,16 @@ __all__ = [
     "UserError",
     "benchmark",
     "check",
+    "compare",
     "evaluate",
     "load_recipe",
+    "predict",
     "preview",
     "train",
     "verify",
 ]
 _HOMES = {
-    "ftkit.api": ("Result", "benchmark", "check", "evaluate", "preview", "train", "verify"),
+    "ftkit.api": ("Result", "benchmark", "check", "compare", "evaluate", "predict", "preview", "train", "verify"),
     "ftkit.errors": ("FtkitError", "Interrupted", "RecipeError", "Unverified", "UserError"),
     "ftkit.recipe.load": ("load_recipe",),
     "ftkit.recipe.schema": ("Recipe",),

@@ -5,8 +5,8 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,21 @@ from ftkit.data.splits import STREAM_HEAD
 from ftkit.errors import Interrupted, Unverified, UserError
 from ftkit.evaluation.benchmarks import BenchmarkScores, benchmark_target
 from ftkit.evaluation.measure import Measurement, join_rows
-from ftkit.evaluation.parity import compare, record
+from ftkit.evaluation.parity import compare as compare_prompts
+from ftkit.evaluation.parity import record
 from ftkit.evaluation.score import CheckReport, Score
 from ftkit.evaluation.target import SPLITS, Target, resolve_target
 from ftkit.hub import hub_names, offline_mode_kept, require_reachable
 from ftkit.models.counts import count_parameters
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.save import save_model
+from ftkit.prediction.chat import Conversation, require_generating
+from ftkit.prediction.predict import Predictor
+from ftkit.prediction.rows import Source, given_rows, opened, require_readable
+from ftkit.prediction.trained import load_run
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Gate, Recipe
+from ftkit.report.comparison import Comparison, compare_runs
 from ftkit.report.preview import Preview, make_preview
 from ftkit.report.summary import card, closing_table, model_name
 from ftkit.run import (
@@ -40,6 +46,7 @@ from ftkit.run import (
     default_folder,
     end_run,
     environment,
+    finished_run,
     now,
     read_jsonl,
     remove_empty,
@@ -266,7 +273,7 @@ def verify(folder: str | Path) -> CheckReport:
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe", str(folder))
     entries = json.loads(run.data_report.read_text(encoding="utf-8"))["prompts"] if run.data_report.is_file() else []
-    if differences := compare(run.model, entries):
+    if differences := compare_prompts(run.model, entries):
         first = differences[0]
         raise Unverified(
             f"{run.model}: {len(differences)} of {len(entries)} prompts are not those of training; {first.row} has "
@@ -274,6 +281,59 @@ def verify(folder: str | Path) -> CheckReport:
         )
     what = f"{len(entries)} prompts have the token ids of training" if entries else "this task has no prompts"
     return CheckReport({"prompts": what})
+
+
+def predictor(run: Run, *, max_length: int | None = None, max_new_tokens: int | None = None, **options: Any) -> Predictor:
+    """A finished run's model, ready to answer rows; `options` are those of `Predictor`."""
+    hush_libraries()
+    recipe = load_recipe(run.recipe_file)
+    with recipe.located():
+        return Predictor(load_run(run, max_length=max_length, max_new_tokens=max_new_tokens), **options)
+
+
+def compare(folders: Sequence[str | Path]) -> Comparison:
+    """Finished runs side by side: metrics with their intervals, parameters, memory, time, disk, forgetting.
+
+    Raises:
+        UserError: one of them is no finished run.
+    """
+    return compare_runs([Path(folder) for folder in folders])
+
+
+def conversation(run: Run, *, max_new_tokens: int | None, temperature: float, seed: int) -> Conversation:
+    """A finished run's model, ready to be talked to."""
+    hush_libraries()
+    recipe = load_recipe(run.recipe_file)
+    with recipe.located():
+        require_generating(recipe)
+        return Conversation(load_run(run, max_new_tokens=max_new_tokens), temperature=temperature, seed=seed)
+
+
+def predict(
+    folder: str | Path,
+    rows: str | Path | Iterable[dict[str, Any]],
+    *,
+    batch_size: int | None = None,
+    max_new_tokens: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """What a run's model says to rows, one object a row in their order, each predicted when it is asked for.
+
+    Args:
+        folder: the run's.
+        rows: a file of JSON lines, csv or text, or rows in memory; answers in them are not looked at.
+        batch_size: rows at a time; default as in the recipe.
+        max_new_tokens: the longest answer; default the recipe's.
+
+    Raises:
+        UserError: the run is not finished, or a row is bad.
+    """
+    source = Source(str(rows)) if isinstance(rows, str | Path) else None
+    if source is not None:
+        require_readable(source)
+    made = predictor(finished_run(Path(folder)), batch_size=batch_size, max_new_tokens=max_new_tokens)
+    with opened(source) if source is not None else nullcontext(given_rows(rows)) as found:  # type: ignore[arg-type]
+        for batch in made.batches(found):
+            yield from batch
 
 
 def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:

@@ -85,6 +85,21 @@ def is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file() and (folder / "recipe.yaml").is_file()
 
 
+def finished_run(folder: Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        UserError: there is none, or it is not finished.
+    """
+    run = Run(folder)
+    if not is_run(folder):
+        what = "is no run" if folder.exists() else "does not exist"
+        raise UserError(f"{folder} {what}", "name a run's folder, as runs/my_recipe")
+    if run.state != FINISHED or not run.model.is_dir():
+        raise UserError(f"the run in {folder} is {run.state or 'broken'}", "finish it with `ftkit train … --resume`")
+    return run
+
+
 def require_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
     """Make sure, before anything expensive, that a run may be written into the folder.
 

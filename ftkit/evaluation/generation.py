@@ -1,7 +1,7 @@
 """Generate answers for the first rows of a split: batched, padded on the left, greedy or by beams.
 
-Weights in float32 generate in float32, also where training computes in bfloat16: with eight bits of precision the batch that a
-row stands in decides between words that are nearly as likely. Autocast would also convert all weights for every token.
+Without autocast, whatever the precision of training: in bfloat16 the padding of a batch moves near ties, so that the batch
+size would change the text.
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def generate_answers(
         task = bar.add_task("generating", total=count)
         for first in range(0, count, batch_size):
             batch = order[first : first + batch_size]
-            generated = _generate(model, tokenizer, [pairs[index][0] for index in batch], block, stops)
+            generated = generate_ids(model, tokenizer, [pairs[index][0] for index in batch], block, stops)
             answers |= dict(zip(batch, generated, strict=True))
             bar.advance(task, len(batch))
     return [_describe(tokenizer, encoded.rows[i], *pairs[i], answers[i], stops) for i in range(count)]
@@ -54,35 +54,33 @@ def prompt_and_target(entry: dict[str, Any], encoder_decoder: bool) -> tuple[lis
     return last_answer(entry["input_ids"], entry["labels"])
 
 
-@contextmanager
-def without_autocast(model: Any) -> Iterator[None]:
-    """The model as it was before the Trainer evaluated it: accelerate leaves its forward wrapped in autocast."""
-    own = vars(model)
-    if "_original_forward" not in own or "_hf_hook" in own:  # a model spread over devices needs its hooks
-        yield
-        return
-    wrapped = own.pop(
-        "forward"
-    )  # one wrapper around another, if it was evaluated, trained and evaluated: the class's is bare
-    try:
-        yield
-    finally:
-        model.forward = wrapped
-
-
 def autocast(device: str, bf16: bool) -> AbstractContextManager[Any]:
     return torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()
 
 
-def _generate(
+@contextmanager
+def without_autocast(model: Any) -> Iterator[None]:
+    """Inside the block the model computes in the precision of its weights, where the Trainer has measured with it before.
+
+    accelerate's `prepare_model` then puts a forward of its own over the model's, which computes in bfloat16, and leaves it.
+    """
+    spread = "_hf_hook" in vars(model)  # over several devices, where a forward of its own moves the inputs
+    wrapped = None if spread else vars(model).pop("forward", None)
+    try:
+        yield
+    finally:
+        if wrapped is not None:
+            model.forward = wrapped
+
+
+def generate_ids(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], block: Generation, stops: list[int]
 ) -> list[list[int]]:
+    """Token ids of an answer a prompt, in one batch, each up to and with the first stop token."""
     width = max(map(len, prompts))
     pad = tokenizer.pad_token_id
     left = not model.config.is_encoder_decoder  # an encoder counts its positions from the left
-    room = block.max_new_tokens
-    if left:
-        room = min(room, (getattr(model.config, "max_position_embeddings", None) or 10**9) - width)
+    room = room_for_answer(model, width, block)
     if room < 1:
         return [[] for _ in prompts]
     padding = [[pad] * (width - len(prompt)) for prompt in prompts]
@@ -102,6 +100,13 @@ def _generate(
     )
     start = 1 if model.config.is_encoder_decoder else width
     return [_until_stop(row, stops) for row in output[:, start:].tolist()]
+
+
+def room_for_answer(model: Any, width: int, block: Generation) -> int:
+    """Tokens that an answer may have behind prompts of `width` tokens."""
+    if model.config.is_encoder_decoder:
+        return block.max_new_tokens
+    return min(block.max_new_tokens, (getattr(model.config, "max_position_embeddings", None) or 10**9) - width)
 
 
 def _until_stop(ids: list[int], stops: list[int]) -> list[int]:

@@ -12,7 +12,9 @@ from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBa
 from ftkit.data.encode import IGNORED, Cutter, Encoded, Encoder
 from ftkit.metrics.resampling import Resampler
 
-__all__ = ["IGNORED", "Encoded", "Encoder", "Task", "WithoutPrompts", "with_nearest"]
+BLANK = "a"  # in place of an answer that a row does not have: as few tokens as can be
+
+__all__ = ["BLANK", "IGNORED", "Encoded", "Encoder", "Task", "WithoutPrompts", "with_nearest"]
 
 
 class Task(Protocol):
@@ -104,6 +106,16 @@ class Task(Protocol):
 
     def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
         """What was predicted for one entry, for predictions.jsonl."""
+
+    def ask(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row that is to be predicted, with something in place of its answer, so that the encoder takes it.
+
+        Raises:
+            UserError: there is nothing in it to be answered.
+        """
+
+    def answer(self, row: dict[str, Any], prediction: EvalPrediction, index: int) -> dict[str, Any]:
+        """What a model that does not generate predicts for one such row."""
 
 
 class WithoutPrompts:

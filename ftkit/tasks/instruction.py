@@ -20,6 +20,7 @@ from ftkit.data.prompts import (
     turn_ends,
 )
 from ftkit.errors import UserError
+from ftkit.tasks.base import BLANK
 from ftkit.tasks.language import LanguageTask, as_columns, decoder_class, fitted, text_of
 
 ROLES = {"system", "user", "assistant", "tool"}
@@ -87,6 +88,11 @@ class Instruction(LanguageTask):
     def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
         return {end_token(tokenizer)} | turn_ends(tokenizer)
 
+    def ask(self, row: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(row.get("messages"), list):
+            return row | {"messages": [*unanswered(row["messages"]), {"role": "assistant", "content": BLANK}]}
+        return row | {"completion" if "prompt" in row else "output": BLANK}
+
     def prompt_forms(self) -> dict[str, str]:
         if self.data.chat_template:
             return {}
@@ -105,6 +111,20 @@ class Instruction(LanguageTask):
         if self.data.prompt is not None or "prompt" in row:
             return {"form": "prompt", "values": values}
         return {"form": "alpaca with input" if values["input"].strip() else "alpaca", "values": values}
+
+
+def unanswered(messages: list[Any]) -> list[Any]:
+    """A chat up to what is to be answered: the assistant's turns at its end are left out, and not looked at.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    end = len(messages)
+    while end and isinstance(messages[end - 1], dict) and messages[end - 1].get("role") == "assistant":
+        end -= 1
+    if not end:
+        raise UserError("the chat has no turn to be answered", "end it with a turn of the user's")
+    return messages[:end]
 
 
 def with_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> PreTrainedTokenizerBase:

@@ -95,6 +95,12 @@ class LanguageTask(WithoutPrompts):
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
         return loss_metrics(prediction.predictions)
 
+    def ask(self, row: dict[str, Any]) -> dict[str, Any]:
+        return row
+
+    def answer(self, row: dict[str, Any], prediction: EvalPrediction, index: int) -> dict[str, Any]:
+        return self.describe(prediction, index)
+
     def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
         total, tokens = (float(value) for value in prediction.predictions[index][:2])
         return {"loss": round(total / tokens, 6) if tokens else None}

@@ -10,6 +10,7 @@ from ftkit.data.encode import Encoder
 from ftkit.data.ledger import Outcome
 from ftkit.data.prompts import Example, TextIds, answer_ids, end_token, fill, own_answer_ids, prompt_ids, whole_ids
 from ftkit.recipe.schema import Data
+from ftkit.tasks.base import BLANK
 from ftkit.tasks.language import LanguageTask, as_columns, decoder_class, fitted, text_of, token_loss_sums
 
 DECODER_PROMPT = "Summarize the following text.\n\n{document}\n\nSummary:\n"
@@ -62,6 +63,9 @@ class Summarization(LanguageTask):
 
     def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:
         return {"form": "prompt", "values": {"document": row["document"]}}
+
+    def ask(self, row: dict[str, Any]) -> dict[str, Any]:
+        return row | {"summary": BLANK}
 
     def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
         return {end_token(tokenizer)}

@@ -193,6 +193,22 @@ class TextClassification(WithoutPrompts):
                 counts[places[name]] += count
         return counts / counts.sum()
 
+    def ask(self, row: dict[str, Any]) -> dict[str, Any]:
+        several = self.multi_label and not self.data.label_separator
+        return row | {"label": [self.labels[0]] if several else self.labels[0]}
+
+    def answer(self, row: dict[str, Any], prediction: EvalPrediction, index: int) -> dict[str, Any]:
+        logits = torch.from_numpy(prediction.predictions[index])
+        chances = (logits.sigmoid() if self.multi_label else logits.softmax(-1)).tolist()
+        named = {name: round(chance, 6) for name, chance in zip(self.labels, chances, strict=True)}
+        if self.multi_label:
+            return {
+                "predicted": [name for name, p in zip(self.labels, chances, strict=True) if p > 0.5],
+                "probabilities": named,
+            }
+        best = self.labels[int(logits.argmax())]
+        return {"predicted": best, "probability": named[best], "probabilities": named}
+
     def _names(self, values: list[Any], feature: Any) -> list[list[str]]:
         """The label names of each row."""
         if self.data.label_separator:

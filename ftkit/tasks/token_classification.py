@@ -157,6 +157,20 @@ class TokenClassification(WithoutPrompts):
         target, predicted = tags_of(prediction.predictions[index], prediction.label_ids[index], self.labels)
         return {"target": entities(target), "predicted": entities(predicted)}
 
+    def ask(self, row: dict[str, Any]) -> dict[str, Any]:
+        words = row["tokens"].split() if isinstance(row["tokens"], str) else row["tokens"]
+        tags = [self.labels[0]] * len(words) if isinstance(words, list) else []  # the encoder refuses what is no list
+        return row | {"tokens": words, "tags": tags}
+
+    def answer(self, row: dict[str, Any], prediction: EvalPrediction, index: int) -> dict[str, Any]:
+        """A tag a word, null for words that were cut off, and the entities that the tags make."""
+        _, found = tags_of(prediction.predictions[index], prediction.label_ids[index], self.labels)
+        named = [
+            {"kind": kind, "first": first, "last": last, "text": " ".join(row["tokens"][first : last + 1])}
+            for kind, first, last in entities(found)
+        ]
+        return {"predicted": [*found, *[None] * (len(row["tokens"]) - len(found))], "entities": named}
+
     def _names(self, values: list[Any], feature: Any) -> list[list[str | None]]:
         """The tags of each row by name; None where one is missing."""
         names = class_names(feature) or ([] if are_numbers(self.labels) else self.labels)

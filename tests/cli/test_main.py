@@ -15,7 +15,20 @@ from ftkit.recipe.packaged import packaged_recipes
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run, dump_recipe
 
-COMMANDS = ["train", "eval", "check", "preview", "verify", "synth", "recipes", "init", "schema"]
+COMMANDS = [
+    "train",
+    "eval",
+    "check",
+    "preview",
+    "verify",
+    "predict",
+    "chat",
+    "compare",
+    "synth",
+    "recipes",
+    "init",
+    "schema",
+]
 
 
 def test_help_shows_every_command_and_each_has_an_example() -> None:
