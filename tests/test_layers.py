@@ -24,6 +24,7 @@ LAYERS = [
     ["tasks"],
     ["evaluation", "synthesis"],
     ["training"],
+    ["delivery"],
     ["report"],
     ["api"],
     ["cli", "__main__", "__init__"],

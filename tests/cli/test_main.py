@@ -15,7 +15,7 @@ from ftkit.recipe.packaged import packaged_recipes
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run, dump_recipe
 
-COMMANDS = ["train", "eval", "check", "preview", "verify", "synth", "recipes", "init", "schema"]
+COMMANDS = ["train", "eval", "check", "preview", "verify", "merge", "export", "synth", "recipes", "init", "schema"]
 
 
 def heed_ctrl_c() -> None:
