@@ -241,3 +241,24 @@ def test_digests_and_differences() -> None:
     assert largest_difference([first], [first + torch.tensor([0.0, 0.5])]) == 0.5
     assert largest_difference([first], [torch.tensor([1.0, float("nan")])]) == float("inf")
     assert largest_difference([first], [first[:1]]) == float("inf")
+
+
+REAL: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "minilm lora": ("minilm-l6", "text-classification", {"name": "lora", "r": 4, "target_modules": ["query", "value"]}),
+    "minilm qlora": ("minilm-l6", "text-classification", {"name": "qlora", "r": 4, "target_modules": ["query", "value"]}),
+    "stories lora": ("stories260K", "instruction", {"name": "lora", "r": 4, "target_modules": ["q_proj", "v_proj"]}),
+    "stories qlora": ("stories260K", "instruction", {"name": "qlora", "r": 4, "target_modules": ["q_proj", "v_proj"]}),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_models_are_verified(
+    recipe: RecipeMaker, shared: Path, reviews: Path, instructions: Path, tmp_path: Path, name: str
+) -> None:
+    model, task, strategy = REAL[name]
+    block = {"name": str(shared / "models" / model), "max_length": 512}
+    quick = {"evaluation": {"generation": {"rows": 0}}} if task == "instruction" else {}
+    folder = train(recipe(strategy, task=task, model=block, **quick), output_dir=tmp_path / "run").folder
+    found = Run(folder).record["verified"]
+    assert found["failures"] == []
+    assert found["change"] > 100 * found["deviation"]
