@@ -234,6 +234,20 @@ def test_the_words_of_the_readme_load_the_model(recipe: RecipeMaker, tmp_path: P
     assert "torch.Size([2, 2])" in done.stdout
 
 
+def test_an_adapter_on_a_base_with_another_head_loads_by_the_words_of_its_readme(
+    recipe: RecipeMaker, tmp_path: Path
+) -> None:
+    base = train(recipe("full"), output_dir=tmp_path / "base").folder
+    config = base / "model/config.json"
+    names = json.loads(config.read_text(encoding="utf-8"))
+    names["id2label"], names["label2id"] = {str(n): str(n) for n in range(3)}, {str(n): n for n in range(3)}
+    config.write_text(json.dumps(names), encoding="utf-8")
+    grow = {"classifier.weight": torch.rand(3, 256), "classifier.bias": torch.rand(3)}
+    change(base / "model/model.safetensors", lambda tensors: tensors.update(grow))
+    result = train(recipe("lora", model={"name": str(base / "model")}), output_dir=tmp_path / "run")
+    assert result.record["verified"]["failures"] == []
+
+
 def test_digests_and_differences() -> None:
     first = torch.tensor([1.0, 2.0])
     assert digest(first) == digest(torch.tensor([1.0, 2.0]))
