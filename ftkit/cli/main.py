@@ -59,7 +59,8 @@ def main() -> None:
         console.show_error(error)
         leave(error.exit_status)
     except FtkitError as error:
-        console.err.print(str(error))
+        console.set_quiet(False)  # what is wrong is no progress
+        console.say(str(error))
         leave(error.exit_status)
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer's word for Ctrl-C
