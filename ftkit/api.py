@@ -23,9 +23,11 @@ from ftkit.evaluation.parity import compare as compare_prompts
 from ftkit.evaluation.parity import record
 from ftkit.evaluation.score import CheckReport, Score
 from ftkit.evaluation.target import SPLITS, Target, resolve_target
+from ftkit.evaluation.verification import begin, conclude, is_recorded, reloading, verify_model
 from ftkit.hub import hub_names, offline_mode_kept, require_reachable
 from ftkit.models.counts import count_parameters
 from ftkit.models.load import load_config, load_tokenizer
+from ftkit.models.loading import loading
 from ftkit.models.save import save_model
 from ftkit.prediction.chat import Conversation, require_generating
 from ftkit.prediction.predict import Predictor
@@ -61,6 +63,7 @@ from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal
 from ftkit.training.checkpoints import last_whole_checkpoint, step_of
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything
 from ftkit.training.evidence import Before, error_analysis, evidence, keep, measure_before, measured, require_measurable
+from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
 from ftkit.training.memory import peak_memory_bytes
 from ftkit.training.prepare import allowances, prepare
 from ftkit.training.probe import probe
@@ -263,24 +266,46 @@ def known_caveats(target: Target, parts: Parts) -> list[str]:
 
 
 def verify(folder: str | Path) -> CheckReport:
-    """Check that a run's saved model is what was trained: plain transformers builds the prompts of training from it.
+    """Check that a run's saved model is what was trained, and that the run still is what it says.
+
+    A new process loads model/ by plain transformers or peft: the trained tensors are there as they were in memory and moved,
+    and a few eval rows get the scores that they had in memory. The prompts come out as in training, and recipe and data are
+    those of the run.
 
     Raises:
         UserError: the folder holds no finished run.
-        Unverified: a prompt comes out otherwise; the message shows the tokens that differ.
+        Unverified: one of this is not so; the message says each, for prompts with the tokens that differ.
     """
     run = Run(Path(folder))
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe", str(folder))
+    hush_libraries()
+    facts, failures = {"weights": "not checked: the run recorded no scores (evaluation.verify)"}, list[str]()
+    if is_recorded(run.verification):
+        with console.status("loading the saved model in a new process"):
+            found = verify_model(run.model, run.verification)
+        facts, failures = ({} if found.failures else found.facts()), [f"{run.model}: {line}" for line in found.failures]
+    prompts, differing = check_prompts(run)
+    with console.status("reading the data"):
+        changed, data = data_findings(run)
+    failures += [*differing, *recipe_failures(run), *changed]
+    if failures:
+        raise Unverified("\n".join(failures))
+    return CheckReport({**facts, "prompts": prompts, "recipe": "as it was when the run began", "data": data,
+                        "code": code_words(run)})  # fmt: skip
+
+
+def check_prompts(run: Run) -> tuple[str, list[str]]:
+    """What plain transformers makes of the recorded prompts, in words; and what is wrong with it."""
     entries = json.loads(run.data_report.read_text(encoding="utf-8"))["prompts"] if run.data_report.is_file() else []
     if differences := compare_prompts(run.model, entries):
         first = differences[0]
-        raise Unverified(
+        message = (
             f"{run.model}: {len(differences)} of {len(entries)} prompts are not those of training; {first.row} has "
             f"{first.saved} tokens where it was trained on {first.trained} (- trained, + saved):\n{first.diff}"
         )
-    what = f"{len(entries)} prompts have the token ids of training" if entries else "this task has no prompts"
-    return CheckReport({"prompts": what})
+        return "", [message]
+    return f"{len(entries)} prompts have the token ids of training" if entries else "this task has no prompts", []
 
 
 def predictor(run: Run, *, max_length: int | None = None, max_new_tokens: int | None = None, **options: Any) -> Predictor:
@@ -350,25 +375,36 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
     with claimed(run), recorded(run):
         if checkpoint is None:
             names = {"name": run.folder.name, "model": recipe.model.name}
-            start_run(run, recipe, {**names, **environment(Path(recipe.source).absolute().parent), **describe(parts)})
+            start_run(
+                run, recipe, {**names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)}
+            )
+            run.update(fingerprints=fingerprints(run))
         else:
             run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step_of(checkpoint)])
             console.say(f"going on from step {step_of(checkpoint)}")
         write_json(run.data_report, data_report(parts))
         before = measure_before(recipe, run, parts, text, known=checkpoint is not None)
+        if recipe.evaluation.verify:
+            begin(run.verification, parts.model, parts.data.encoded["eval"].dataset, run.record["load"])
         seconds = fit(recipe, run, parts, stop, checkpoint)
-        save_model(
-            parts.model, parts.tokenizer, run.model, parts.task.prompt_forms()
-        )  # before measuring, so that no fault there can lose it
-        tuned = measured("tuned", recipe, parts)
-        keep(tuned, run.outputs / "tuned.npz")
+        with reloading(run.model, run.verification if recipe.evaluation.verify else None) as reloader:
+            save_model(
+                parts.model, parts.tokenizer, run.model, parts.task.prompt_forms()
+            )  # before measuring, so that no fault there can lose it
+            if reloader:
+                reloader.saved(parts.model.device.type)
+            tuned = measured("tuned", recipe, parts)
+            keep(tuned, run.outputs / "tuned.npz")
+            if reloader:
+                run.update(verified=conclude(run.verification, parts.model, reloader))
         return finish(recipe, run, parts, before, tuned, seconds, started)
 
 
-def describe(parts: Parts) -> dict[str, Any]:
+def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
     """What run.json says of the parts."""
     counts, arguments = count_parameters(parts.model), parts.trainer.args
     adapter = hasattr(parts.model, "peft_config")  # the mark that transformers itself goes by
+    auto_class, num_labels = parts.task.auto_class(parts.config), parts.task.config_values().get("num_labels")
     return {
         "seed": arguments.seed,
         "precision": "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else "float32",
@@ -376,9 +412,10 @@ def describe(parts: Parts) -> dict[str, Any]:
         "parameters": asdict(counts) | {"trainable_percent": counts.trainable_percent},
         "data": parts.data.describe(),
         "max_length": parts.data.max_length,
-        "auto_class": parts.task.auto_class(parts.config).__name__,
+        "auto_class": auto_class.__name__,
         "adapter": adapter,
-        "num_labels": parts.task.config_values().get("num_labels"),
+        "num_labels": num_labels,
+        "load": loading(parts.model, auto_class, recipe.model, num_labels, parts.model.device.type),
     }
 
 

@@ -39,6 +39,7 @@ class Run:
         self.log_file = folder / "log.jsonl"
         self.checkpoints = folder / "checkpoints"
         self.model = folder / "model"
+        self.verification = folder / "verification"  # what verifying holds the saved model against
         self.metrics_file = folder / "metrics.json"
         self.data_report = folder / "data_report.json"
         self.analysis_file = folder / "analysis.json"
@@ -187,7 +188,7 @@ def start_run(run: Run, recipe: Recipe, fields: dict[str, Any]) -> None:
     if run.state == FINISHED:
         shutil.rmtree(run.replaced, ignore_errors=True)
         run.folder.rename(run.replaced)
-    for path in (run.checkpoints, run.model):
+    for path in (run.checkpoints, run.model, run.verification):
         shutil.rmtree(path, ignore_errors=True)
     files = (run.record_file, run.log_file, run.metrics_file, run.analysis_file, run.data_report, run.predictions_file)
     for path in (*files, run.card):

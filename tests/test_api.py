@@ -45,6 +45,7 @@ def test_a_finished_run_holds_all_it_should(recipe: RecipeMaker, tmp_path: Path)
         "metrics.json",
         "data_report.json",
         "predictions.jsonl",
+        "verification",
         "README.md",
     }
     assert run.state == "finished"

@@ -25,6 +25,7 @@ LAYERS = [
     ["evaluation", "synthesis"],
     ["training"],
     ["prediction"],
+    ["delivery"],
     ["report"],
     ["api"],
     ["cli", "__main__", "__init__"],

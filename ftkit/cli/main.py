@@ -7,7 +7,22 @@ import sys
 import typer
 
 from ftkit import __version__, console
-from ftkit.cli import chat, check, compare, evaluate, init, predict, preview, recipes, schema, synth, train, verify
+from ftkit.cli import (
+    chat,
+    check,
+    compare,
+    evaluate,
+    export,
+    init,
+    merge,
+    predict,
+    preview,
+    recipes,
+    schema,
+    synth,
+    train,
+    verify,
+)
 from ftkit.errors import FtkitError, Interrupted, UserError
 
 INTERRUPTED = 130
@@ -29,6 +44,8 @@ app.command("verify", epilog=verify.EXAMPLES)(verify.verify)
 app.command("predict", epilog=predict.EXAMPLES)(predict.predict)
 app.command("chat", epilog=chat.EXAMPLES)(chat.chat)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
+app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("recipes", epilog=recipes.EXAMPLES)(recipes.recipes)
 app.command("init", epilog=init.EXAMPLES)(init.init)
 app.command("schema", epilog=schema.EXAMPLES)(schema.schema)
@@ -60,7 +77,8 @@ def main() -> None:
         console.show_error(error)
         leave(error.exit_status)
     except FtkitError as error:
-        console.err.print(str(error))
+        console.set_quiet(False)  # what is wrong is no progress
+        console.say(str(error))
         leave(error.exit_status)
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer's word for Ctrl-C

@@ -1,5 +1,6 @@
 """`ftkit verify`: is what was saved what was trained?"""
 
+import json
 from pathlib import Path
 
 import typer
@@ -10,15 +11,25 @@ from ftkit.cli.arguments import Quiet
 EXAMPLES = """[bold]Examples[/bold]
 
 ftkit verify runs/gpt2_instruction
+
+ftkit verify runs/gpt2_instruction --json
 """
 
 
 def verify(
     run: Path = typer.Argument(..., help="A run's folder."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
     quiet: Quiet = False,
 ) -> None:
-    """Check that plain transformers builds the prompts of training from the saved folder; exit status 3 if not."""
-    console.set_quiet(quiet)
+    """Load the saved model in a new process: its tensors, scores and prompts are those of training; exit status 3 if not.
+
+    Recipe and data are compared with those that the run was made from.
+    """
+    console.set_quiet(quiet or as_json)
     from ftkit import api  # torch and transformers
 
-    console.out.print(api.verify(run).table())
+    report = api.verify(run)
+    if as_json:
+        console.out.print_json(json.dumps(report.facts))
+    else:
+        console.out.print(report.table())

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ftkit import console
 from ftkit.recipe.schema import Recipe
+from ftkit.report.usage import loading_words
 
 EXAMPLES = 3
 
@@ -156,17 +157,4 @@ def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
 
 def usage(record: dict[str, Any]) -> list[str]:
     """How plain transformers, or peft, loads model/."""
-    auto_class, folder = record["auto_class"], "model"
-    if record["adapter"]:
-        peft_class = auto_class.replace("Auto", "AutoPeft", 1)
-        extra = f", num_labels={record['num_labels']}" if record.get("num_labels") else ""
-        load = [f"from peft import {peft_class}", f'model = {peft_class}.from_pretrained("{folder}"{extra})']
-    else:
-        load = [f"from transformers import {auto_class}", f'model = {auto_class}.from_pretrained("{folder}")']
-    return [
-        *load[:1],
-        "from transformers import AutoTokenizer",
-        "",
-        f'tokenizer = AutoTokenizer.from_pretrained("{folder}")',
-        *load[1:],
-    ]
+    return loading_words(record["load"], "model")

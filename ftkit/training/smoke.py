@@ -128,7 +128,9 @@ def warm_up(
     make: Callable[[Path], dict[str, Any]], training: dict[str, Any], folder: Path, train: Callable[..., Any]
 ) -> Path:
     """Train the random stand-in on rows made of plain text alone, and return its folder."""
-    values = make(folder) | {
+    made = make(folder)
+    values = made | {
+        "evaluation": {**made["evaluation"], "verify": False},
         "model": {"name": str(folder / "random"), "max_length": MAX_LENGTH, "attn_implementation": "eager"},
         "strategy": "full",
         "training": WARM_UP | training,

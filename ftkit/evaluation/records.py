@@ -1,0 +1,41 @@
+"""The rows of a verification on disk: what goes into the model, and the scores before and after training."""
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ftkit.evaluation.scoring import Row
+
+INPUT = "input"
+
+
+def write_rows(file: Path, rows: list[Row], **scores: list[torch.Tensor]) -> None:
+    """Write the rows and each named list of scores: whole or not at all."""
+    tensors = {f"{INPUT} {index} {name}": value for index, row in enumerate(rows) for name, value in row.items()}
+    for name, vectors in scores.items():
+        tensors |= {f"{name} {index}": vector for index, vector in enumerate(vectors)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.partial")
+    save_file(tensors, beside)
+    os.replace(beside, file)
+
+
+def read_rows(file: Path) -> list[Row]:
+    """The rows as they go into the model."""
+    rows: dict[int, Row] = {}
+    with safe_open(file, framework="pt") as held:
+        for key in held.keys():  # noqa: SIM118, it is no mapping
+            kind, index, *name = key.split(" ", 2)
+            if kind == INPUT:
+                rows.setdefault(int(index), {})[name[0]] = held.get_tensor(key)
+    return [rows[index] for index in sorted(rows)]
+
+
+def read_scores(file: Path, name: str) -> list[torch.Tensor]:
+    """A named list of scores; empty where it was never written."""
+    with safe_open(file, framework="pt") as held:
+        found = {int(key.split(" ")[1]): held.get_tensor(key) for key in held.keys() if key.startswith(f"{name} ")}  # noqa: SIM118
+    return [found[index] for index in sorted(found)]

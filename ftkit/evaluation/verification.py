@@ -1,0 +1,276 @@
+"""Is what was saved what was trained? A new process loads model/ by plain transformers or peft, and is held against memory.
+
+Before training, the scores of a few eval rows and a digest of every tensor that learns are written into the run's folder;
+after it, those of the trained model. The new process (ftkit/evaluation/reload.py) is to come to the same as the latter.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from safetensors import SafetensorError, safe_open
+
+import ftkit
+from ftkit import console
+from ftkit.evaluation.records import read_rows, read_scores, write_rows
+from ftkit.evaluation.reload import FACTS, ROWS, saved_name
+from ftkit.evaluation.scoring import Row, digest, is_coarse, largest_difference, score_rows
+from ftkit.run import write_json
+
+ROW_COUNT = 32
+SHOWN = 3  # tensors that a finding names
+PATIENCE = 3600.0  # seconds that the new process may take
+# How far the new process may be from memory, as a share of the largest score. The weights are the same to the bit, so only
+# the order of sums differs, by library, device or number of threads: float32 keeps 7 digits, of which a deep model may lose
+# 3; bfloat16 keeps 2 to 3, and 1/64 is 4 of its steps. An adapter on a base in another precision is farther off than that.
+TOLERANCE, COARSE_TOLERANCE = 1e-4, 1 / 64
+# Run without the current folder on the path, where a file may have a library's name.
+COMMAND = "import sys; sys.path = [place for place in sys.path if place]; from ftkit.evaluation.reload import main; main()"
+
+
+@dataclass
+class Verification:
+    """What was found; `failures` is empty where the saved model is the trained one.
+
+    Attributes:
+        deviation: largest difference of a score of the new process from that in memory.
+        change: largest difference of a score in memory from that before training.
+    """
+
+    rows: int = 0
+    tensors: int = 0
+    deviation: float | None = None
+    change: float | None = None
+    failures: list[str] = field(default_factory=list)
+
+    def describe(self) -> dict[str, Any]:
+        """For run.json."""
+        names = ("rows", "tensors", "deviation", "change", "failures")
+        return {"good": not self.failures, **{name: getattr(self, name) for name in names}}
+
+    def facts(self) -> dict[str, str]:
+        """In words, where nothing is wrong."""
+        return {
+            "tensors": f"{self.tensors} trained tensors are in the saved files as they were in memory, and moved",
+            "scores": f"{self.rows} rows scored by a new process differ from memory by at most {self.deviation:.2g}, "
+            f"from the model before training by up to {self.change:.2g}",
+        }
+
+
+def begin(folder: Path, model: Any, rows: Dataset, load: dict[str, Any]) -> None:
+    """Write down what the model is before training; a resumed run keeps what it began with.
+
+    Args:
+        folder: the run's folder of verification.
+        rows: the eval rows as the model takes them.
+        load: how plain libraries load the saved model, see `ftkit.models.loading`.
+    """
+    if (folder / FACTS).is_file():
+        return
+    shift, chosen = "CausalLM" in load["class"], plain_rows(rows)
+    write_rows(folder / ROWS, chosen, before=score_rows(model, chosen, shift=shift))
+    write_json(folder / FACTS, {"load": load, "shift": shift, "before": digests(model)})
+
+
+def plain_rows(rows: Dataset) -> list[Row]:
+    """The first rows as tensors."""
+    chosen = rows.select(range(min(ROW_COUNT, len(rows))))
+    return [{name: torch.tensor(value) for name, value in row.items() if value is not None} for row in chosen]
+
+
+def digests(model: Any) -> dict[str, str]:
+    """Of each tensor that learns, by name."""
+    return {name: digest(tensor) for name, tensor in model.named_parameters() if tensor.requires_grad}
+
+
+def finish(folder: Path, model: Any) -> None:
+    """Write down what the trained model is, in memory."""
+    facts, rows = read_facts(folder), read_rows(folder / ROWS)
+    before, after = read_scores(folder / ROWS, "before"), score_rows(model, rows, shift=facts["shift"])
+    write_rows(folder / ROWS, rows, before=before, after=after)
+    write_json(folder / FACTS, facts | {"after": digests(model), "coarse": is_coarse(model)})
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    return found
+
+
+def is_recorded(folder: Path) -> bool:
+    """Whether a run wrote down what verifying needs, to its end."""
+    return (folder / FACTS).is_file() and "after" in read_facts(folder)
+
+
+class Reloader:
+    """The verifying process: its libraries are imported while the parent still saves and measures."""
+
+    def __init__(self, model: Path, verification: Path) -> None:
+        self.model, self.verification = model, verification
+        self.complaints = tempfile.TemporaryFile()  # noqa: SIM115, closed by `close`
+        self.told, self.process = False, self._start()
+
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        home = str(Path(ftkit.__file__).parent.parent)
+        paths = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
+        words = [sys.executable, "-c", COMMAND, str(self.model.absolute()), str(self.verification.absolute())]
+        pipe = subprocess.PIPE
+        try:
+            return subprocess.Popen(
+                words, stdin=pipe, stdout=pipe, stderr=self.complaints, env=os.environ | {"PYTHONPATH": paths}
+            )
+        except OSError:
+            return None
+
+    def saved(self, device: str) -> None:
+        """The model is saved; on a GPU it is loaded only once this process has measured, since memory is short there."""
+        if device == "cpu":
+            self.tell()
+
+    def tell(self) -> None:
+        """Load the model."""
+        if self.process is not None and self.process.stdin is not None and not self.told:
+            self.told = True
+            with suppress(OSError):  # it is gone already, and its answer will say so
+                self.process.stdin.write(b"\n")
+                self.process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """What it found; under `error` why it found nothing."""
+        if self.process is None:
+            return {"error": "no process could be started"}
+        self.tell()
+        try:
+            said, _ = self.process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            return {"error": f"no answer within {PATIENCE:.0f} s"}
+        try:
+            found: dict[str, Any] = json.loads(said)
+        except json.JSONDecodeError:
+            return {"error": f"the process ended with status {self.process.returncode}: {self._last_complaint()}"}
+        return found
+
+    def _last_complaint(self) -> str:
+        self.complaints.seek(0)
+        lines = self.complaints.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else "it said nothing"
+
+    def close(self) -> None:
+        """End it where it still runs, and wait for it, so that nothing is left behind."""
+        if self.process is not None:
+            self.process.kill()
+            with suppress(OSError):
+                self.process.communicate()
+        self.complaints.close()
+
+
+@contextmanager
+def reloading(model: Path, verification: Path | None) -> Iterator[Reloader | None]:
+    """The verifying process, ended with the block whatever happens in it; none where nothing was written down."""
+    if verification is None:
+        yield None
+        return
+    reloader = Reloader(model, verification)
+    try:
+        yield reloader
+    finally:
+        reloader.close()
+
+
+def conclude(folder: Path, model: Any, reloader: Reloader) -> dict[str, Any]:
+    """The end of a run: compare the new process with memory. What is wrong is said loudly, and the run still finishes."""
+    finish(folder, model)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # the new process loads the model beside this one
+    with console.status("verifying the saved model in a new process"):
+        found = judge(folder, reloader.answer())
+    for failure in found.failures:
+        console.warn(f"NOT VERIFIED: {failure}")
+    return found.describe()
+
+
+def verify_model(model: Path, verification: Path) -> Verification:
+    """Load a finished run's model in a new process, and compare it with what was written down while it was trained."""
+    if damage := damaged_file(model):
+        return Verification(failures=[damage])
+    with reloading(model, verification) as reloader:
+        return judge(verification, reloader.answer() if reloader else {})
+
+
+def damaged_file(model: Path) -> str:
+    """Which file of weights cannot be read, and why; empty where all can."""
+    for file in sorted(model.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            return f"{file} is damaged: {' '.join(str(error).split())}"
+    return ""
+
+
+def judge(folder: Path, answer: dict[str, Any]) -> Verification:
+    """Hold the new process's answer against what was written down while training."""
+    facts, rows = read_facts(folder), folder / ROWS
+    before, after = read_scores(rows, "before"), read_scores(rows, "after")
+    found = Verification(len(after), len(facts["after"]), change=largest_difference(before, after))
+    if "error" in answer:
+        lost = [f"{named(names)} not in the saved files"] if (names := answer.get("missing")) else []
+        found.failures += [*lost, f"the saved model does not load in a new process: {answer['error']}"]
+        return found
+    found.failures += tensor_failures(facts, answer)
+    scores = [torch.tensor(score) for score in answer["scores"]]
+    found.deviation = largest_difference(scores, after)
+    found.failures += score_failures(found, tolerance(after, coarse=facts["coarse"]))
+    return found
+
+
+def tolerance(scores: list[torch.Tensor], *, coarse: bool) -> float:
+    """The largest deviation that rounding can explain."""
+    largest = max((float(score.abs().max()) for score in scores if score.numel()), default=0.0)
+    return (COARSE_TOLERANCE if coarse else TOLERANCE) * max(1.0, largest)
+
+
+def tensor_failures(facts: dict[str, Any], answer: dict[str, Any]) -> list[str]:
+    """Tensors that the files lack, that are not as trained, and that training did not change."""
+    missing = [name for name in answer["missing"] if not name.endswith("position_ids")]
+    absent = {saved_name(name) for name in missing}
+    other = [
+        name
+        for name, trained in facts["after"].items()
+        if answer["digests"].get(name) != trained and saved_name(name) not in absent
+    ]
+    still = [name for name, trained in facts["after"].items() if facts["before"].get(name) == trained]
+    return [
+        f"{named(names)} {what}"
+        for names, what in (
+            (missing, "not in the saved files"),
+            (other, "saved otherwise than trained"),
+            (still, "did not move in training"),
+        )
+        if names
+    ]
+
+
+def named(names: list[str]) -> str:
+    """How many tensors, and which; the first few of many."""
+    shown = ", ".join(saved_name(name) for name in names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    return f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'} ({shown})"
+
+
+def score_failures(found: Verification, allowed: float) -> list[str]:
+    """Whether the scores are those of memory, and not those from before training."""
+    failures = []
+    if not found.deviation <= allowed:  # type: ignore[operator]
+        message = f"a new process scores the rows otherwise than memory did: by up to {found.deviation:.3g}"
+        failures.append(f"{message}, where rounding explains {allowed:.3g}")
+    if not found.change > found.deviation:  # type: ignore[operator]
+        failures.append(f"the trained model scores the rows as it did before training: they differ by {found.change:.3g}")
+    return failures

@@ -1,0 +1,22 @@
+"""The lines of Python that load a run's model by plain transformers or peft, for its README.md."""
+
+from typing import Any
+
+
+def loading_words(facts: dict[str, Any], folder: str) -> list[str]:
+    """Load the model and its tokenizer; the very arguments with which a run is verified.
+
+    Args:
+        facts: `load` of run.json, as `ftkit.models.loading` makes it.
+    """
+    words = [f'"{folder}"', *(f"{name}={value!r}" for name, value in facts["arguments"].items())]
+    lines = [f"from {facts['library']} import {facts['class']}"]
+    if "quantization" in facts:
+        given = ", ".join(f"{name}={value!r}" for name, value in facts["quantization"].items())
+        lines += ["from transformers import AutoTokenizer, BitsAndBytesConfig", ""]
+        lines += [f"quantization = BitsAndBytesConfig({given})"]
+        words.append("quantization_config=quantization")
+    else:
+        lines += ["from transformers import AutoTokenizer", ""]
+    lines.append(f'tokenizer = AutoTokenizer.from_pretrained("{folder}")')
+    return [*lines, f"model = {facts['class']}.from_pretrained({', '.join(words)})"]
