@@ -20,14 +20,15 @@ from ftkit.evaluation.measure import Measurement, join_rows, measure
 from ftkit.evaluation.parity import compare, record
 from ftkit.evaluation.score import CheckReport, Score
 from ftkit.evaluation.target import SPLITS, Target, resolve_target
-from ftkit.hub import hub_names, require_reachable
+from ftkit.hub import hub_names, is_hub_id, require_reachable
 from ftkit.models.counts import count_parameters
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.save import save_model
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Gate, Recipe
 from ftkit.report.preview import Preview, make_preview
-from ftkit.report.summary import card, closing_table, model_name
+from ftkit.report.publish import write_report
+from ftkit.report.summary import closing_table, model_name
 from ftkit.run import (
     FAILED,
     FINISHED,
@@ -44,7 +45,6 @@ from ftkit.run import (
     start_run,
     write_json,
     write_jsonl,
-    write_text,
 )
 from ftkit.tasks.table import TASKS
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
@@ -55,6 +55,7 @@ from ftkit.training.prepare import allowances, prepare
 from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
+from ftkit.training.trackers import place_tensorboard, tell_trackers
 
 
 @dataclass(frozen=True)
@@ -249,10 +250,12 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
         require_same_recipe(run, recipe)
     stop = StopOnSignal()
     parts = build(recipe, run.checkpoints, [stop, SealCheckpoints()])
+    place_tensorboard(parts.trainer, run.tensorboard)
     checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
     with claimed(run), recorded(run):
         if checkpoint is None:
-            names = {"name": run.folder.name, "model": recipe.model.name}
+            hub_ids = sorted({name for name, _, _ in hub_names(recipe) if is_hub_id(name)})
+            names = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids}
             start_run(run, recipe, {**names, **environment(Path(recipe.source).absolute().parent), **describe(parts)})
         else:
             run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step_of(checkpoint)])
@@ -305,6 +308,7 @@ def measure_baseline(recipe: Recipe, run: Run, parts: Parts, *, known: bool) -> 
     baseline = measured("baseline", recipe, parts)
     write_json(run.metrics_file, {"rows": len(baseline.rows), "baseline": baseline.metrics})
     write_jsonl(run.predictions_file, ({"row": row["row"], "baseline": row} for row in baseline.rows))
+    tell_trackers(parts.trainer, "baseline", baseline.metrics)
     return baseline
 
 
@@ -353,11 +357,14 @@ def finish(
     write_jsonl(run.predictions_file, rows)
     if parts.data.stream is not None:
         write_json(run.data_report, data_report(parts))  # the stream is counted now
-    steps = parts.trainer.state.global_step
-    rounded = {name: round(value, 3) for name, value in seconds.items()}
-    run.update(seconds=rounded, steps=steps, peak_memory_bytes=peak_memory_bytes())
-    record = run.record
-    write_text(run.card, card(recipe, metrics, record, rows))
+    tell_trackers(parts.trainer, "tuned", tuned.metrics, ended=True)
+    state, rounded = parts.trainer.state, {name: round(value, 3) for name, value in seconds.items()}
+    kept = state.best_global_step if parts.trainer.args.load_best_model_at_end else state.global_step
+    run.update(
+        seconds=rounded, steps=state.global_step, kept_step=kept or state.global_step,
+        peak_memory_bytes=peak_memory_bytes(), finished=now(),
+    )  # fmt: skip
+    write_report(run)
     end_run(run)
     if any(not math.isfinite(value) for value in tuned.metrics.values()):
         console.warn("a metric is not a number: the training diverged; try a lower learning_rate")

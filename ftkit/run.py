@@ -43,6 +43,8 @@ class Run:
         self.data_report = folder / "data_report.json"
         self.predictions_file = folder / "predictions.jsonl"
         self.card = folder / "README.md"
+        self.report = folder / "report.html"
+        self.tensorboard = folder / "tensorboard"
         self.replaced = folder.with_name(f"{folder.name}.replaced")  # the run before, until this one is finished
         self.lock = folder.with_name(f".{folder.name}.lock")
 
@@ -158,9 +160,17 @@ def start_run(run: Run, recipe: Recipe, fields: dict[str, Any]) -> None:
     if run.state == FINISHED:
         shutil.rmtree(run.replaced, ignore_errors=True)
         run.folder.rename(run.replaced)
-    for path in (run.checkpoints, run.model):
+    for path in (run.checkpoints, run.model, run.tensorboard):
         shutil.rmtree(path, ignore_errors=True)
-    for path in (run.record_file, run.log_file, run.metrics_file, run.data_report, run.predictions_file, run.card):
+    for path in (
+        run.record_file,
+        run.log_file,
+        run.metrics_file,
+        run.data_report,
+        run.predictions_file,
+        run.card,
+        run.report,
+    ):
         path.unlink(missing_ok=True)
     write_text(run.recipe_file, dump_recipe(recipe))
     run.update(state=TRAINING, started=now(), **fields)

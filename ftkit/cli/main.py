@@ -7,7 +7,7 @@ import sys
 import typer
 
 from ftkit import __version__, console
-from ftkit.cli import check, evaluate, init, preview, recipes, schema, synth, train, verify
+from ftkit.cli import check, evaluate, init, preview, recipes, report, schema, synth, train, verify
 from ftkit.errors import FtkitError, Interrupted, UserError
 
 INTERRUPTED = 130
@@ -26,6 +26,7 @@ app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("check", epilog=check.EXAMPLES)(check.check)
 app.command("preview", epilog=preview.EXAMPLES)(preview.preview)
 app.command("verify", epilog=verify.EXAMPLES)(verify.verify)
+app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("recipes", epilog=recipes.EXAMPLES)(recipes.recipes)
 app.command("init", epilog=init.EXAMPLES)(init.init)
 app.command("schema", epilog=schema.EXAMPLES)(schema.schema)

@@ -23,9 +23,7 @@ def confusion(found: dict[str, Any] | None) -> dict[str, Any] | None:
 
 def most_confused(counts: list[list[int]]) -> list[int]:
     """The labels with the most wrong rows, theirs and taken for theirs, in the order of the labels."""
-    wrong = [
-        sum(counts[one]) + sum(row[one] for row in counts) - 2 * counts[one][one] for one in range(len(counts))
-    ]
+    wrong = [sum(counts[one]) + sum(row[one] for row in counts) - 2 * counts[one][one] for one in range(len(counts))]
     return sorted(sorted(range(len(counts)), key=lambda one: -wrong[one])[:MAX_LABELS])
 
 

@@ -12,11 +12,13 @@ Points = list[list[float]]
 
 
 def curves(evidence: Evidence) -> list[dict[str, Any]]:
-    """The loss first, then each metric that was measured while training, then what steers the training."""
+    """The loss first, then the recipe's metrics; minor: other metrics logged, and what steers the training."""
     kept = kept_step(evidence)
     loss = [("train", points_of(evidence, "loss")), ("eval", eval_points(evidence, "loss"))]
     found = [curve("loss", loss, kept)]
-    found += [curve(name, [("eval", eval_points(evidence, name))], kept) for name in logged_metrics(evidence)]
+    for name in logged_metrics(evidence):
+        minor = name not in evidence.metrics["tuned"]
+        found.append(curve(name, [("eval", eval_points(evidence, name))], kept) | {"minor": minor})
     for key, title in (("learning_rate", "learning rate"), ("grad_norm", "gradient norm")):
         found.append(curve(title, [("train", points_of(evidence, key))], None) | {"minor": True})
     return [one for one in found if one["series"]]

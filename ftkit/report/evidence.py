@@ -71,7 +71,7 @@ def read_evidence(run: Run) -> Evidence:
     record, metrics = run.record, read_object(run.metrics_file)
     if not record or "tuned" not in metrics or "seconds" not in record:
         hint = "name the folder of a run that has ended, as runs/my_recipe"
-        raise UserError(f"{run.folder} holds no finished run", hint, str(run.folder))
+        raise UserError(f"{run.folder} holds no finished run", hint)
     return Evidence(
         folder=run.folder,
         recipe=load_recipe(run.recipe_file),

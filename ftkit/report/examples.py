@@ -1,6 +1,7 @@
 """Eval rows before and after training, as the page shows them: which rows, what became of each, and where texts differ."""
 
 import difflib
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -52,12 +53,14 @@ class Examples:
         kind: "text" where answers were generated, "label" where labels were predicted, "loss" where only a loss is known.
         of: how many rows there were to choose from.
         counts: what became of all of them.
+        common_start: what all prompts begin with; it is left out of each.
     """
 
     kind: str
     rows: list[Example]
     of: int
     counts: dict[str, int]
+    common_start: str
 
 
 def choose_examples(evidence: Evidence) -> Examples:
@@ -73,8 +76,14 @@ def choose_examples(evidence: Evidence) -> Examples:
 
     most = MAX_CARDS if kind == "text" else MAX_LINES
     chosen = spread(sorted(rows, key=place), {id(row): place(row) for row in rows}, most)
-    examples = [make_example(row, kind, outcomes[id(row)]) for row in chosen]
-    return Examples(kind, examples, len(rows), {name: count for name, count in counts.items() if count})
+    start = common_start([asked_text(row) for row in chosen]) if kind == "text" else ""
+    examples = [make_example(row, kind, outcomes[id(row)], len(start)) for row in chosen]
+    return Examples(kind, examples, len(rows), {name: count for name, count in counts.items() if count}, start.strip())
+
+
+def common_start(texts: list[str]) -> str:
+    """What all prompts begin with, in whole lines, as the frame of a template; said once on the page."""
+    return os.path.commonprefix(texts).rpartition("\n")[0] if len(texts) > 1 else ""  # noqa: RUF071 characters are meant
 
 
 def spread(rows: list[dict[str, Any]], places: dict[int, tuple[int, int]], most: int) -> list[dict[str, Any]]:
@@ -123,13 +132,13 @@ def labels(value: Any) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else [] if value is None else [str(value)]
 
 
-def make_example(row: dict[str, Any], kind: str, outcome: str) -> Example:
+def make_example(row: dict[str, Any], kind: str, outcome: str, start: int) -> Example:
     before, after = row.get("baseline"), row["tuned"]
     wanted = words_of(row.get("label", row.get("target", "")))
     texts = [None if answer is None else answer_text(answer, kind) for answer in (before, after)]
     return Example(
         name=str(row.get("name", f"row {row['row']}")),
-        asked=shortened(asked_text(row)),
+        asked=shortened(asked_text(row)[start:].strip()),
         wanted=shortened(wanted),
         before=None if before is None else make_answer(before, texts[0] or "", texts[1], wanted),
         after=make_answer(after, texts[1] or "", texts[0], wanted),
@@ -184,9 +193,7 @@ def marked(text: str, other: str) -> Pieces:
         return [(False, text)]
     matcher = difflib.SequenceMatcher(None, words, others, autojunk=False)
     pieces = [
-        (kind != "equal", "".join(words[first:last]))
-        for kind, first, last, _, _ in matcher.get_opcodes()
-        if last > first
+        (kind != "equal", "".join(words[first:last])) for kind, first, last, _, _ in matcher.get_opcodes() if last > first
     ]
     return pieces or [(False, text)]
 

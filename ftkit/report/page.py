@@ -1,6 +1,6 @@
 """report.html: one page that needs nothing else, with the verdict of a run and what it stands on.
 
-    ftkit report runs/lora_distilbert
+ftkit report runs/lora_distilbert
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def page(evidence: Evidence) -> str:
     """The whole page; everything that comes from data is escaped."""
     environment = Environment(loader=PackageLoader("ftkit.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(figure=figure, signed=signed, between=between, share=share)
-    environment.globals.update(between=between, extent=extent, words=lambda value: shortened(words_of(value)))
+    environment.globals.update(between=between, extent=extent, words=table_words)
     examples = choose_examples(evidence)
     rows, slices = comparisons(evidence), slices_of(evidence)
     return environment.get_template("report.html").render(
@@ -124,11 +124,8 @@ def verdict(evidence: Evidence, rows: list[Comparison]) -> dict[str, str]:
     on = f"on {evidence.metrics['rows']:,} eval rows"
     if main.difference is None:
         return {"state": "no baseline", "sentence": f"{main.metric} is {figure(main.tuned)} {on}; no baseline was measured."}
-    return {
-        "state": "unsure",
-        "sentence": f"{main.metric} went from {figure(main.value)} to {figure(main.tuned)} ({signed(main.difference)}) {on}; "
-        "this run measured no interval, so chance is not ruled out.",
-    }
+    change = f"{main.metric} went from {figure(main.value)} to {figure(main.tuned)} ({signed(main.difference)}) {on}"
+    return {"state": "unsure", "sentence": f"{change}; this run measured no interval, so chance is not ruled out."}
 
 
 def tiles(evidence: Evidence, rows: list[Comparison], examples: Examples) -> list[tuple[str, str, str]]:
@@ -157,6 +154,11 @@ def count_changes(evidence: Evidence, examples: Examples) -> tuple[int, int, int
     return examples.counts.get("fixed", 0), examples.counts.get("broken", 0), examples.of
 
 
+def table_words(value: Any, start: str = "") -> str:
+    """A value of analysis.json for a cell of a table, less what all prompts begin with."""
+    return shortened(words_of(value).strip().removeprefix(start).strip())
+
+
 def extent(line: Comparison) -> float:
     """How far from 0 the picture of an interval reaches."""
     return max(map(abs, line.interval)) if line.interval else 1.0
@@ -165,7 +167,9 @@ def extent(line: Comparison) -> float:
 def slices_of(evidence: Evidence) -> list[dict[str, Any]]:
     """The slices, worst first, each with its `gain` over all rows, for better or worse; None where that may be chance."""
     found = (evidence.analysis.get("slices") or [])[:MAX_SLICES]
-    return [one | {"gain": gain_of(one.get("difference_interval"), evidence.higher_is_better(one["metric"]))} for one in found]
+    return [
+        one | {"gain": gain_of(one.get("difference_interval"), evidence.higher_is_better(one["metric"]))} for one in found
+    ]
 
 
 def gain_of(interval: Any, higher: bool | None) -> bool | None:
@@ -198,7 +202,7 @@ def histograms(evidence: Evidence) -> list[dict[str, Any]]:
 def cost(evidence: Evidence) -> dict[str, str]:
     """What the run took; only what was recorded."""
     record = evidence.record
-    ended = next((event for event in reversed(evidence.log) if "train_runtime" in event), {})
+    ended: dict[str, Any] = next((event for event in reversed(evidence.log) if "train_runtime" in event), {})
     facts = {
         "time": f"{duration(record['seconds']['total'])}, of it training {duration(record['seconds']['training'])}",
         "steps": f"{record['steps']:,}" if "steps" in record else "",

@@ -51,10 +51,7 @@ def analysis(rows: list[dict[str, Any]], scores: Scores, main: str) -> dict[str,
     given = "generated" if "prompt" in rows[0] else "predicted"
     return {
         "confusion": {"labels": labels, "counts": counts, "baseline_counts": None} if labels else None,
-        "per_label": [
-            {"label": label, "precision": counts[n][n] / max(1, sum(line[n] for line in counts)), "recall": counts[n][n] / sum(counts[n]), "f1": counts[n][n] / sum(counts[n]), "support": sum(counts[n])}
-            for n, label in enumerate(labels)
-        ] or None,
+        "per_label": [of_label(label, pairs) for label in labels] or None,
         "slices": sorted(slices(rows, scores, main, overall), key=lambda found: found["difference"]),
         "worst": [
             {"row": row["name"], "text": row.get("text", row.get("prompt")), "target": row.get("label", row.get("target")), given: row["tuned"][given], "score": 0.0}
@@ -62,6 +59,21 @@ def analysis(rows: list[dict[str, Any]], scores: Scores, main: str) -> dict[str,
         ],
         "changed": [{"row": row["name"], "baseline_score": 0.0, "tuned_score": 1.0} for row, (before, after) in zip(rows, scores, strict=True) if after > before][:20],
     }  # fmt: skip
+
+
+def of_label(label: str, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    both, true, given = (
+        pairs.count((label, label)),
+        sum(pair[0] == label for pair in pairs),
+        sum(pair[1] == label for pair in pairs),
+    )
+    return {
+        "label": label,
+        "precision": both / max(1, given),
+        "recall": both / max(1, true),
+        "f1": 2 * both / (true + given),
+        "support": true,
+    }
 
 
 def slices(rows: list[dict[str, Any]], scores: Scores, main: str, overall: float) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@
       width, height: Math.round(Math.min(300, Math.max(190, width * 0.4))), marginLeft: 48, marginRight: 14, marginTop: 12, marginBottom: 34,
       x: { label: "step", ticks: Math.max(3, Math.round(width / 90)), domain: [0, Math.max(...points.map((p) => p.x))] },
       y: { label: null, grid: true, nice: true, ticks: 5 },
-      marks,
+      marks, style: { fontSize: "11px" },
     });
   }
 
@@ -35,6 +35,7 @@
     return Plot.plot({
       width, height: 180, marginLeft: 48, marginRight: 8, marginTop: 12, marginBottom: 34,
       x: { label: "tokens a row", domain: data.lengths, ticks: Math.max(3, Math.round(width / 90)) }, y: { label: null, grid: true, ticks: 4, tickFormat: "~s" },
+      style: { fontSize: "11px" },
       marks: [
         Plot.rectY(bars, { x1: "first", x2: "last", y: "count", fill: COLOURS[spec.split] || COLOURS.train, inset: 0.5, rx: 1 }),
         Plot.ruleY([0], { stroke: "var(--line)" }),
@@ -45,8 +46,8 @@
 
   function confusion(spec, width) {
     const labels = data.confusion.labels, longest = Math.max(...labels.map((label) => short(label).length));
-    const left = Math.min(130, 26 + longest * 7), cell = Math.min(72, Math.max(12, (width - left - 10) / labels.length));
-    const tilted = longest * 6.5 > cell;
+    const left = Math.min(130, 26 + longest * 8), cell = Math.min(72, Math.max(12, (width - left - 10) / labels.length));
+    const tilted = longest * 7.5 > cell;
     const bottom = tilted ? Math.min(120, 30 + longest * 5) : 40;
     const cells = { x: "predicted", y: "true" };
     return Plot.plot({
@@ -59,7 +60,7 @@
         ...(cell >= 26 ? [Plot.text(spec.cells, { ...cells, text: (d) => (d.count ? d.count.toLocaleString("en") : ""), fill: "var(--ink)", fontSize: Math.min(14, cell / 2.6), fontWeight: 600 })] : []),
         Plot.tip(spec.cells, Plot.pointer({ ...cells, title: (d) => `${d.count} rows, ${(100 * d.share).toFixed(1)} % of "${d.true}"\npredicted "${d.predicted}"`, fill: "var(--card)", stroke: "var(--line)" })),
       ],
-      color: { type: "identity" }, opacity: { type: "identity" },
+      style: { fontSize: "12px" }, color: { type: "identity" }, opacity: { type: "identity" },
     });
   }
 
