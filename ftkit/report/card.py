@@ -79,6 +79,7 @@ def body(evidence: Evidence) -> str:
         f"**{verdict(evidence, rows)['sentence']}**", "",
         f"## Measured on {metrics['rows']:,} eval rows", "",
         *metric_table(evidence), "",
+        *generated_note(metrics),
         *(f"> {flag}\n" for flag in metrics.get("flags") or []),
         *(f"> Read with care: {caveat}\n" for caveat in metrics.get("caveats", [])),
     ]  # fmt: skip
@@ -88,6 +89,11 @@ def body(evidence: Evidence) -> str:
     lines += ["## Provenance", "", *(f"- {name}: {value}" for name, value in provenance(evidence).items()), ""]
     lines += ["## Use it", "", "```python", *usage(record), "```", ""]
     return "\n".join(lines)
+
+
+def generated_note(metrics: dict[str, Any]) -> list[str]:
+    some = metrics.get("generated_rows")
+    return [f"Metrics of generated text are over the first {some:,} rows.", ""] if some else []
 
 
 def metric_table(evidence: Evidence) -> list[str]:

@@ -93,7 +93,8 @@ def _tail(prompt: str, length: int = 160) -> str:
 
 
 def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    signs = str.maketrans({"|": "\\|", "\n": " ", "<": "&lt;"})  # a row's text is no HTML
+    cells = [[cell.translate(signs) for cell in row] for row in rows]
     return [f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *cells]]
 
 

@@ -96,6 +96,37 @@ def test_the_page_in_a_browser(task: str, width: int, finished: Callable[[str], 
     assert chromium.messages == []
 
 
+@pytest.mark.parametrize(
+    ("task", "kind", "sample"),
+    [
+        ("language-modeling", "gpt2", "text"),
+        ("token-classification", "distilbert", "entities"),
+        ("summarization", "llama", "dialogues"),
+    ],
+)
+def test_every_kind_of_task_has_a_page(
+    task: str, kind: str, sample: str, recipe: Callable[..., Recipe], tmp_path: Path, chromium: Page
+) -> None:
+    block = {
+        "train": [{"path": f"sample:{sample}", "rows": 60}],
+        "columns": {"document": "dialogue"} if sample == "dialogues" else {},
+    }
+    found = recipe(
+        "full",
+        task=task,
+        kind=kind,
+        data={**block, "gate": {"cut_answer": 1.0, "dropped": 1.0, "without_end": 1.0}},
+        training={"max_steps": 2},
+    )
+    train(found, output_dir=tmp_path / "run")
+    assert len(examples_of(tmp_path / "run").rows) > 0
+    chromium.messages.clear()
+    chromium.open(tmp_path / "run" / "report.html", width=390)
+    assert chromium.run("document.documentElement.scrollWidth") == 390
+    assert chromium.run("document.querySelectorAll('#examples-list [data-group]').length") > 0
+    assert chromium.messages == []
+
+
 def test_tables_sort_and_lists_filter(finished: Callable[[str], Path], chromium: Page) -> None:
     folder = finished("text-classification")
     add_evidence(folder)
