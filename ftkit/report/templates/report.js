@@ -154,11 +154,11 @@
     });
   }
 
-  // On paper nothing can be opened, and the width is that of the sheet.
+  // On paper the recipe cannot be opened, and the width is that of the sheet.
   const closed = [];
   addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("details:not([open])")) { details.open = true; closed.push(details); }
-    places.forEach((place) => draw(place, Math.min(place.clientWidth || 640, 640)));
+    for (const details of document.querySelectorAll("#recipe details:not([open])")) { details.open = true; closed.push(details); }
+    places.forEach((place) => { if (place.clientWidth) draw(place, place.parentElement.classList.contains("wide") ? 640 : 310); });
   });
   addEventListener("afterprint", () => {
     closed.splice(0).forEach((details) => { details.open = false; });
