@@ -17,6 +17,7 @@ from huggingface_hub import ModelCard
 from ftkit.api import train
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Recipe
+from ftkit.report.confusion import MAX_LABELS, confusion
 from ftkit.report.curves import curves, kept_step
 from ftkit.report.evidence import read_evidence
 from ftkit.report.examples import MAX_LINES, Examples, choose_examples, marked, split_words
@@ -311,3 +312,15 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no finished run"):
         write_report(Run(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_many_labels_the_most_confused_are_drawn() -> None:
+    labels = [f"label {number}" for number in range(40)]
+    counts = [[5 if row == column else 0 for column in range(40)] for row in range(40)]
+    counts[37][2], counts[39][38] = 3, 1
+    found = confusion({"labels": labels, "counts": counts, "baseline_counts": None})
+    assert found is not None
+    assert (len(found["labels"]), found["of"]) == (MAX_LABELS, 40)
+    assert {"label 2", "label 37", "label 38", "label 39"} <= set(found["labels"])
+    cell = next(cell for cell in found["tables"][0]["cells"] if (cell["true"], cell["predicted"]) == ("label 37", "label 2"))
+    assert (cell["count"], cell["share"], cell["right"]) == (3, 3 / 8, False)
