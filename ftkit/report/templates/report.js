@@ -60,7 +60,7 @@
         ...(cell >= 26 ? [Plot.text(spec.cells, { ...cells, text: (d) => (d.count ? d.count.toLocaleString("en") : ""), fill: "var(--ink)", fontSize: Math.min(14, cell / 2.6), fontWeight: 600 })] : []),
         Plot.tip(spec.cells, Plot.pointer({ ...cells, title: (d) => `${d.count} rows, ${(100 * d.share).toFixed(1)} % of "${d.true}"\npredicted "${d.predicted}"`, fill: "var(--card)", stroke: "var(--line)" })),
       ],
-      style: { fontSize: "12px" }, color: { type: "identity" }, opacity: { type: "identity" },
+      style: { fontSize: `${Math.max(8, Math.min(12, 0.8 * cell))}px` }, color: { type: "identity" }, opacity: { type: "identity" },
     });
   }
 
