@@ -24,7 +24,7 @@ from ftkit.evaluation.parity import record
 from ftkit.evaluation.score import CheckReport, Score
 from ftkit.evaluation.target import SPLITS, Target, resolve_target
 from ftkit.evaluation.verification import begin, conclude, is_recorded, reloading, verify_model
-from ftkit.hub import hub_names, offline_mode_kept, require_reachable
+from ftkit.hub import hub_names, is_hub_id, offline_mode_kept, require_reachable
 from ftkit.models.counts import count_parameters
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.loading import loading
@@ -37,7 +37,8 @@ from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Gate, Recipe
 from ftkit.report.comparison import Comparison, compare_runs
 from ftkit.report.preview import Preview, make_preview
-from ftkit.report.summary import card, closing_table, model_name
+from ftkit.report.publish import write_report
+from ftkit.report.summary import closing_table, model_name
 from ftkit.run import (
     FAILED,
     FINISHED,
@@ -56,7 +57,6 @@ from ftkit.run import (
     start_run,
     write_json,
     write_jsonl,
-    write_text,
 )
 from ftkit.tasks.table import TASKS
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
@@ -69,6 +69,7 @@ from ftkit.training.prepare import allowances, prepare
 from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
+from ftkit.training.trackers import place_tensorboard, tell_trackers
 
 
 @dataclass(frozen=True)
@@ -371,10 +372,12 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
         text = require_measurable(recipe, parts)
     finally:
         remove_empty(run)
+    place_tensorboard(parts.trainer, run.tensorboard)
     checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
     with claimed(run), recorded(run):
         if checkpoint is None:
-            names = {"name": run.folder.name, "model": recipe.model.name}
+            hub_ids = sorted({name for name, _, _ in hub_names(recipe) if is_hub_id(name)})
+            names = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids}
             start_run(
                 run, recipe, {**names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)}
             )
@@ -384,6 +387,8 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
             console.say(f"going on from step {step_of(checkpoint)}")
         write_json(run.data_report, data_report(parts))
         before = measure_before(recipe, run, parts, text, known=checkpoint is not None)
+        if before.baseline is not None and checkpoint is None:
+            tell_trackers(parts.trainer, "baseline", before.baseline.metrics)
         if recipe.evaluation.verify:
             begin(run.verification, parts.model, parts.data.encoded["eval"].dataset, run.record["load"])
         seconds = fit(recipe, run, parts, stop, checkpoint)
@@ -469,11 +474,15 @@ def finish(
     write_json(run.analysis_file, error_analysis(recipe, parts, rows, before.baseline, tuned))
     if parts.data.stream is not None:
         write_json(run.data_report, data_report(parts))  # the stream is counted now
-    steps = parts.trainer.state.global_step
+    tell_trackers(parts.trainer, "tuned", tuned.metrics, ended=True)
+    state = parts.trainer.state
+    kept = state.best_global_step if parts.trainer.args.load_best_model_at_end else state.global_step
     seconds = {"training": round(training, 3), "total": round(time.monotonic() - started, 3)}
-    run.update(seconds=seconds, steps=steps, peak_memory_bytes=peak_memory_bytes())
-    record = run.record
-    write_text(run.card, card(recipe, metrics, record, rows))
+    run.update(
+        seconds=seconds, steps=state.global_step, kept_step=kept or state.global_step,
+        peak_memory_bytes=peak_memory_bytes(), finished=now(),
+    )  # fmt: skip
+    write_report(run)
     end_run(run)
     if any(not math.isfinite(value) for value in tuned.metrics.values()):
         console.warn("a metric is not a number: the training diverged; try a lower learning_rate")

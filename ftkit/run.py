@@ -46,6 +46,8 @@ class Run:
         self.outputs = folder / "outputs"  # what the figures are computed from: baseline and tuned, as arrays
         self.predictions_file = folder / "predictions.jsonl"
         self.card = folder / "README.md"
+        self.report = folder / "report.html"
+        self.tensorboard = folder / "tensorboard"
         self.replaced = folder.with_name(f"{folder.name}.replaced")  # the run before, until this one is finished
         self.lock = folder.with_name(f".{folder.name}.lock")
 
@@ -188,10 +190,10 @@ def start_run(run: Run, recipe: Recipe, fields: dict[str, Any]) -> None:
     if run.state == FINISHED:
         shutil.rmtree(run.replaced, ignore_errors=True)
         run.folder.rename(run.replaced)
-    for path in (run.checkpoints, run.model, run.verification):
+    for path in (run.checkpoints, run.model, run.verification, run.tensorboard):
         shutil.rmtree(path, ignore_errors=True)
     files = (run.record_file, run.log_file, run.metrics_file, run.analysis_file, run.data_report, run.predictions_file)
-    for path in (*files, run.card):
+    for path in (*files, run.card, run.report):
         path.unlink(missing_ok=True)
     write_text(run.recipe_file, dump_recipe(recipe))
     run.update(state=TRAINING, started=now(), **fields)

@@ -18,6 +18,7 @@ from ftkit.cli import (
     predict,
     preview,
     recipes,
+    report,
     schema,
     synth,
     train,
@@ -46,6 +47,7 @@ app.command("chat", epilog=chat.EXAMPLES)(chat.chat)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
 app.command("export", epilog=export.EXAMPLES)(export.export)
+app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("recipes", epilog=recipes.EXAMPLES)(recipes.recipes)
 app.command("init", epilog=init.EXAMPLES)(init.init)
 app.command("schema", epilog=schema.EXAMPLES)(schema.schema)

@@ -94,6 +94,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "save_total_limit": 2,
     "eval_strategy": "epoch",
     "per_device_eval_batch_size": 32,
+    "report_to": None,  # tensorboard where it is installed; the library's "none" keeps nothing to look at
 }
 # What a number may be, where less or more would only fail later, or make no sense: least, most.
 BOUNDS: dict[str, tuple[float, float]] = {

@@ -1,4 +1,4 @@
-"""The closing table of a run, and its README.md: the same facts on screen and on disk."""
+"""The closing table of a run, and the facts that its page and its card share with it."""
 
 import math
 from pathlib import Path
@@ -129,29 +129,9 @@ def _tail(prompt: str, length: int = 160) -> str:
     return text if len(text) <= length else "…" + text[-length:]
 
 
-def card(recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """The run's README.md in Markdown."""
-    lines = [
-        f"# {model_name(record)}, {recipe.strategy.name}, {recipe.task}", "",
-        f"Trained with ftkit {record['versions']['ftkit']} from `{model_name(record)}`. The recipe: `recipe.yaml`.", "",
-        f"## Measured on {metrics['rows']:,} eval rows", "",
-        *markdown_table(["metric", "baseline", "tuned", "difference"], metric_rows(metrics)), "",
-        *(f"> Read with care: {caveat}" for caveat in metrics.get("caveats", [])), "",
-    ]  # fmt: skip
-    if shown := example_rows(rows):
-        lines += [
-            "## Generated before and after",
-            "",
-            *markdown_table(["asked", "wanted", "before", "after"], shown),
-            "",
-        ]
-    lines += ["## The run", "", *(f"- {name}: {value}" for name, value in run_facts(record, "this folder").items()), ""]
-    lines += ["## Use it", "", "```python", *usage(record), "```", ""]
-    return "\n".join(lines)
-
-
 def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    signs = str.maketrans({"|": "\\|", "\n": " ", "<": "&lt;"})  # a row's text is no HTML
+    cells = [[cell.translate(signs) for cell in row] for row in rows]
     return [f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *cells]]
 
 

@@ -12,6 +12,7 @@ from ftkit.errors import UserError
 from ftkit.models.load import first_line
 from ftkit.recipe.fields import TRAINING_DEFAULTS
 from ftkit.recipe.schema import Training
+from ftkit.training.trackers import find_trackers
 
 
 def training_arguments(block: Training, output_dir: Path, metrics: dict[str, bool]) -> TrainingArguments:
@@ -38,6 +39,8 @@ def training_arguments(block: Training, output_dir: Path, metrics: dict[str, boo
         "remove_unused_columns": False,
         "disable_tqdm": True,
         "use_cpu": not has_gpu,
+        "report_to": find_trackers(values["report_to"]),
+        "run_name": output_dir.parent.name,  # the run's folder; the Trainer would take its checkpoints'
     }
     values.setdefault("log_level", "error")
     if best := values.get("metric_for_best_model"):

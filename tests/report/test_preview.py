@@ -158,7 +158,8 @@ def test_the_page_needs_nothing_and_escapes(recipe: Callable[..., Recipe], tmp_p
     assert "<script" not in html
     assert "<img" not in html
     assert not re.search(r"https?://|src=|href=|url\(|@import", html)
-    assert "prefers-color-scheme: dark" in html
+    assert "color-scheme: light dark;" in html
+    assert "--page: light-dark(" in html
     assert re.search(r'title="id \d+ · supervised"', html)
 
 

@@ -1,0 +1,123 @@
+"""The run's README.md: a model card in the hub's format, with what was measured and what it stands on."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
+
+from ftkit.hub import is_hub_id
+from ftkit.report.evidence import Evidence
+from ftkit.report.page import between, comparisons, figure, other_comparisons, signed, verdict
+from ftkit.report.summary import example_rows, markdown_table, model_name, run_facts, usage
+
+# The hub's name for what a model of a class does; of other classes it is left out.
+PIPELINES = {
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForQuestionAnswering": "question-answering",
+    "AutoModelForCausalLM": "text-generation",
+    "AutoModelForMaskedLM": "fill-mask",
+    "AutoModelForSeq2SeqLM": "summarization",
+}
+
+
+def card(evidence: Evidence) -> str:
+    """The card: YAML for the hub, then the same facts in words."""
+    return f"---\n{front_matter(evidence).to_yaml()}\n---\n\n{body(evidence)}"
+
+
+def front_matter(evidence: Evidence) -> ModelCardData:
+    """What the hub reads: base, libraries, data sets and results; what is not known to the hub is left out."""
+    recipe, record = evidence.recipe, evidence.record
+    base = recipe.model.name
+    hub_ids = record.get("hub_ids", [])  # as they were when the run began: seen from another folder, a path looks like one
+    return ModelCardData(
+        base_model=base if base in hub_ids else None,
+        library_name="peft" if record["adapter"] else "transformers",
+        license=base_license(base),
+        pipeline_tag=PIPELINES.get(record["auto_class"]),
+        datasets=sorted({source.path for source in recipe.data.train if source.path in hub_ids}) or None,
+        tags=["ftkit", recipe.task, recipe.strategy.name],
+        model_name=record.get("name", evidence.folder.name),
+        eval_results=results(evidence),
+    )
+
+
+def results(evidence: Evidence) -> list[EvalResult]:
+    """The tuned model's metrics, as the hub's leaderboards take them."""
+    recipe = evidence.recipe
+    path = (recipe.data.eval or recipe.data.train)[0].path
+    name = path if path in evidence.record.get("hub_ids", []) else Path(path).name
+    task = PIPELINES.get(evidence.record["auto_class"], recipe.task)
+    return [
+        EvalResult(
+            task_type=task, dataset_type=name, dataset_name=name, metric_type=metric, metric_name=metric, metric_value=value
+        )
+        for metric, value in evidence.metrics["tuned"].items()
+        if value is not None
+    ]
+
+
+def base_license(name: str) -> str | None:
+    """The licence that the base model's own card names, where the card is at hand."""
+    file: Any = Path(name) / "README.md" if Path(name).is_dir() else None
+    if file is None and is_hub_id(name):
+        file = try_to_load_from_cache(name, "README.md")
+    if not isinstance(file, str | Path) or not Path(file).is_file():
+        return None
+    found = ModelCard.load(file, ignore_metadata_errors=True).data.license
+    return found if isinstance(found, str) else None
+
+
+def body(evidence: Evidence) -> str:
+    recipe, record, metrics = evidence.recipe, evidence.record, evidence.metrics
+    rows = comparisons(evidence)
+    lines = [
+        f"# {model_name(record)}, {recipe.strategy.name}, {recipe.task}", "",
+        f"Trained with ftkit {record['versions']['ftkit']} from `{model_name(record)}`. The recipe: `recipe.yaml`.", "",
+        f"**{verdict(evidence, rows)['sentence']}**", "",
+        f"## Measured on {metrics['rows']:,} eval rows", "",
+        *metric_table(evidence), "",
+        *generated_note(metrics),
+        *(f"> {flag}\n" for flag in metrics.get("flags") or []),
+        *(f"> Read with care: {caveat}\n" for caveat in metrics.get("caveats", [])),
+    ]  # fmt: skip
+    if shown := example_rows(evidence.rows):
+        lines += ["## Generated before and after", "", *markdown_table(["asked", "wanted", "before", "after"], shown), ""]
+    lines += ["## The run", "", *(f"- {name}: {value}" for name, value in run_facts(record, "this folder").items()), ""]
+    lines += ["## Provenance", "", *(f"- {name}: {value}" for name, value in provenance(evidence).items()), ""]
+    lines += ["## Use it", "", "```python", *usage(record), "```", ""]
+    return "\n".join(lines)
+
+
+def generated_note(metrics: dict[str, Any]) -> list[str]:
+    some = metrics.get("generated_rows")
+    return [f"Metrics of generated text are over the first {some:,} rows.", ""] if some else []
+
+
+def metric_table(evidence: Evidence) -> list[str]:
+    """Baseline, tuned and their difference with its interval; then the other baselines."""
+    level = (evidence.metrics.get("intervals") or {}).get("level")
+    columns = ["metric", "compared with", "its value", "tuned", "difference"]
+    if level:
+        columns.append(f"{100 * level:.0f} % interval")
+    cells = []
+    for line in [*comparisons(evidence), *other_comparisons(evidence)]:
+        value = "-" if line.value is None else figure(line.value)
+        row = [line.metric, line.against, value, figure(line.tuned), signed(line.difference) or "-"]
+        cells.append([*row, between(line.interval) if line.interval else "-"][: len(columns)])
+    return markdown_table(columns, cells)
+
+
+def provenance(evidence: Evidence) -> dict[str, str]:
+    """What the figures stand on, so that the run can be made again and told from another."""
+    record = evidence.record
+    facts = {"recipe": f"`recipe.yaml`, sha256 `{hashlib.sha256(evidence.recipe_text.encode()).hexdigest()}`"}
+    for split, found in record.get("data", {}).items():
+        facts[f"{split} data"] = f"{found['rows']:,} rows, sha256 `{found['sha256']}`"
+    facts["seed"] = str(record.get("seed", "not recorded"))
+    if git := record.get("git"):
+        facts["git commit"] = f"`{git['commit']}`{'' if git['clean'] else ', with changes'}"
+    facts["versions"] = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    return facts

@@ -1,0 +1,100 @@
+"""What a run left behind, read from its folder: all that the page and the card are made of. Imports nothing heavy."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftkit.errors import UserError
+from ftkit.recipe.load import load_recipe
+from ftkit.recipe.schema import Recipe
+from ftkit.report.summary import model_name
+from ftkit.run import Run, read_jsonl
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The files of one run.
+
+    Attributes:
+        analysis: analysis.json, or empty where the run has none, as runs of older versions.
+        data: data_report.json, or empty.
+        rows: predictions.jsonl, one object an eval row.
+    """
+
+    folder: Path
+    recipe: Recipe
+    recipe_text: str
+    record: dict[str, Any]
+    metrics: dict[str, Any]
+    analysis: dict[str, Any]
+    data: dict[str, Any]
+    log: list[dict[str, Any]]
+    rows: list[dict[str, Any]]
+
+    @property
+    def title(self) -> str:
+        return f"{self.recipe.task} · {self.recipe.strategy.name} · {model_name(self.record)}"
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that the verdict is about, else the first that the recipe names."""
+        named = (self.metrics.get("verdict") or {}).get("metric")
+        return str(named or next(iter(self.metrics["tuned"])))
+
+    def higher_is_better(self, metric: str) -> bool | None:
+        """Which way is up; None where neither is, as for a length ratio."""
+        known: dict[str, bool] = self.metrics.get("higher_is_better") or self.recipe.spec.metrics
+        return known.get(metric)
+
+    def interval(self, kind: str, metric: str) -> tuple[float, float] | None:
+        """The interval of `baseline`, `tuned` or their `difference`; None where the run measured none."""
+        return as_interval((self.metrics.get("intervals") or {}).get(kind, {}).get(metric))
+
+    def interval_over(self, other: str, metric: str) -> tuple[float, float] | None:
+        """The interval of tuned minus another baseline."""
+        found = (self.metrics.get("intervals") or {}).get("other_baselines", {})
+        return as_interval(found.get(other, {}).get(metric))
+
+
+def as_interval(value: Any) -> tuple[float, float] | None:
+    """A pair of numbers; None where it is absent or an end of it is no number."""
+    return (value[0], value[1]) if value and None not in value else None
+
+
+def read_evidence(run: Run) -> Evidence:
+    """Read a run's files.
+
+    Raises:
+        UserError: the folder holds no run that was measured.
+    """
+    record, metrics = run.record, read_object(run.metrics_file)
+    if not record or "tuned" not in metrics or "seconds" not in record:
+        hint = "name the folder of a run that has ended, as runs/my_recipe"
+        raise UserError(f"{run.folder} holds no finished run", hint)
+    return Evidence(
+        folder=run.folder,
+        recipe=load_recipe(run.recipe_file),
+        recipe_text=run.recipe_file.read_text(encoding="utf-8"),
+        record=record,
+        metrics=metrics,
+        analysis=read_object(run.folder / "analysis.json"),
+        data=read_object(run.data_report),
+        log=read_jsonl(run.log_file),
+        rows=read_jsonl(run.predictions_file),
+    )
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """One JSON object, empty where the file is absent.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not file.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"not JSON: {error.msg} in line {error.lineno}", place=str(file)) from None
+    return found

@@ -1,0 +1,270 @@
+"""report.html: one page that needs nothing else, with the verdict of a run and what it stands on.
+
+ftkit report runs/lora_distilbert
+"""
+
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from ftkit.report.confusion import confusion
+from ftkit.report.curves import curves, kept_step
+from ftkit.report.evidence import Evidence
+from ftkit.report.examples import Examples, choose_examples, shortened, words_of
+from ftkit.report.summary import duration, model_name, number, run_facts, usage
+
+SCRIPTS = ("vendor/LICENSE.txt", "vendor/d3-7.9.2.min.js", "vendor/plot-0.6.17.min.js", "report.js")
+MAX_SLICES = 100
+MINUS = "\u2212"
+STATES = {"better": "better", "worse": "worse", "no change": "no change", "unsure": "not sure", "no baseline": "no baseline"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line of the table of metrics.
+
+    Attributes:
+        against: what tuned is compared with, "baseline" or the name of another.
+        gain: whether the difference is for the better; None where its interval holds 0, or where neither way is.
+    """
+
+    metric: str
+    against: str
+    higher: bool | None
+    value: float | None
+    tuned: float | None
+    tuned_interval: tuple[float, float] | None
+    interval: tuple[float, float] | None
+
+    @property
+    def difference(self) -> float | None:
+        return None if self.value is None or self.tuned is None else self.tuned - self.value
+
+    @property
+    def gain(self) -> bool | None:
+        return gain_of(self.interval, self.higher)
+
+
+def page(evidence: Evidence) -> str:
+    """The whole page; everything that comes from data is escaped."""
+    environment = Environment(loader=PackageLoader("ftkit.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(figure=figure, signed=signed, between=between, share=share)
+    environment.globals.update(between=between, extent=extent, words=table_words)
+    examples = choose_examples(evidence)
+    rows, slices = comparisons(evidence), slices_of(evidence)
+    return environment.get_template("report.html").render(
+        evidence=evidence,
+        record=evidence.record,
+        metrics=evidence.metrics,
+        analysis=evidence.analysis,
+        data=evidence.data,
+        verdict=verdict(evidence, rows),
+        states=STATES,
+        main=next(row for row in rows if row.metric == evidence.main_metric),
+        comparisons=rows,
+        others=other_comparisons(evidence),
+        tiles=tiles(evidence, rows, examples),
+        curves=curves(evidence),
+        kept=kept_step(evidence),
+        examples=examples,
+        confusion=confusion(evidence.analysis.get("confusion")),
+        slices=slices,
+        slice_extent=max((abs(end) for one in slices for end in one.get("difference_interval") or ()), default=1.0),
+        histograms=histograms(evidence),
+        cost=cost(evidence),
+        lengths=length_range(evidence),
+        environment=surroundings(evidence),
+        model=model_name(evidence.record),
+        usage="\n".join(line for line in usage(evidence.record) if line),
+        scripts=scripts(),
+    )
+
+
+def scripts() -> Markup:
+    """The libraries of the plots with their licence, and the page's own script; they are files of the package, not data."""
+    folder = files("ftkit.report").joinpath("templates")
+    licence, *code = (folder.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return Markup("\n".join([f"/*\n{licence}*/", *code]))
+
+
+def comparisons(evidence: Evidence) -> list[Comparison]:
+    """Tuned against the baseline, a line a metric."""
+    before = evidence.metrics.get("baseline") or {}
+    return [
+        Comparison(
+            name, "baseline", evidence.higher_is_better(name), before.get(name), value,
+            evidence.interval("tuned", name), evidence.interval("difference", name),
+        )
+        for name, value in evidence.metrics["tuned"].items()
+    ]  # fmt: skip
+
+
+def other_comparisons(evidence: Evidence) -> list[Comparison]:
+    """Tuned against the other baselines, as the most frequent label and examples in the prompt."""
+    tuned = evidence.metrics["tuned"]
+    return [
+        Comparison(
+            name, other, evidence.higher_is_better(name), value, tuned[name],
+            evidence.interval("tuned", name), evidence.interval_over(other, name),
+        )
+        for other, values in (evidence.metrics.get("other_baselines") or {}).items()
+        for name, value in values.items()
+        if name in tuned
+    ]  # fmt: skip
+
+
+def verdict(evidence: Evidence, rows: list[Comparison]) -> dict[str, str]:
+    """The run's own verdict; of a run without one, its figures in a sentence that claims no more than they show."""
+    if found := evidence.metrics.get("verdict"):
+        return {"state": found["state"], "sentence": found["sentence"]}
+    main = next(row for row in rows if row.metric == evidence.main_metric)
+    on = f"on {evidence.metrics['rows']:,} eval rows"
+    if main.difference is None:
+        return {"state": "no baseline", "sentence": f"{main.metric} is {figure(main.tuned)} {on}; no baseline was measured."}
+    change = f"{main.metric} went from {figure(main.value)} to {figure(main.tuned)} ({signed(main.difference)}) {on}"
+    return {"state": "unsure", "sentence": f"{change}; this run measured no interval, so chance is not ruled out."}
+
+
+def tiles(evidence: Evidence, rows: list[Comparison], examples: Examples) -> list[tuple[str, str, str]]:
+    """Name, figure and remark of what one wants to know first."""
+    main, record = next(row for row in rows if row.metric == evidence.main_metric), evidence.record
+    counts, seconds, peak = record["parameters"], record["seconds"], record["peak_memory_bytes"]
+    before = f"before {figure(main.value)}" if main.value is not None else "no baseline"
+    found = [(main.metric, figure(main.tuned), before)]
+    if main.difference is not None:
+        found.append(("difference", signed(main.difference), between(main.interval) if main.interval else "no interval"))
+    if (fixed := count_changes(evidence, examples)) is not None:
+        found.append(("rows fixed, broken", f"{fixed[0]:,}, {fixed[1]:,}", f"of {fixed[2]:,}"))
+    found.append(("trained weights", f"{counts['trainable_percent']:.3g} %", f"{counts['trainable']:,}"))
+    found.append(("time", duration(seconds["total"]), f"training {duration(seconds['training'])}"))
+    place, size = max(peak.items(), key=lambda item: item[0] == "gpu")
+    found.append(("peak memory", memory(size), place))
+    return found
+
+
+def count_changes(evidence: Evidence, examples: Examples) -> tuple[int, int, int] | None:
+    """Rows that training put right and put wrong, of how many; None where right and wrong are not told apart."""
+    if changes := evidence.metrics.get("changes"):
+        return len(changes["fixed"]), len(changes["broken"]), examples.of
+    if examples.kind != "label" or not evidence.metrics.get("baseline"):
+        return None
+    return examples.counts.get("fixed", 0), examples.counts.get("broken", 0), examples.of
+
+
+def table_words(value: Any, start: str = "") -> str:
+    """A value of analysis.json for a cell of a table, less what all prompts begin with."""
+    return shortened(words_of(value).strip().removeprefix(start).strip())
+
+
+def extent(line: Comparison) -> float:
+    """How far from 0 the picture of an interval reaches."""
+    return max(map(abs, line.interval)) if line.interval else 1.0
+
+
+def slices_of(evidence: Evidence) -> list[dict[str, Any]]:
+    """The slices, worst first, each with its `gain` over all rows, for better or worse; None where that may be chance."""
+    found = (evidence.analysis.get("slices") or [])[:MAX_SLICES]
+    return [
+        one | {"gain": gain_of(one.get("difference_interval"), evidence.higher_is_better(one["metric"]))} for one in found
+    ]
+
+
+def gain_of(interval: Any, higher: bool | None) -> bool | None:
+    """Whether a difference is for the better; None where its interval holds 0, or where neither way is."""
+    if not interval or None in interval or higher is None or interval[0] <= 0 <= interval[1]:
+        return None
+    return bool((interval[0] > 0) == higher)
+
+
+def length_range(evidence: Evidence) -> list[float]:
+    """From the shortest row to the longest, of all splits: the plots of their lengths share it."""
+    edges = [edge for one in histograms(evidence) for bar in one["bars"] for edge in (bar["first"], bar["last"])]
+    return [min(edges), max(edges)] if edges else [0, 1]
+
+
+def histograms(evidence: Evidence) -> list[dict[str, Any]]:
+    """Lengths of the encoded rows by split, as bars for a plot."""
+    found = []
+    for name, facts in (evidence.data.get("splits") or {}).items():
+        if histogram := facts.get("histogram"):
+            edges, counts = histogram["edges"], histogram["counts"]
+            bars = [
+                {"first": first, "last": last, "count": count}
+                for first, last, count in zip(edges, edges[1:], counts, strict=False)
+            ]
+            found.append({"split": name, "bars": bars, "median": facts["length"]["median"]})
+    return found
+
+
+def cost(evidence: Evidence) -> dict[str, str]:
+    """What the run took; only what was recorded."""
+    record = evidence.record
+    ended: dict[str, Any] = next((event for event in reversed(evidence.log) if "train_runtime" in event), {})
+    facts = {
+        "time": f"{duration(record['seconds']['total'])}, of it training {duration(record['seconds']['training'])}",
+        "steps": f"{record['steps']:,}" if "steps" in record else "",
+        "rows a second": f"{ended['train_samples_per_second']:,.0f}" if "train_samples_per_second" in ended else "",
+        "peak memory": ", ".join(f"{memory(size)} ({place})" for place, size in record["peak_memory_bytes"].items()),
+        "tokens": tokens(evidence, ended.get("epoch")),
+        "computation": f"{ended['total_flos']:.3g} floating-point operations" if ended.get("total_flos") else "",
+        "energy": energy(record.get("energy_joules")),
+        "parameters": run_facts(record, "")["parameters"],
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def tokens(evidence: Evidence, epochs: float | None) -> str:
+    """Tokens trained on: those of the training rows, times the epochs."""
+    facts = (evidence.data.get("splits") or {}).get("train", {})
+    if "tokens" not in facts or epochs is None:
+        return ""
+    supervised = facts.get("supervised_tokens", facts["tokens"])
+    words = f"{facts['tokens'] * epochs:,.0f} in {epochs:.3g} epochs, without padding"
+    return words if supervised == facts["tokens"] else f"{words}; {supervised * epochs:,.0f} supervised"
+
+
+def energy(joules: dict[str, float] | None) -> str:
+    """Energy by part of the machine, as `{"gpu": joules}`; empty where the hardware does not tell."""
+    return ", ".join(f"{value / 3600:,.3g} Wh ({place})" for place, value in (joules or {}).items())
+
+
+def surroundings(evidence: Evidence) -> dict[str, str]:
+    """What the run stood on, from run.json."""
+    record = evidence.record
+    machine, git = record.get("machine") or {}, record.get("git")
+    facts = {
+        "command": " ".join(record.get("command", [])),
+        "started": record.get("started", ""),
+        "finished": record.get("finished", ""),
+        "seed": str(record.get("seed", "")),
+        "device": f"{record.get('device', '')}, {record.get('precision', '')}",
+        "machine": f"{machine.get('processor', '')}, {machine.get('cores', '?')} cores, {machine.get('system', '')}",
+        "git commit": f"{git['commit']}{'' if git['clean'] else ', with changes'}" if git else "",
+        "python": record.get("python", ""),
+        **record.get("versions", {}),
+    }
+    return {name: value for name, value in facts.items() if value.strip(", ")}
+
+
+def memory(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 10 * 2**30 else f"{size / 2**20:,.0f} MiB"
+
+
+def figure(value: float | None) -> str:
+    return "not a number" if value is None else number(value)
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign; the minus is as wide as the plus, so that columns align."""
+    return "" if value is None else ("+" if value >= 0 else MINUS) + number(abs(value))
+
+
+def between(interval: tuple[float, float] | list[float]) -> str:
+    return f"{signed(interval[0])} to {signed(interval[1])}"
+
+
+def share(value: float, digits: int = 1) -> str:
+    return f"{100 * value:.{digits}f} %"
