@@ -16,6 +16,7 @@ from ftkit.process import prepare_process
 if TYPE_CHECKING:
     from ftkit.api import Result, benchmark, check, compare, evaluate, predict, preview, train, verify
     from ftkit.errors import FtkitError, Interrupted, RecipeError, Unverified, UserError
+    from ftkit.metrics.modules import load_metric, metric_names
     from ftkit.recipe.load import load_recipe
     from ftkit.recipe.schema import Recipe
 
@@ -34,7 +35,9 @@ __all__ = [
     "check",
     "compare",
     "evaluate",
+    "load_metric",
     "load_recipe",
+    "metric_names",
     "predict",
     "preview",
     "train",
@@ -43,6 +46,7 @@ __all__ = [
 _HOMES = {
     "ftkit.api": ("Result", "benchmark", "check", "compare", "evaluate", "predict", "preview", "train", "verify"),
     "ftkit.errors": ("FtkitError", "Interrupted", "RecipeError", "Unverified", "UserError"),
+    "ftkit.metrics.modules": ("load_metric", "metric_names"),
     "ftkit.recipe.load": ("load_recipe",),
     "ftkit.recipe.schema": ("Recipe",),
 }

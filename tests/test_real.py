@@ -100,6 +100,31 @@ def test_a_real_encoder_learns_sentiment(shared: Path, tmp_path: Path) -> None:
     assert result.metrics["tuned"]["accuracy"] > result.metrics["baseline"]["accuracy"] + 0.1
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_real_encoder_learns_how_pleasant_a_sentence_is(shared: Path, tmp_path: Path) -> None:
+    """EmoBank's valence, a mean of human judgements from 1 to 5."""
+    made = {
+        "task": "text-regression",
+        "model": {"name": str(shared / "models" / "minilm-l6"), "max_length": 64},
+        "strategy": "full",
+        "data": {
+            "train": {"path": str(shared / "data/emobank/emobank.csv"), "rows": 1500},
+            "split_column": "split",
+            "columns": {"label": "V"},
+            "drop_overlap": True,
+        },
+        "training": {"num_train_epochs": 4, "per_device_train_batch_size": 16, "learning_rate": 1e-4, "warmup_steps": 20},
+        "evaluation": {"metrics": ["pearson", "spearman", "mae", "mse", "r2"]},
+    }
+    result = train(load_values(made), output_dir=tmp_path / "run")
+    assert result.metrics["tuned"]["pearson"] > 0.3
+    assert result.metrics["intervals"]["tuned"]["pearson"][0] > 0.1
+    (mean,) = result.metrics["other_baselines"]
+    assert mean.startswith("mean of the training labels (2.9")
+    assert evaluate(result.folder).metrics == pytest.approx(result.metrics["tuned"])
+
+
 RAW_FILES: dict[str, dict[str, Any]] = {
     "latin-1 text": {
         "task": "text-classification",

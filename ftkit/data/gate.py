@@ -13,6 +13,7 @@ from ftkit.errors import Mistake, RecipeError
 from ftkit.recipe.schema import Gate
 
 CHUNK = 10_000
+OF_LABELS = ("unknown_label", "no_number")  # rules whose findings name the labels
 HISTOGRAM_BINS = 16
 
 
@@ -203,6 +204,8 @@ def judge(split: str, numbers: np.ndarray, encoded: Encoded, facts: Facts, gate:
              "mend the data, or drop and count such rows with data.drop_empty: true", "data.columns"),
         rule("unknown_label", "rows have a label that the model does not know", with_outcome(Outcome.UNKNOWN_LABEL),
              "mend the labels, or name them all in data.labels", "data.labels"),
+        rule("no_number", "rows have a label that is no number", with_outcome(Outcome.NO_NUMBER),
+             "mend the labels; a number is written as 3 or -2.5", "data.columns.label"),
         rule("unsupervised", "rows have no supervised token", where(facts.supervised == 0),
              "nothing is learnt from them: check the columns and the template", "data"),
         rule("without_end", "rows have an answer that does not end with an end token", where(unended),

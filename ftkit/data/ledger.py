@@ -30,6 +30,7 @@ class Outcome(IntEnum):
     EMPTY = 5
     UNKNOWN_LABEL = 6
     UNSUPERVISED = 7
+    NO_NUMBER = 8
 
     @property
     def words(self) -> str:
@@ -45,6 +46,7 @@ _WORDS = {
     Outcome.KEPT: "kept whole", Outcome.CUT_TEXT: "kept, end of the text cut", Outcome.CUT_PROMPT: "kept, prompt cut",
     Outcome.CUT_ANSWER: "kept, answer cut", Outcome.TOO_LONG: "dropped, too long", Outcome.EMPTY: "dropped, empty field",
     Outcome.UNKNOWN_LABEL: "dropped, unknown label", Outcome.UNSUPERVISED: "dropped, no supervised token",
+    Outcome.NO_NUMBER: "dropped, label is no number",
 }  # fmt: skip
 
 

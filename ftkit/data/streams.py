@@ -16,7 +16,7 @@ from ftkit.data.columns import given_rows, map_columns
 from ftkit.data.duplicates import Copies
 from ftkit.data.encode import OUTCOME, TOKENS, Cutter, Encoded, Encoder
 from ftkit.data.files import LIBRARY_ERRORS, find_files
-from ftkit.data.gate import Finding, inspect, judge, require
+from ftkit.data.gate import OF_LABELS, Finding, inspect, judge, require
 from ftkit.data.ledger import REMEMBERED, ROW, Counts, Ledger, Outcome
 from ftkit.data.sources import SAMPLE_PREFIX, stream_source
 from ftkit.errors import UserError
@@ -207,7 +207,7 @@ class StreamEncoder:
         facts = inspect(encoded.dataset, self.ends, self.start, pairs=self.pairs)
         found.judged += len(rows)
         for finding in judge("train", numbers, encoded, facts, self.gate, self.max_length):
-            if finding.rule == "unknown_label" and finding.rule not in found.findings:
+            if finding.rule in OF_LABELS and finding.rule not in found.findings:
                 finding.message += f": {self.name_labels(rows.add_column(ROW, numbers), encoded)}"
             found.add(finding)
         learnt = facts.supervised > 0

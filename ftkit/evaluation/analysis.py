@@ -48,7 +48,7 @@ def analyse(
     slices = make_slices({by: values[:count] for by, values in properties.items()})
     return {
         "confusion": confusion(*labels) if labels else None,
-        "per_label": per_label(*labels) if labels else None,
+        "per_label": tuned.by_label,
         "slices": judge_slices(slices, quality, tuned.quality_name, sign, seed),
         "worst": worst_rows(rows[:count], names, quality, sign),
         "changed": changed_rows(rows, names, baseline, tuned),
@@ -59,15 +59,6 @@ def confusion(names: list[str], true: np.ndarray, predicted: np.ndarray) -> dict
     """Counts of predicted labels (columns) by true label (rows)."""
     counts = sk.confusion_matrix(true, predicted, labels=range(len(names)))
     return {"labels": names, "counts": counts.tolist()}
-
-
-def per_label(names: list[str], true: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and number of each label."""
-    scores = sk.precision_recall_fscore_support(true, predicted, labels=range(len(names)), zero_division=0)
-    return [
-        {"label": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
-        for name, p, r, f, n in zip(names, *scores, strict=True)
-    ]
 
 
 def make_slices(properties: dict[str, list[Any]]) -> Slices:
@@ -106,6 +97,7 @@ def judge_slices(slices: Slices, quality: np.ndarray, metric: str, sign: int, se
         gap, mean = middle(drawn_gaps[:, index]), middle(drawn_means[:, index])
         entry = {"by": by, "value": value, "rows": int(whole[0, index]), "metric": metric}
         entry |= {"score": sign * means[0, index], "interval": sorted(sign * bound for bound in mean)}
+        entry["overall"] = sign * float(quality.mean())
         entry |= {"difference": sign * gaps[0, index], "difference_interval": sorted(sign * bound for bound in gap)}
         found.append((gap[1], gaps[0, index], entry))
     ordered = sorted(found, key=lambda item: item[:2])

@@ -57,6 +57,7 @@ class Measurement:
         right: whether each row is right, shape (rows,), or of the generated rows; None where the task knows no right.
         quality: how good each row is, the same rows, more being better; for the analysis of errors.
         quality_name: of which metric it is each row's value, or its negative.
+        by_label: precision, recall, F1 and number of each label or type of entity, where the task has such.
         outputs: what the figures were computed from.
     """
 
@@ -66,6 +67,7 @@ class Measurement:
     right: np.ndarray | None = None
     quality: np.ndarray = field(default_factory=lambda: np.zeros(0))
     quality_name: str = ""
+    by_label: list[dict[str, Any]] | None = None
     outputs: Outputs | None = None
 
 
@@ -116,7 +118,7 @@ def assess(outputs: Outputs, task: Task, numbers: list[int], block: Evaluation, 
         predicted, references = comparable(prediction, answers)
         metrics |= custom.compute(predicted, references)
         found |= custom.resamplers(predicted, references)
-    return Measurement(metrics, rows, found, right, quality, quality_name, outputs)
+    return Measurement(metrics, rows, found, right, quality, quality_name, task.by_label(prediction), outputs)
 
 
 def comparable(prediction: EvalPrediction, answers: list[dict[str, Any]]) -> tuple[list[Any], list[Any]]:

@@ -4,6 +4,7 @@ Logits have shape (rows, labels); labels have shape (rows,) with one label a row
 """
 
 import warnings
+from typing import Any
 
 import numpy as np
 from scipy.special import expit, log_softmax, softmax
@@ -20,20 +21,25 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     `f1`, `precision` and `recall` are those of label 1 where there are two labels, else the unweighted mean over labels.
     `roc_auc` is one against the rest, and left out where a label is absent.
     """
-    predicted = logits.argmax(axis=-1)
-    average = "binary" if logits.shape[1] == 2 else "macro"
-    known = list(range(logits.shape[1]))
-    scores = _f_scores(labels, predicted, average, None if average == "binary" else known)
+    predicted, known = logits.argmax(axis=-1), list(range(logits.shape[1]))
+    scores = label_metrics(predicted, labels, len(known))
+    probability = softmax(logits.astype(np.float64), axis=-1)
+    scores["calibration_error"] = calibration_error(probability.max(1)[:, None], (predicted == labels)[:, None])
+    if len(set(labels.tolist())) == logits.shape[1] and np.isfinite(logits).all():
+        probability = probability[:, 1] if len(known) == 2 else probability
+        scores["roc_auc"] = float(sk.roc_auc_score(labels, probability, multi_class="ovr", labels=known))
+    scores["loss"] = float(-log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(labels)), labels].mean())
+    return scores
+
+
+def label_metrics(predicted: np.ndarray, labels: np.ndarray, count: int) -> dict[str, float]:
+    """Those that need no more than the predicted label of each row, of `count` labels."""
+    average = "binary" if count == 2 else "macro"
+    scores = _f_scores(labels, predicted, average, None if average == "binary" else list(range(count)))
     scores["accuracy"] = float(sk.accuracy_score(labels, predicted))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one label alone among the predictions: the coefficient is 0 by definition
         scores["matthews_correlation"] = float(sk.matthews_corrcoef(labels, predicted))
-    probability = softmax(logits.astype(np.float64), axis=-1)
-    scores["calibration_error"] = calibration_error(probability.max(1)[:, None], (predicted == labels)[:, None])
-    if len(set(labels.tolist())) == logits.shape[1] and np.isfinite(logits).all():
-        probability = probability[:, 1] if average == "binary" else probability
-        scores["roc_auc"] = float(sk.roc_auc_score(labels, probability, multi_class="ovr", labels=known))
-    scores["loss"] = float(-log_softmax(logits.astype(np.float64), axis=-1)[np.arange(len(labels)), labels].mean())
     return scores
 
 
@@ -43,15 +49,30 @@ def multi_label_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
     `accuracy` is the share of rows with every label right.
     """
     predicted, labels = (logits > 0).astype(int), labels.astype(int)
-    scores = _f_scores(labels, predicted, "macro", None)
-    scores["accuracy"] = float(sk.accuracy_score(labels, predicted))
-    scores["matthews_correlation"] = float(sk.matthews_corrcoef(labels.ravel(), predicted.ravel()))
+    scores = label_set_metrics(predicted, labels)
     if np.isfinite(logits).all() and all(0 < column.sum() < len(column) for column in labels.T):
         scores["roc_auc"] = float(sk.roc_auc_score(labels, expit(logits.astype(np.float64)), average="macro"))
     scores["calibration_error"] = calibration_error(expit(np.abs(logits.astype(np.float64))), predicted == labels)
     signed = np.where(labels == 1, logits, -logits).astype(np.float64)
     scores["loss"] = float(np.logaddexp(0, -signed).mean())
     return scores
+
+
+def label_set_metrics(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Those that need no more than the predicted labels of each row, as 0 and 1."""
+    scores = _f_scores(labels, predicted, "macro", None)
+    scores["accuracy"] = float(sk.accuracy_score(labels, predicted))
+    scores["matthews_correlation"] = float(sk.matthews_corrcoef(labels.ravel(), predicted.ravel()))
+    return scores
+
+
+def label_scores(names: list[str], predicted: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and number of rows of each label; of one label a row or of several."""
+    scores = sk.precision_recall_fscore_support(labels, predicted, labels=range(len(names)), average=None, zero_division=0)
+    return [
+        {"label": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+        for name, p, r, f, n in zip(names, *scores, strict=True)
+    ]
 
 
 def _f_scores(labels: np.ndarray, predicted: np.ndarray, average: str, known: list[int] | None) -> dict[str, float]:

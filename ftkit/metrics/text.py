@@ -4,6 +4,7 @@ import math
 import re
 import string
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import sacrebleu
@@ -12,6 +13,7 @@ from rouge_score import rouge_scorer
 from ftkit.metrics.resampling import Resampler, of_means, of_ratio, of_sums, ratio
 
 ROUGE_NAMES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+CORPUS_METRICS: dict[str, Any] = {"bleu": sacrebleu.BLEU, "chrf": sacrebleu.CHRF}  # of all texts together
 REPEATED_WORDS = 4
 LARGEST_EXPONENT = 700.0
 
@@ -24,26 +26,41 @@ def text_metrics(generated: list[str], targets: list[str]) -> dict[str, float]:
         targets: the reference of each row.
     """
     scores = {name: float(values.mean()) for name, values in text_scores(generated, targets).items()}
-    scores["bleu"] = float(sacrebleu.corpus_bleu(generated, [targets]).score)
-    scores["chrf"] = float(sacrebleu.corpus_chrf(generated, [targets]).score)
-    return scores
+    return scores | {name: text_metric(name, generated, targets) for name in CORPUS_METRICS}
+
+
+def text_metric(name: str, generated: list[str], targets: list[str]) -> float:
+    """One of `text_metrics` alone."""
+    if name in CORPUS_METRICS:
+        return float(CORPUS_METRICS[name]().corpus_score(generated, [targets]).score)
+    rouge = name in ROUGE_NAMES
+    return float((rouge_scores if rouge else word_scores)(generated, targets)[name].mean())
 
 
 def text_scores(generated: list[str], targets: list[str]) -> dict[str, np.ndarray]:
     """Those metrics that are means over rows, shape (rows,) each."""
+    return rouge_scores(generated, targets) | word_scores(generated, targets)
+
+
+def rouge_scores(generated: list[str], targets: list[str]) -> dict[str, np.ndarray]:
     scorer, pairs = rouge_scorer.RougeScorer(ROUGE_NAMES, use_stemmer=True), list(zip(generated, targets, strict=True))
     rows = [scorer.score(target, text) for text, target in pairs]
-    scores = {name: np.array([row[name].fmeasure for row in rows]) for name in ROUGE_NAMES}
-    scores["exact_match"] = np.array([float(text.strip() == target.strip()) for text, target in pairs])
-    scores["token_f1"] = np.array([token_f1(text, target) for text, target in pairs])
-    return scores
+    return {name: np.array([row[name].fmeasure for row in rows]) for name in ROUGE_NAMES}
+
+
+def word_scores(generated: list[str], targets: list[str]) -> dict[str, np.ndarray]:
+    pairs = list(zip(generated, targets, strict=True))
+    return {
+        "exact_match": np.array([float(text.strip() == target.strip()) for text, target in pairs]),
+        "token_f1": np.array([token_f1(text, target) for text, target in pairs]),
+    }
 
 
 def text_resamplers(generated: list[str], targets: list[str]) -> dict[str, Resampler]:
     """The metrics of `text_metrics` for any weights of the rows."""
     found = {name: of_means(values) for name, values in text_scores(generated, targets).items()}
-    for name, metric in (("bleu", sacrebleu.BLEU()), ("chrf", sacrebleu.CHRF())):
-        found[name] = corpus_resampler(metric, generated, targets)
+    for name, metric in CORPUS_METRICS.items():
+        found[name] = corpus_resampler(metric(), generated, targets)
     return found
 
 
@@ -60,7 +77,8 @@ def corpus_resampler(metric: sacrebleu.BLEU | sacrebleu.CHRF, generated: list[st
 def signatures() -> dict[str, str]:
     """How sacreBLEU computes BLEU and chrF, in its own words, so that a score can be compared elsewhere."""
     found = {}
-    for name, metric in (("bleu", sacrebleu.BLEU()), ("chrf", sacrebleu.CHRF())):
+    for name, make in CORPUS_METRICS.items():
+        metric = make()
         metric.corpus_score(["a"], [["a"]])  # a signature counts the references, which it takes from a score
         found[name] = str(metric.get_signature())
     return found

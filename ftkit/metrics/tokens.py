@@ -5,8 +5,9 @@ tests/metrics/test_tokens.py compares the two. seqeval itself is no dependency: 
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -71,6 +72,25 @@ def token_resamplers(predictions: np.ndarray, labels: np.ndarray, names: Sequenc
         "accuracy": of_ratio(((predictions[..., 0] == labels) & counted).sum(1), tokens),
         "loss": of_ratio(np.where(counted, predictions[..., 1], 0).astype(np.float64).sum(1), tokens),
     }
+
+
+def entity_scores(predictions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and number of the entities of each type; the arguments are those of `token_metrics`."""
+    wanted, found, shared = (Counter[str]() for _ in range(3))
+    for row, truth in zip(predictions, labels, strict=True):
+        right, given = (set(entities(tags)) for tags in tags_of(row, truth, names))
+        for counts, members in ((wanted, right), (found, given), (shared, right & given)):
+            counts.update(entity.kind for entity in members)
+    return [
+        {
+            "label": kind,
+            "precision": shared[kind] / max(found[kind], 1),
+            "recall": shared[kind] / max(wanted[kind], 1),
+            "f1": 2 * shared[kind] / (wanted[kind] + found[kind]),
+            "support": wanted[kind],
+        }
+        for kind in sorted(wanted | found)
+    ]
 
 
 def tags_of(row: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -162,6 +162,7 @@ class Gate(Block):
     cut_answer: Allowed = Field(0.0, description="Rows whose answer loses its end, with over_long: cut_answer.")
     empty: Allowed = Field(0.0, description="Rows left out because a field is empty; drop_empty allows any number.")
     unknown_label: Allowed = Field(0.0, description="Rows left out because the model does not know their label.")
+    no_number: Allowed = Field(0.0, description="Rows left out because their label is no number, in text-regression.")
     unsupervised: Allowed = Field(0.0, description="Rows left out because no token of them is supervised.")
     without_end: Allowed = Field(0.0, description="Rows with an answer that does not end with an end token.")
     double_start: Allowed = Field(0.0, description="Rows that start with two start tokens.")
@@ -317,6 +318,7 @@ class Recipe(Block):
 
     task: Literal[
         "text-classification",
+        "text-regression",
         "token-classification",
         "summarization",
         "instruction",

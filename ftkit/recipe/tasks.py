@@ -76,6 +76,16 @@ TASK_SPECS: dict[str, TaskSpec] = {
         strategies=STRATEGY_NAMES,
         keys=frozenset({"data.labels", "data.label_separator", "data.augment", "data.streaming"}),
     ),
+    "text-regression": TaskSpec(
+        about="One number, as a rating or a similarity, for a text or a pair of texts.",
+        formats=(Format("text and label", ("text", "label"), ("text_pair",)),),
+        metrics={"mse": False, "mae": False, "r2": True, "pearson": True, "spearman": True, "loss": False},
+        default_metrics=("mse", "mae", "pearson", "spearman"),
+        sample="ratings",
+        smoke_steps=300,
+        strategies=STRATEGY_NAMES,
+        keys=frozenset({"data.augment", "data.streaming"}),
+    ),
     "token-classification": TaskSpec(
         about="One tag a word, as of named entities; rows are lists of words with as many tags.",
         formats=(Format("tokens and tags", ("tokens", "tags")),),

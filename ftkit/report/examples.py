@@ -122,7 +122,9 @@ def outcome_of(row: dict[str, Any], kind: str, evidence: Evidence) -> str:
 
 
 def wanted_labels(row: dict[str, Any], evidence: Evidence) -> list[str] | None:
-    """A row's labels, sorted; None where the row says them as numbers and the model by name."""
+    """A row's labels, sorted; None where the row says them as numbers and the model by name, and in regression."""
+    if isinstance(row["tuned"]["predicted"], float):
+        return None
     value, separator = row.get("label", row.get("target")), evidence.recipe.data.label_separator
     found = value.split(separator) if isinstance(value, str) and separator else labels(value)
     return None if isinstance(value, int) and str(value) not in labels(row["tuned"]["predicted"]) else sorted(found)

@@ -181,8 +181,10 @@ def make_row(
     return PreviewRow(name, make_pieces(tokenizer, ids, labels, starts, names), len(ids), supervised, faults=faults)
 
 
-def label_names(labels: int | list[float], names: dict[int, str]) -> str:
-    """The label of a row, or all of its labels."""
+def label_names(labels: float | list[float], names: dict[int, str]) -> str:
+    """The label of a row, or all of its labels; in regression, its number."""
+    if isinstance(labels, float):
+        return f"{labels:g}"
     chosen = [number for number, value in enumerate(labels) if value > 0.5] if isinstance(labels, list) else [labels]
     return ", ".join(names[number] for number in chosen) or "no label"
 

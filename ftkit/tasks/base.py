@@ -101,6 +101,9 @@ class Task(Protocol):
     def labelled(self, prediction: EvalPrediction) -> tuple[list[str], np.ndarray, np.ndarray] | None:
         """The labels' names, and the true and the predicted label of each row or word; None without one label each."""
 
+    def by_label(self, prediction: EvalPrediction) -> list[dict[str, Any]] | None:
+        """Precision, recall, F1 and number of each label, or of each type of entity."""
+
     def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
         """What may be foretold without reading, as the most frequent label of the training rows, and its name."""
 
@@ -143,6 +146,9 @@ class WithoutPrompts:
         return None
 
     def labelled(self, prediction: EvalPrediction) -> tuple[list[str], np.ndarray, np.ndarray] | None:
+        return None
+
+    def by_label(self, prediction: EvalPrediction) -> list[dict[str, Any]] | None:
         return None
 
     def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:

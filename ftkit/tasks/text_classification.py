@@ -21,6 +21,7 @@ from ftkit.errors import UserError
 from ftkit.metrics.classification import (
     classification_metrics,
     classification_resamplers,
+    label_scores,
     multi_label_metrics,
     multi_label_resamplers,
 )
@@ -156,6 +157,11 @@ class TextClassification(WithoutPrompts):
 
     def labelled(self, prediction: EvalPrediction) -> tuple[list[str], np.ndarray, np.ndarray] | None:
         return None if self.multi_label else (self.labels, prediction.label_ids, prediction.predictions.argmax(-1))
+
+    def by_label(self, prediction: EvalPrediction) -> list[dict[str, Any]] | None:
+        logits = prediction.predictions
+        predicted = (logits > 0).astype(int) if self.multi_label else logits.argmax(-1)
+        return label_scores(self.labels, predicted, prediction.label_ids.astype(int))
 
     def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
         """The most frequent training label, foretold with the labels' shares; of several labels, none of them."""

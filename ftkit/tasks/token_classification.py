@@ -20,7 +20,7 @@ from ftkit.data.encode import BATCH, IGNORED, TOKENS, Encoder, is_empty
 from ftkit.data.ledger import Outcome
 from ftkit.errors import UserError
 from ftkit.metrics.resampling import Resampler
-from ftkit.metrics.tokens import OUTSIDE, entities, tags_of, token_metrics, token_resamplers
+from ftkit.metrics.tokens import OUTSIDE, entities, entity_scores, tags_of, token_metrics, token_resamplers
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import WithoutPrompts, with_nearest
 from ftkit.tasks.text_classification import labels_of, model_inputs
@@ -140,6 +140,9 @@ class TokenClassification(WithoutPrompts):
     def labelled(self, prediction: EvalPrediction) -> tuple[list[str], np.ndarray, np.ndarray] | None:
         counted = prediction.label_ids != IGNORED
         return self.labels, prediction.label_ids[counted], prediction.predictions[..., 0][counted].astype(int)
+
+    def by_label(self, prediction: EvalPrediction) -> list[dict[str, Any]] | None:
+        return entity_scores(prediction.predictions, prediction.label_ids, self.labels)
 
     def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
         """The most frequent training tag on every word, foretold with the tags' shares."""

@@ -15,7 +15,7 @@ from ftkit import console
 from ftkit.data.columns import given_rows
 from ftkit.data.duplicates import Copies
 from ftkit.data.encode import Encoded, beside_cache, digest, encode, encoding_key
-from ftkit.data.gate import Facts, Finding, caveats, inspect, judge, require
+from ftkit.data.gate import OF_LABELS, Facts, Finding, caveats, inspect, judge, require
 from ftkit.data.ledger import ROW, Ledger, Outcome, row_numbers
 from ftkit.data.packing import pack
 from ftkit.data.splits import MEASURED_PARTS, Splits, find_overlap, fingerprint, read_splits
@@ -209,7 +209,7 @@ def add_split(
     streamed = name == "train" and data.splits.stream is not None and "eval" in data.rows  # judged and counted as it is read
     found = [] if streamed else judge(name, numbers, encoded, facts, gate, data.max_length)
     for finding in found:
-        if finding.rule == "unknown_label":
+        if finding.rule in OF_LABELS:
             finding.message += f": {unknown_labels(data.rows[name], encoded, task, data.ledger)}"
     data.judged += found
     if gate.unsupervised and not facts.supervised.all():
@@ -232,7 +232,7 @@ def add_split(
 
 def unknown_labels(rows: Dataset, encoded: Encoded, task: Task, ledger: Ledger) -> str:
     """The first few labels that the model does not know, each with its first row and the nearest that the model knows."""
-    chosen = rows.select(np.flatnonzero(encoded.outcomes == Outcome.UNKNOWN_LABEL)[:100])
+    chosen = rows.select(np.flatnonzero(np.isin(encoded.outcomes, (Outcome.UNKNOWN_LABEL, Outcome.NO_NUMBER)))[:100])
     found: dict[str, tuple[int, str]] = {}
     for position, labels in enumerate(task.unknown_labels(chosen)):
         for label, nearest in labels.items():

@@ -28,6 +28,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "labels": {"task": "text-classification", "kind": "distilbert", "sample": "sentiment", "max_length": 32},
     "mapped": {"task": "text-classification", "kind": "bert", "columns": {"text": "a", "text_pair": "b", "label": "y"}},
     "several": {"task": "text-classification", "kind": "distilbert"},
+    "numbers": {"task": "text-regression", "kind": "distilbert", "sample": "ratings"},
     "tags": {"task": "token-classification", "kind": "distilbert", "sample": "entities"},
     "alpaca": {"task": "instruction", "kind": "gpt2", "sample": "instructions"},
     "completion": {"task": "instruction", "kind": "gpt2"},

@@ -28,7 +28,7 @@ def eval_rows(run: Path, *, answers: bool) -> list[dict[str, Any]]:
     return [row | ({"messages": row["messages"][:-1]} if "messages" in row else {}) for row in asked]
 
 
-@pytest.mark.parametrize("kind", ["labels", "mapped", "several", "tags", *GENERATING])
+@pytest.mark.parametrize("kind", ["labels", "mapped", "several", "numbers", "tags", *GENERATING])
 @pytest.mark.parametrize("answers", [True, False])
 def test_predictions_are_those_of_the_runs_evaluation(trained: Trained, kind: str, answers: bool) -> None:
     run = trained(kind)
@@ -41,6 +41,8 @@ def test_predictions_are_those_of_the_runs_evaluation(trained: Trained, kind: st
         spans = [[[e["kind"], e["first"], e["last"]] for e in row["entities"]] for row in found]
         assert spans == [row["predicted"] for row in known]
         assert all(len(row["predicted"]) == len(row["tokens"]) for row in found)
+    elif kind == "numbers":
+        assert [row["predicted"] for row in found] == pytest.approx([row["predicted"] for row in known], abs=2e-6)
     else:
         assert [row["predicted"] for row in found] == [row["predicted"] for row in known]
     if kind == "labels":

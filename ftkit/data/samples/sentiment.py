@@ -29,13 +29,13 @@ def draw_review(random: Random) -> Draft:
     domain = pick(random, DOMAINS)
     draw = _draw_contrast if chance(random, SHARE_OF_CONTRAST) else _draw_plain
     text = draw(random, domain, label)
-    return Draft(_identity(text), {"text": text, "label": label})
+    return Draft(identity_of(text, "review"), {"text": text, "label": label})
 
 
-def _identity(text: str) -> str:
+def identity_of(text: str, kind: str) -> str:
     """The words in any order, less those that a careless copy would change."""
     words = text.lower().translate(_PUNCTUATION).split()
-    return "review " + " ".join(sorted(word for word in words if word not in FILLERS))
+    return f"{kind} " + " ".join(sorted(word for word in words if word not in FILLERS))
 
 
 _PUNCTUATION = str.maketrans("", "", ".,")
@@ -54,13 +54,13 @@ def _draw_plain(random: Random, domain: Domain, label: Polarity) -> str:
     clause = draw_clause(random, first, label)
     form = random.random()
     if form < 0.5:
-        return _draw_beginning(random, domain) + pick(random, (f", and {clause}.", f". {capitalize(clause)}."))
+        return draw_beginning(random, domain) + pick(random, (f", and {clause}.", f". {capitalize(clause)}."))
     if form < 0.6:
         return f"The whole {domain.item} was {pick(random, STRONG[label])}. {capitalize(clause)}."
     return capitalize(f"{clause} and {draw_clause(random, last, label)}.")
 
 
-def _draw_beginning(random: Random, domain: Domain) -> str:
+def draw_beginning(random: Random, domain: Domain) -> str:
     companion = pick(random, COMPANIONS)
     # With a companion named, "we" would be one too many.
     subject = "I" if companion else pick(random, ("I", "We"))

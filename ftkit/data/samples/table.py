@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal, get_args
 
-from ftkit.data.samples import dialogues, entities, instructions, sentiment, text
+from ftkit.data.samples import dialogues, entities, instructions, ratings, sentiment, text
 from ftkit.data.samples.draft import Draft
 
 Split = Literal["train", "eval"]
@@ -36,6 +36,11 @@ SAMPLES: dict[str, Sample] = {
         "Short reviews of films, food, hotels and products, labelled negative or positive.",
         sentiment.COLUMNS,
         sentiment.draw_review,
+    ),
+    "ratings": Sample(
+        "Short reviews of the same things with a score from 1 to 5.",
+        ratings.COLUMNS,
+        ratings.draw_rating,
     ),
     "entities": Sample(
         "Sentences that name people, places and organisations, with a BIO tag a word.",

@@ -1,0 +1,158 @@
+"""Text regression: one number, as a rating or a similarity, for a text or a pair of texts."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import ClassLabel, Dataset, Features, Value
+from transformers import (
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
+
+from ftkit.data.encode import TOKENS, Encoder, is_empty
+from ftkit.data.ledger import Outcome
+from ftkit.data.tables import value_codes
+from ftkit.errors import UserError
+from ftkit.metrics.regression import regression_metrics, regression_resamplers
+from ftkit.metrics.resampling import Resampler
+from ftkit.recipe.schema import Data
+from ftkit.tasks.base import WithoutPrompts
+from ftkit.tasks.language import text_of
+from ftkit.tasks.text_classification import is_list, model_inputs
+
+DIGITS = 6
+
+
+class TextRegression(WithoutPrompts):
+    """A model's predictions have shape (rows, 1) and stay so: that is what its head gives."""
+
+    new_head = True
+    generates = False
+    quality_name = "mae"
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        self.mean: float | None = None
+
+    def fit(self, rows: Dataset) -> None:
+        feature = rows.features["label"]
+        require_one_number(feature)
+        codes, values = value_codes(rows, "label")
+        counts = np.bincount(codes, minlength=len(values))
+        found = [(as_number(value), count) for value, count in zip(values, counts, strict=True)]
+        numbers = {number: float(count) for number, count in found if number is not None}
+        if len(numbers) < 2:
+            only = f"one number only, {next(iter(numbers)):g}" if numbers else f"no number: '{str(values[0])[:60]}'"
+            message = f"the labels of the training rows are {only}"
+            raise UserError(message, "is the right column mapped?", key="data.columns.label")
+        self.mean = float(np.average(list(numbers), weights=list(numbers.values())))
+
+    def recall(self, config: PretrainedConfig) -> None:
+        if config.num_labels != 1:
+            message = f"the model has a head for {config.num_labels} labels, where regression has one number"
+            raise UserError(message, "name the task that it was trained for", key="model.name")
+
+    def strata(self, rows: Dataset) -> np.ndarray | None:
+        return None
+
+    def unknown_labels(self, rows: Dataset) -> list[dict[str, str]]:
+        return [{} if as_number(label) is not None else {str(label)[:60]: ""} for label in rows["label"][:]]
+
+    def config_values(self) -> dict[str, Any]:
+        return {"num_labels": 1, "problem_type": "regression"}
+
+    def auto_class(self, config: PretrainedConfig) -> Any:
+        return AutoModelForSequenceClassification
+
+    def columns(self, tokenizer: PreTrainedTokenizerBase) -> Features:
+        return Features({**dict.fromkeys(model_inputs(tokenizer), TOKENS), "labels": Value("float32")})
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def encoder(
+        self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
+    ) -> Encoder:
+        require_one_number(rows["label"])
+        inputs = model_inputs(tokenizer)
+
+        def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
+            texts = [name for name in ("text", "text_pair") if name in batch]
+            fields = [[text_of(batch, name, index, row) or "" for index, row in enumerate(positions)] for name in texts]
+            encoded = tokenizer(*fields, truncation="longest_first", max_length=max_length)
+            made: dict[str, list[Any]] = {"labels": [], "outcome": []}
+            for index, label in enumerate(batch["label"]):
+                number = as_number(label)
+                outcome = (
+                    Outcome.EMPTY
+                    if is_empty(label) or not all(field[index] for field in fields)
+                    else Outcome.NO_NUMBER
+                    if number is None
+                    else Outcome.CUT_TEXT
+                    if encoded.is_fast and encoded.encodings[index].overflowing
+                    else Outcome.KEPT
+                )
+                made["labels"].append(number or 0.0)
+                made["outcome"].append(int(outcome))
+            return {name: encoded[name] for name in inputs} | made
+
+        return encode
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
+        return DataCollatorWithPadding(tokenizer)
+
+    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
+        reduced: torch.Tensor = (logits[0] if isinstance(logits, tuple) else logits).float()
+        return reduced
+
+    def score(self, prediction: EvalPrediction) -> dict[str, float]:
+        return regression_metrics(prediction.predictions[:, 0], prediction.label_ids)
+
+    def resamplers(self, prediction: EvalPrediction) -> dict[str, Resampler]:
+        return regression_resamplers(prediction.predictions[:, 0], prediction.label_ids)
+
+    def quality(self, prediction: EvalPrediction) -> np.ndarray:
+        """The negative of a row's absolute error."""
+        return -np.abs(prediction.predictions[:, 0].astype(np.float64) - prediction.label_ids)
+
+    def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
+        """The training labels' mean for every row, of which the squared error is least."""
+        if self.mean is None:
+            return None
+        same = np.full((len(prediction.label_ids), 1), self.mean)
+        name = f"mean of the training labels ({self.mean:.3g})"
+        return name, EvalPrediction(predictions=same, label_ids=prediction.label_ids)
+
+    def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
+        return {"predicted": round(float(prediction.predictions[index][0]), DIGITS)}
+
+    def ask(self, row: dict[str, Any]) -> dict[str, Any]:
+        return row | {"label": 0}
+
+    def answer(self, row: dict[str, Any], prediction: EvalPrediction, index: int) -> dict[str, Any]:
+        return self.describe(prediction, index)
+
+
+def as_number(label: Any) -> float | None:
+    """A label as the number that float32 holds, from a number or its words; None where it is none or none that is finite."""
+    if isinstance(label, str) and "_" in label:  # which Python takes for a separator of thousands
+        return None
+    try:
+        with np.errstate(over="ignore"):
+            number = float(np.float32(label))
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def require_one_number(feature: Any) -> None:
+    """Raises UserError where the column's type says that a row has no number."""
+    if is_list(feature) or isinstance(feature, ClassLabel):
+        what = "a list" if is_list(feature) else f"a class, as '{feature.names[0]}'"
+        message = f"the label of a row is {what}, where regression learns a number"
+        raise UserError(message, "map another column, or set task: text-classification", key="data.columns.label")
