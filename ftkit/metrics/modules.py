@@ -75,8 +75,9 @@ def load_metric(name: str, task: str | None = None) -> RunMetric:
 
     What it takes depends on the task, by default the first of `metric_names` that has it:
 
-    - text-classification: label ids, or of several labels a row lists of 0 and 1. F1, precision and recall are those of label
-      1 where there are two labels; how many there are follows from the largest id, or is said by compute(num_labels=5).
+    - text-classification: label ids, or of several labels a row lists of 0 and 1. F1, precision and recall are those of
+      label 1 where there are two labels; how many there are follows from the largest id, or is said by
+      compute(num_labels=5).
       roc_auc, calibration_error and loss take the logits of a row's labels; the logarithms of probabilities are such.
     - text-regression: numbers.
     - token-classification: a row's tags as a list of words, such as B-person.
@@ -129,13 +130,13 @@ def of_texts(name: str, predictions: list[str], references: list[str]) -> dict[s
 
 
 def of_tags(name: str, predictions: list[list[str]], references: list[list[str]]) -> dict[str, float]:
-    for row, (given, wanted) in enumerate(zip(predictions, references, strict=True)):
-        if len(given) != len(wanted):
-            message = f"row {row + 1} has {len(given)} predicted tags and {len(wanted)} references"
+    for row, (tags, wanted) in enumerate(zip(predictions, references, strict=True)):
+        if len(tags) != len(wanted):
+            message = f"row {row + 1} has {len(tags)} predicted tags and {len(wanted)} references"
             raise UserError(message, "each word needs one of both", "predictions")
-    names = sorted({tag for row in [*predictions, *references] for tag in row})
-    given, wanted = (tag_ids(rows, names) for rows in (predictions, references))
-    return token_metrics(np.stack([given, np.zeros_like(given)], axis=-1), wanted, names)
+    names = sorted({tag for tags in [*predictions, *references] for tag in tags})
+    found, labels = (tag_ids(rows, names) for rows in (predictions, references))
+    return token_metrics(np.stack([found, np.zeros_like(found)], axis=-1), labels, names)
 
 
 def tag_ids(rows: list[list[str]], names: list[str]) -> np.ndarray:

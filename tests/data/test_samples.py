@@ -135,6 +135,21 @@ def test_reviews_are_short():
     assert all(6 <= len(row["text"].split()) <= 20 for row in train_rows("sentiment"))
 
 
+def test_ratings_go_from_one_to_five_and_are_as_often_low_as_high():
+    scores = [float(row["label"]) for row in train_rows("ratings")]
+    assert (min(scores), max(scores)) == (1, 5)
+    assert 2.9 < sum(scores) / len(scores) < 3.1
+    assert max(Counter(scores).values()) < 0.15 * len(scores)
+
+
+def test_a_rating_follows_from_what_is_said():
+    found = {row["text"]: row["label"] for row in train_rows("ratings", 20_000)}
+    strong = [float(label) for text, label in found.items() if "truly wonderful" in text and ", " not in text]
+    weak = [float(label) for text, label in found.items() if "rather dull" in text and ", " not in text]
+    assert set(strong) == {5}
+    assert set(weak) == {2.5}
+
+
 def test_neutral_words_tell_no_label():
     positive, seen = Counter(), Counter()
     for row in train_rows("sentiment", 20_000):
@@ -209,7 +224,7 @@ def test_opposites_change_one_word():
 
 
 def test_sentences_begin_and_end_well():
-    for row in train_rows("instructions") + train_rows("text") + train_rows("sentiment"):
+    for row in train_rows("instructions") + train_rows("text") + train_rows("sentiment") + train_rows("ratings"):
         for value in (value for column, value in row.items() if value and column not in ("kind", "label")):
             assert value[0].isupper()
         text = row.get("text", row.get("input") or "The.")
@@ -218,7 +233,7 @@ def test_sentences_begin_and_end_well():
 
 def test_articles_fit_the_sound():
     assert (with_article("egg"), with_article("cup"), with_article("useful egg")) == ("an egg", "a cup", "a useful egg")
-    for row in train_rows("instructions") + train_rows("text") + train_rows("sentiment"):
+    for row in train_rows("instructions") + train_rows("text") + train_rows("sentiment") + train_rows("ratings"):
         words = words_of(" ".join(row.values()))
         for article, word in pairwise(words):
             assert article not in ("a", "an") or (article == "an") == (word[0] in "aeiou")
@@ -277,6 +292,7 @@ def test_stories_are_short():
     ("name", "given", "wanted"),
     [
         ("sentiment", ("text",), "label"),
+        ("ratings", ("text",), "label"),
         ("dialogues", ("dialogue",), "summary"),
         ("entities", ("tokens",), "tags"),
         ("instructions", ("instruction", "input"), "output"),

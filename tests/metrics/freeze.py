@@ -50,7 +50,11 @@ def make_texts(random: Random) -> Rows:
     changes = [drop_words, swap_words, repeat_words, str.upper, lambda *_: "", lambda text, *_: text, strip_stop]
     rows = [{"prediction": change(text, random) if change is not str.upper else text.upper(), "reference": text}
             for text, change in zip(references, [changes[i % len(changes)] for i in range(80)], strict=True)]  # fmt: skip
-    return [*rows, {"prediction": "The", "reference": "a"}, {"prediction": "naïve café – no", "reference": "a naïve café, no"}]
+    return [
+        *rows,
+        {"prediction": "The", "reference": "a"},
+        {"prediction": "naïve café – no", "reference": "a naïve café, no"},
+    ]
 
 
 def drop_words(text: str, random: Random) -> str:

@@ -41,7 +41,9 @@ def ours(name: str) -> dict[str, Any]:
 def as_tokens(given: list[list[str]], wanted: list[list[str]]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     names = sorted({tag for row in given + wanted for tag in row})
     longest = max(map(len, wanted))
-    both = np.array([[[names.index(tag) for tag in row] + [IGNORED] * (longest - len(row)) for row in rows] for rows in (given, wanted)])
+    both = np.array(
+        [[[names.index(tag) for tag in row] + [IGNORED] * (longest - len(row)) for row in rows] for rows in (given, wanted)]
+    )
     return np.stack([both[0], np.zeros_like(both[0])], axis=-1), both[1], names
 
 
@@ -76,7 +78,9 @@ def test_ours_is_the_frozen_figure(figures: dict[str, dict[str, Any]], file: str
 @pytest.mark.parametrize("file", freeze.FILES)
 def test_the_libraries_still_say_so(file: str) -> None:
     if file == "tags":
-        pytest.importorskip("seqeval.metrics", reason="seqeval is no dependency; tests/metrics/freeze.py says how to compare")
+        pytest.importorskip(
+            "seqeval.metrics", reason="seqeval is no dependency; tests/metrics/freeze.py says how to compare"
+        )
     live = freeze.FILES[file][1](freeze.frozen_rows(file))
     assert live.keys() == EXPECTED[file].keys()
     for name in live:
@@ -91,10 +95,13 @@ def test_every_metric_of_the_task_is_frozen(file: str) -> None:
     assert metrics.keys() - given_elsewhere <= EXPECTED[file].keys()
 
 
-@pytest.mark.parametrize("figure", [figure for file in freeze.FILES for figure in EXPECTED[file].items() if isinstance(figure[1], float)])
+@pytest.mark.parametrize(
+    "figure", [figure for file in freeze.FILES for figure in EXPECTED[file].items() if isinstance(figure[1], float)]
+)
 def test_no_frozen_figure_is_at_its_end(figure: tuple[str, float]) -> None:
     """Of predictions that are all right or all wrong, or of no rows, many a wrong formula says the same."""
-    assert 0.02 < figure[1] and figure[1] not in (1.0, 100.0)
+    assert figure[1] > 0.02
+    assert figure[1] not in (1.0, 100.0)
 
 
 @pytest.mark.parametrize(
@@ -115,4 +122,6 @@ def test_token_f1_by_hand(prediction: str, reference: str, wanted: float) -> Non
 
 def test_token_f1_of_each_frozen_text_is_the_independent_one() -> None:
     for row in freeze.frozen_rows("texts"):
-        assert token_f1(row["prediction"], row["reference"]) == pytest.approx(freeze.squad_f1(row["prediction"], row["reference"]), abs=1e-15)
+        assert token_f1(row["prediction"], row["reference"]) == pytest.approx(
+            freeze.squad_f1(row["prediction"], row["reference"]), abs=1e-15
+        )

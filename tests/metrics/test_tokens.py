@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ftkit.data.encode import IGNORED
-from ftkit.metrics.tokens import entities, token_metrics
+from ftkit.metrics.tokens import entities, entity_scores, token_metrics
 from ftkit.recipe.tasks import TASK_SPECS
 
 BIO = ["O", "B-x", "I-x", "B-y", "I-y"]
@@ -54,6 +54,16 @@ def test_scores_by_hand() -> None:
     scores = token_metrics(np.stack([found, loss], -1).astype(np.float32), labels, BIO)
     assert scores == {"f1": 0.5, "precision": 0.5, "recall": 0.5, "accuracy": 0.8, "loss": 3.0}
     assert scores.keys() == TASK_SPECS["token-classification"].metrics.keys()
+
+
+def test_entities_by_type_by_hand() -> None:
+    """Of two x one is found, and an x where there is a y."""
+    labels = np.array([[1, 2, 0, 1], [3, 0, 0, 0]])
+    found = np.array([[1, 2, 0, 0], [1, 0, 0, 0]])
+    assert entity_scores(np.stack([found, found], -1), labels, BIO) == [
+        {"label": "x", "precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2},
+        {"label": "y", "precision": 0, "recall": 0, "f1": 0, "support": 1},
+    ]
 
 
 def test_rows_without_entities_are_no_crash() -> None:

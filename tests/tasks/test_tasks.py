@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from datasets import Dataset
 from tokenizers.processors import TemplateProcessing
@@ -50,6 +51,9 @@ def test_several_labels_at_once(recipe: RecipeMaker, tmp_path: Path, separated: 
     assert set(config_of(result.folder)["label2id"]) == {"film", "food", "hotel"}
     predicted = json.loads((result.folder / "predictions.jsonl").read_text().splitlines()[0])["tuned"]
     assert len(predicted["probabilities"]) == 3
+    by_label = json.loads((result.folder / "analysis.json").read_text())["per_label"]
+    assert [entry["label"] for entry in by_label] == ["film", "food", "hotel"]
+    assert np.mean([entry["f1"] for entry in by_label]) == pytest.approx(result.metrics["tuned"]["f1"])
 
 
 def test_pairs_of_texts(recipe: RecipeMaker, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ftkit.data.ledger import Outcome
 from ftkit.data.samples.table import generate
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Data, Source
-from ftkit.run import write_jsonl
+from ftkit.run import read_jsonl, write_jsonl
 from ftkit.tasks.token_classification import TokenClassification, needs_space
 from ftkit.training.prepare import encode_rows
 
@@ -184,6 +184,11 @@ def test_a_run_from_end_to_end(recipe: RecipeMaker, sentences: Path, tmp_path: P
     assert len(row["tokens"]) == len(row["tags"])
     assert {"target", "tuned", "baseline"} <= row.keys()
     assert evaluate(result.folder).metrics == pytest.approx(result.metrics["tuned"])
+    by_type = json.loads((result.folder / "analysis.json").read_text())["per_label"]
+    assert [entry["label"] for entry in by_type] == ["organisation", "person", "place"]
+    assert sum(entry["support"] for entry in by_type) == sum(
+        tag.startswith("B-") for row in read_jsonl(result.folder / "predictions.jsonl") for tag in row["tags"]
+    )
 
 
 def test_a_trained_model_keeps_its_tags(recipe: RecipeMaker, sentences: Path, tmp_path: Path) -> None:
