@@ -98,8 +98,6 @@ def verdict(
     baseline: Measurement | None, tuned: Measurement, higher_is_better: dict[str, bool | None], interval: dict[str, Any]
 ) -> Verdict:
     """Whether fine-tuning helped, by the first metric that knows better from worse."""
-    if not tuned.metrics:  # as a correlation alone, of a model that says the same of all rows
-        return Verdict("unsure", "", "None of the metrics can be had of what the tuned model says of these rows.")
     name = next((key for key in tuned.metrics if higher_is_better.get(key) is not None), next(iter(tuned.metrics)))
     after, rows = tuned.metrics[name], tuned.resamplers[name].rows if name in tuned.resamplers else len(tuned.rows)
     if baseline is None or name not in baseline.metrics:

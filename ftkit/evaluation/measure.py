@@ -132,9 +132,12 @@ def comparable(prediction: EvalPrediction, answers: list[dict[str, Any]]) -> tup
 
 
 def wanted(metrics: dict[str, float], block: Evaluation, spec: TaskSpec, *, health: bool) -> list[str]:
-    """The metrics that the recipe names, or the task's own, in their order; generated text also has its health."""
+    """The metrics that the recipe names, or the task's own, in their order; generated text also has its health.
+
+    Where none of them can be had, as a correlation of a model that says the same of all rows, the loss stands for them.
+    """
     names = [*(block.metrics or spec.default_metrics), *(HEALTH_METRICS if health else ())]
-    return [name for name in names if name in metrics]
+    return [name for name in names if name in metrics] or ["loss"]
 
 
 def join_rows(source: Dataset, before: Measurement | None, after: Measurement) -> list[dict[str, Any]]:

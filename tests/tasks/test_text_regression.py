@@ -185,3 +185,12 @@ def test_the_labels_reach_the_loss_as_they_are(recipe: RecipeMaker, tmp_path: Pa
     with torch.no_grad():
         found = parts.model.eval()(**batch)
     assert float(found.loss) == pytest.approx(float(((found.logits[:, 0] - batch["labels"]) ** 2).mean()), rel=1e-5)
+
+
+def test_a_correlation_that_cannot_be_had_ends_no_run(recipe: RecipeMaker, tmp_path: Path) -> None:
+    """So high a rate makes a random model say the same of all rows."""
+    training = {"max_steps": 30, "learning_rate": 5e-3, "eval_strategy": "no", "save_strategy": "no"}
+    evaluation = {"metrics": ["pearson"], "verify": False, "general_text": False}
+    result = train(regression(recipe, tmp_path, training=training, evaluation=evaluation), output_dir=tmp_path / "run")
+    assert list(result.metrics["tuned"]) == ["loss"]
+    assert result.metrics["verdict"]["state"] == "no baseline"  # which has a correlation alone
