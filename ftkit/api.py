@@ -18,6 +18,7 @@ from ftkit.compat import hush_libraries
 from ftkit.data.splits import STREAM_HEAD
 from ftkit.errors import Interrupted, Unverified, UserError
 from ftkit.evaluation.benchmarks import BenchmarkScores, benchmark_target
+from ftkit.evaluation.evidence import TUNED, middle, resampled
 from ftkit.evaluation.measure import Measurement, join_rows
 from ftkit.evaluation.parity import compare as compare_prompts
 from ftkit.evaluation.parity import record
@@ -226,10 +227,12 @@ def evaluate_target(target: Target) -> Score:
         parts = build_for_evaluation(target, Path(folder))
         found = measured("model", target.recipe, parts)
     generated = sum("generated" in row for row in found.rows)
+    drawn = resampled({TUNED: found.resamplers}, target.recipe.training.seed)
     caveats = parts.data.caveats(target.split) + known_caveats(target, parts)
     return Score(
-        target.name, target.recipe.task, target.split, len(found.rows), generated, found.metrics, found.rows, caveats
-    )
+        target.name, target.recipe.task, target.split, len(found.rows), generated, found.metrics,
+        {name: middle(values) for name, values in drawn[TUNED].items()}, found.rows, caveats,
+    )  # fmt: skip
 
 
 def benchmark(
@@ -468,7 +471,7 @@ def finish(
         started: when the run began, by time.monotonic.
     """
     rows = join_rows(parts.data.rows["eval"], before.baseline, tuned)
-    metrics = evidence(recipe, parts, before, tuned)
+    metrics = evidence(recipe, run, parts, before, tuned)
     write_json(run.metrics_file, metrics)
     write_jsonl(run.predictions_file, rows)
     write_json(run.analysis_file, error_analysis(recipe, parts, rows, before.baseline, tuned))
