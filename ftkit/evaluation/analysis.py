@@ -31,7 +31,8 @@ class Slices:
 
 def analyse(
     rows: list[dict[str, Any]], names: list[str], baseline: Measurement | None, tuned: Measurement,
-    labels: tuple[list[str], np.ndarray, np.ndarray] | None, baseline_labels: np.ndarray | None, properties: dict[str, list[Any]], sign: int, seed: int,
+    labels: tuple[list[str], np.ndarray, np.ndarray] | None, baseline_labels: np.ndarray | None,
+    properties: dict[str, list[Any]], sign: int, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """What analysis.json says.
 

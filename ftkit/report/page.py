@@ -61,6 +61,8 @@ def page(evidence: Evidence) -> str:
         metrics=evidence.metrics,
         analysis=evidence.analysis,
         data=evidence.data,
+        splits=split_facts(evidence),
+        data_caveats=data_caveats(evidence),
         verdict=verdict(evidence, rows),
         states=STATES,
         main=next(row for row in rows if row.metric == evidence.main_metric),
@@ -179,6 +181,22 @@ def gain_of(interval: Any, higher: bool | None) -> bool | None:
     return bool((interval[0] > 0) == higher)
 
 
+def split_facts(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """Lengths by split; an encoder-decoder's source and target are two."""
+    found = {}
+    for name, facts in (evidence.data.get("splits") or {}).items():
+        sides = {f"{name}, {side}": facts[side] for side in ("source", "target") if side in facts} or {name: facts}
+        found |= {side: {"entries": facts["entries"], **lengths} for side, lengths in sides.items()}
+    return found
+
+
+def data_caveats(evidence: Evidence) -> list[str]:
+    """What scores have to be read with, by split; a list alone is an earlier version's."""
+    found = evidence.data.get("caveats") or []
+    named = found.items() if isinstance(found, dict) else [("eval", found)]
+    return list(dict.fromkeys(caveat for _, caveats in named for caveat in caveats))
+
+
 def length_range(evidence: Evidence) -> list[float]:
     """From the shortest row to the longest, of all splits: the plots of their lengths share it."""
     edges = [edge for one in histograms(evidence) for bar in one["bars"] for edge in (bar["first"], bar["last"])]
@@ -188,7 +206,7 @@ def length_range(evidence: Evidence) -> list[float]:
 def histograms(evidence: Evidence) -> list[dict[str, Any]]:
     """Lengths of the encoded rows by split, as bars for a plot."""
     found = []
-    for name, facts in (evidence.data.get("splits") or {}).items():
+    for name, facts in split_facts(evidence).items():
         if histogram := facts.get("histogram"):
             edges, counts = histogram["edges"], histogram["counts"]
             bars = [
@@ -218,7 +236,7 @@ def cost(evidence: Evidence) -> dict[str, str]:
 
 def tokens(evidence: Evidence, epochs: float | None) -> str:
     """Tokens trained on: those of the training rows, times the epochs."""
-    facts = (evidence.data.get("splits") or {}).get("train", {})
+    facts = next((facts for name, facts in split_facts(evidence).items() if name.startswith("train")), {})
     if "tokens" not in facts or epochs is None:
         return ""
     supervised = facts.get("supervised_tokens", facts["tokens"])

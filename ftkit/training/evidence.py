@@ -195,16 +195,9 @@ def error_analysis(
     before = baseline.outputs and parts.task.labelled(baseline.outputs.prediction) if baseline else None
     higher = (recipe.spec.metrics | {"rougeL": True}).get(tuned.quality_name, True)
     properties = slice_properties(parts, rows, labels)
+    sign, seed = 1 if higher else -1, recipe.training.seed
     return analyse(
-        rows,
-        row_names(parts),
-        baseline,
-        tuned,
-        labels,
-        before[2] if before else None,
-        properties,
-        1 if higher else -1,
-        recipe.training.seed,
+        rows, row_names(parts), baseline, tuned, labels, before[2] if before else None, properties, sign=sign, seed=seed
     )
 
 
