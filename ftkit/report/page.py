@@ -183,7 +183,7 @@ def gain_of(interval: Any, higher: bool | None) -> bool | None:
 
 def split_facts(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """Lengths by split; an encoder-decoder's source and target are two."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, facts in (evidence.data.get("splits") or {}).items():
         sides = {f"{name}, {side}": facts[side] for side in ("source", "target") if side in facts} or {name: facts}
         found |= {side: {"entries": facts["entries"], **lengths} for side, lengths in sides.items()}

@@ -79,7 +79,7 @@ def test_summaries_by_encoder_and_decoder_and_by_prompt(
         strategy, task="summarization", kind=kind, data=data, evaluation={"generation": {"rows": 4, "max_new_tokens": 8}}
     )
     result = train(made, output_dir=tmp_path / "run")
-    assert set(result.metrics["tuned"]) == {"rouge1", "rouge2", "rougeL", "loss", "stop_rate"}
+    assert set(result.metrics["tuned"]) == {"rouge1", "rouge2", "rougeL", "loss", *HEALTH_METRICS}
     assert result.metrics["tuned"]["loss"] < result.metrics["baseline"]["loss"]
     assert evaluate(result.folder).metrics == result.metrics["tuned"]
 
