@@ -12,6 +12,7 @@ from tokenizers.processors import TemplateProcessing
 from ftkit import Recipe, UserError, evaluate, train
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.recipe.schema import Data, Model, Source
+from ftkit.recipe.tasks import HEALTH_METRICS
 from ftkit.run import write_jsonl
 from ftkit.tasks.summarization import Summarization
 from ftkit.training.dispatcher import build
