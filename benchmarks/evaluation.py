@@ -29,7 +29,8 @@ from ftkit.evaluation.measure import measure
 from transformers import Trainer
 side, model, rows = sys.argv[1], sys.argv[2], int(sys.argv[3])
 recipe = load_values({
-    "task": "text-classification", "model": {"name": model, "max_length": 64}, "strategy": "transfer",
+    "task": "text-classification", "strategy": "transfer",
+    "model": {"name": model, "max_length": 64},
     "data": {"train": {"path": "sample:sentiment", "rows": 200},
              "eval": {"path": "sample:sentiment", "rows": rows, "split": "train"}, "gate": {"overlap": 1.0, "similarity": 1.0}},
     "training": {"max_steps": 1, "per_device_eval_batch_size": 64, "eval_strategy": "no"},
