@@ -22,7 +22,7 @@ FORGOTTEN = 0.05  # of the baseline's loss on general text
 
 TUNED, BASELINE = "tuned", "baseline"
 
-Interval = tuple[float, float]
+Interval = list[float]  # from low to high
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ def middle(values: np.ndarray) -> Interval:
     """The middle 95 % of values; NaN where a metric could not be had in any draw."""
     finite = values[np.isfinite(values)]
     if not len(finite):
-        return (float("nan"), float("nan"))
+        return [float("nan"), float("nan")]
     low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return (float(low), float(high))
+    return [float(low), float(high)]
 
 
 def changes(baseline: Measurement | None, tuned: Measurement, names: list[str]) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ class Score:
     rows: int
     generated_rows: int
     metrics: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
+    intervals: dict[str, list[float]]
     predictions: list[dict[str, Any]]
     caveats: list[str]
 
