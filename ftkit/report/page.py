@@ -14,9 +14,9 @@ from ftkit.report.confusion import confusion
 from ftkit.report.curves import curves, kept_step
 from ftkit.report.evidence import Evidence
 from ftkit.report.examples import Examples, choose_examples, shortened, words_of
+from ftkit.report.plots import draw_curve, draw_histogram, library
 from ftkit.report.summary import duration, model_name, number, run_facts, usage
 
-SCRIPTS = ("vendor/LICENSE.txt", "vendor/d3-7.9.2.min.js", "vendor/plot-0.6.17.min.js", "report.js")
 MAX_SLICES = 100
 MINUS = "\u2212"
 STATES = {"better": "better", "worse": "worse", "no change": "no change", "unsure": "not sure", "no baseline": "no baseline"}
@@ -51,6 +51,7 @@ class Comparison:
 def page(evidence: Evidence) -> str:
     """The whole page; everything that comes from data is escaped."""
     environment = Environment(loader=PackageLoader("ftkit.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.policies["json.dumps_kwargs"] = {}  # BokehJS reads what refers to a model after the model, so in this order
     environment.filters.update(figure=figure, signed=signed, between=between, share=share)
     environment.globals.update(between=between, extent=extent, words=table_words)
     examples = choose_examples(evidence)
@@ -75,7 +76,7 @@ def page(evidence: Evidence) -> str:
         slice_extent=max((abs(end) for one in slices for end in one.get("difference_interval") or ()), default=1.0),
         histograms=histograms(evidence),
         cost=cost(evidence),
-        lengths=length_range(evidence),
+        plots=plots(evidence),
         environment=surroundings(evidence),
         model=model_name(evidence.record),
         usage="\n".join(line for line in usage(evidence.record) if line),
@@ -84,10 +85,18 @@ def page(evidence: Evidence) -> str:
 
 
 def scripts() -> Markup:
-    """The libraries of the plots with their licence, and the page's own script; they are files of the package, not data."""
-    folder = files("ftkit.report").joinpath("templates")
-    licence, *code = (folder.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
-    return Markup("\n".join([f"/*\n{licence}*/", *code]))
+    """The library of the plots, and the page's own script; they are files of packages, not data."""
+    own = files("ftkit.report").joinpath("templates", "report.js").read_text(encoding="utf-8")
+    return Markup("\n".join([library(), own]))
+
+
+def plots(evidence: Evidence) -> list[dict[str, Any]]:
+    """What the page's script draws, each with the id of its place."""
+    found = [draw_curve(one, f"curve-{number}", large=number == 0) for number, one in enumerate(curves(evidence))]
+    lengths = length_range(evidence)
+    return found + [
+        draw_histogram(one, lengths, f"histogram-{number}") for number, one in enumerate(histograms(evidence))
+    ]
 
 
 def comparisons(evidence: Evidence) -> list[Comparison]:
