@@ -31,7 +31,7 @@ class Slices:
 
 def analyse(
     rows: list[dict[str, Any]], names: list[str], baseline: Measurement | None, tuned: Measurement,
-    labels: tuple[list[str], np.ndarray, np.ndarray] | None, properties: dict[str, list[Any]], sign: int, seed: int,
+    labels: tuple[list[str], np.ndarray, np.ndarray] | None, baseline_labels: np.ndarray | None, properties: dict[str, list[Any]], sign: int, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """What analysis.json says.
 
@@ -40,6 +40,7 @@ def analyse(
         names: of the rows, as `eval.jsonl row 3`.
         labels: of a classification, their names, and the true and the predicted label of each row or word.
         sign: -1 where less of the metric that quality is made of is better, else 1.
+        baseline_labels: what the baseline predicted.
         properties: what slices are made by; a value a row, None where a row has none.
         seed: of the bootstrap.
     """
@@ -47,7 +48,7 @@ def analyse(
     count = len(quality)
     slices = make_slices({by: values[:count] for by, values in properties.items()})
     return {
-        "confusion": confusion(*labels) if labels else None,
+        "confusion": confusion(*labels, before=baseline_labels) if labels else None,
         "per_label": per_label(*labels) if labels else None,
         "slices": judge_slices(slices, quality, tuned.quality_name, sign, seed),
         "worst": worst_rows(rows[:count], names, quality, sign),
@@ -55,10 +56,13 @@ def analyse(
     }
 
 
-def confusion(names: list[str], true: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
-    """Counts of predicted labels (columns) by true label (rows)."""
-    counts = sk.confusion_matrix(true, predicted, labels=range(len(names)))
-    return {"labels": names, "counts": counts.tolist()}
+def confusion(names: list[str], true: np.ndarray, predicted: np.ndarray, before: np.ndarray | None) -> dict[str, Any]:
+    """Counts of predicted labels (columns) by true label (rows), of the tuned model and of the baseline."""
+    counts, counts_before = (
+        None if found is None else sk.confusion_matrix(true, found, labels=range(len(names))).tolist()
+        for found in (predicted, before)
+    )
+    return {"labels": names, "counts": counts, "baseline_counts": counts_before}
 
 
 def per_label(names: list[str], true: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
@@ -106,6 +110,7 @@ def judge_slices(slices: Slices, quality: np.ndarray, metric: str, sign: int, se
         gap, mean = middle(drawn_gaps[:, index]), middle(drawn_means[:, index])
         entry = {"by": by, "value": value, "rows": int(whole[0, index]), "metric": metric}
         entry |= {"score": sign * means[0, index], "interval": sorted(sign * bound for bound in mean)}
+        entry["overall"] = sign * float(quality.mean())
         entry |= {"difference": sign * gaps[0, index], "difference_interval": sorted(sign * bound for bound in gap)}
         found.append((gap[1], gaps[0, index], entry))
     ordered = sorted(found, key=lambda item: item[:2])
@@ -129,7 +134,7 @@ def worst_rows(rows: list[dict[str, Any]], names: list[str], quality: np.ndarray
 
 
 def shown_row(row: dict[str, Any], name: str, score: float) -> dict[str, Any]:
-    given = {key: value for key, value in row.items() if key not in ("row", "baseline", "tuned")}
+    given = {key: value for key, value in row.items() if key not in ("row", "name", "baseline", "tuned")}
     return {"row": name, **given, **row["tuned"], "score": round(score, 6)}
 
 

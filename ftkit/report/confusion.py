@@ -23,21 +23,36 @@ class Cell:
 
 @dataclass(frozen=True)
 class Confusion:
-    """The labels shown, of how many, and a line of cells for each."""
+    """What is shown.
+
+    Attributes:
+        of: how many labels there are.
+        tables: a line of cells for each label shown, of the baseline, where it was counted, and of the tuned model.
+    """
 
     labels: list[str]
     of: int
-    lines: list[list[Cell]]
+    tables: dict[str, list[list[Cell]]]
+
+    @property
+    def tilted(self) -> bool:
+        """Whether the labels are too long or too many to stand side by side."""
+        return len(self.labels) > 6 or max(map(len, self.labels)) > 12
 
 
 def confusion(found: dict[str, Any] | None) -> Confusion | None:
-    """The table of analysis.json's counts; None where there are none."""
+    """The tables of analysis.json's counts; None where there are none."""
     if not found:
         return None
     labels, counts = found["labels"], found["counts"]
     shown = most_confused(counts) if len(labels) > MAX_LABELS else list(range(len(labels)))
-    lines = [[cell(labels, counts, row, column) for column in shown] for row in shown]
-    return Confusion([labels[index] for index in shown], len(labels), lines)
+    known = {"baseline": found.get("baseline_counts"), "tuned": counts}
+    tables = {
+        name: [[cell(labels, table, row, column) for column in shown] for row in shown]
+        for name, table in known.items()
+        if table
+    }
+    return Confusion([labels[index] for index in shown], len(labels), tables)
 
 
 def most_confused(counts: list[list[int]]) -> list[int]:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from ftkit.report.confusion import confusion
 from ftkit.report.curves import curves, kept_step
 from ftkit.report.evidence import Evidence
-from ftkit.report.examples import Examples, choose_examples, shortened, words_of
+from ftkit.report.examples import Examples, asked_text, choose_examples, shortened, words_of
 from ftkit.report.plots import draw_curve, draw_histogram, library
 from ftkit.report.summary import duration, model_name, number, run_facts, usage
 
@@ -53,7 +53,7 @@ def page(evidence: Evidence) -> str:
     environment = Environment(loader=PackageLoader("ftkit.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.policies["json.dumps_kwargs"] = {}  # BokehJS reads what refers to a model after the model, so in this order
     environment.filters.update(figure=figure, signed=signed, between=between, share=share)
-    environment.globals.update(between=between, extent=extent, words=table_words)
+    environment.globals.update(between=between, extent=extent)
     examples = choose_examples(evidence)
     rows, slices = comparisons(evidence), slices_of(evidence)
     return environment.get_template("report.html").render(
@@ -72,6 +72,7 @@ def page(evidence: Evidence) -> str:
         kept=kept_step(evidence),
         examples=examples,
         confusion=confusion(evidence.analysis.get("confusion")),
+        worst=worst_rows(evidence, examples),
         slices=slices,
         slice_extent=max((abs(end) for one in slices for end in one.get("difference_interval") or ()), default=1.0),
         histograms=histograms(evidence),
@@ -94,9 +95,7 @@ def plots(evidence: Evidence) -> list[dict[str, Any]]:
     """What the page's script draws, each with the id of its place."""
     found = [draw_curve(one, f"curve-{number}", large=number == 0) for number, one in enumerate(curves(evidence))]
     lengths = length_range(evidence)
-    return found + [
-        draw_histogram(one, lengths, f"histogram-{number}") for number, one in enumerate(histograms(evidence))
-    ]
+    return found + [draw_histogram(one, lengths, f"histogram-{number}") for number, one in enumerate(histograms(evidence))]
 
 
 def comparisons(evidence: Evidence) -> list[Comparison]:
@@ -163,9 +162,20 @@ def count_changes(evidence: Evidence, examples: Examples) -> tuple[int, int, int
     return examples.counts.get("fixed", 0), examples.counts.get("broken", 0), examples.of
 
 
-def table_words(value: Any, start: str = "") -> str:
-    """A value of analysis.json for a cell of a table, less what all prompts begin with."""
-    return shortened(words_of(value).strip().removeprefix(start).strip())
+def worst_rows(evidence: Evidence, examples: Examples) -> list[dict[str, Any]]:
+    """The worst rows of analysis.json as words: what was given, less what all prompts begin with, wanted, and got."""
+    answer = {"score", *(key for row in evidence.rows[:1] for key in row["tuned"])}
+    found = []
+    for row in evidence.analysis.get("worst") or []:
+        given = asked_text({key: value for key, value in row.items() if key not in answer})
+        found.append({
+            "name": row["row"],
+            "given": shortened(given.strip().removeprefix(examples.common_start).strip()),
+            "wanted": shortened(words_of(row.get("label", row.get("target", row.get("tags", ""))))),
+            "got": shortened(words_of(row.get("generated", row.get("predicted", "")))),
+            "score": row["score"],
+        })  # fmt: skip
+    return found
 
 
 def extent(line: Comparison) -> float:

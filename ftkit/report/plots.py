@@ -25,14 +25,14 @@ TOOLTIP = (
 
 
 def library() -> str:
-    """BokehJS with its licence, as one script."""
-    return "\n".join(Resources(mode="inline", components=["bokeh"], minified=True).js_raw)
+    """BokehJS with its licence, as one script; what Resources adds is a log level, about which the console would say something."""
+    return str(Resources(mode="inline", components=["bokeh"], minified=True).js_raw[0])
 
 
 def draw_curve(curve: dict[str, Any], target: str, *, large: bool) -> dict[str, Any]:
     """A curve of `ftkit.report.curves` for the element whose id is the target, as BokehJS reads it."""
     last = max(step for one in curve["series"] for step, _ in one["points"])
-    plot = empty_figure(LARGE_HEIGHT if large else HEIGHT, "step", (-0.01 * last, 1.02 * last or 1))
+    plot = empty_figure(LARGE_HEIGHT if large else HEIGHT, "step", (-0.015 * last, 1.03 * last or 1))
     if curve["kept"] is not None:
         mark_kept(plot, curve["kept"])
     hovered = [draw_series(plot, one["name"], one["points"], named=len(curve["series"]) > 1) for one in curve["series"]]
@@ -105,6 +105,7 @@ def empty_figure(height: int, label: str, span: tuple[float, float]) -> figure:
         tools="xbox_zoom,reset", active_drag=None, toolbar_location="above", toolbar_inner=True,
         background_fill_color=None, border_fill_color=None, outline_line_color=None,
     )  # fmt: skip
+    plot.y_range.update(range_padding=0.15)  # room for the ring around the highest value
     plot.toolbar.update(logo=None, autohide=True)
     plot.xgrid.visible = False
     for grid in plot.ygrid:

@@ -4,6 +4,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
 
   // Plots: Bokeh draws them; their colours are names of the page's palette, which is looked up anew by day and by night.
+  Bokeh.logger.set_level("error");
   const roots = [];
   function colour(name) {
     const probe = document.body.appendChild(document.createElement("i"));
