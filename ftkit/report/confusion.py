@@ -1,4 +1,4 @@
-"""The confusion matrix as the page shows it: a table whose cells have their share of the true label, the most confused first."""
+"""The confusion matrix as the page shows it: tables whose cells have their share of the true label."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -4,16 +4,19 @@ Colours are names of the page's own palette, as tags of the models: templates/re
 paper, since Bokeh's figures know no CSS.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from bokeh.core.types import ID
 from bokeh.embed import json_item
-from bokeh.models import ColumnDataSource, HoverTool, Model, Span
+from bokeh.models import ColumnDataSource, DataRange1d, HoverTool, Model, Range1d
+from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 
 from ftkit.report.curves import Points
 
+M = TypeVar("M", bound=Model)
 MANY = 40  # points of the training curve from which on it is shown with its moving mean
 HEIGHT, LARGE_HEIGHT = 190, 270  # pixels
 COLOURS = {"train": "bar", "eval": "border"}
@@ -25,7 +28,7 @@ TOOLTIP = (
 
 
 def library() -> str:
-    """BokehJS with its licence, as one script; what Resources adds is a log level, about which the console would say something."""
+    """BokehJS with its licence, as one script; what Resources has after it is a log level, which report.js sets."""
     return str(Resources(mode="inline", components=["bokeh"], minified=True).js_raw[0])
 
 
@@ -86,7 +89,7 @@ def draw_histogram(histogram: dict[str, Any], lengths: list[float], target: str)
     """The lengths of a split's rows."""
     bars, room = histogram["bars"], 0.01 * (lengths[1] - lengths[0])
     plot = empty_figure(HEIGHT, "tokens a row", (lengths[0] - room, lengths[1] + room))
-    plot.y_range.start = 0
+    plot.y_range.update(start=0)
     source = ColumnDataSource({
         **{key: [bar[key] for bar in bars] for key in ("first", "last", "count")},
         "said": [f"{bar['count']:,} rows" for bar in bars],
@@ -100,12 +103,14 @@ def draw_histogram(histogram: dict[str, Any], lengths: list[float], target: str)
 
 def empty_figure(height: int, label: str, span: tuple[float, float]) -> figure:
     """Axes without a frame, as wide as the page lets them be; SVG, so that paper gets lines instead of pixels."""
+    steps = Range1d(start=span[0], end=span[1])
+    values = DataRange1d(range_padding=0.15)  # room for the ring around the highest value
     plot = figure(
-        height=height, sizing_mode="stretch_width", x_range=span, x_axis_label=label, output_backend="svg", min_border=0,
+        height=height, sizing_mode="stretch_width", output_backend="svg", min_border=0,
         tools="xbox_zoom,reset", active_drag=None, toolbar_location="above", toolbar_inner=True,
+        x_range=steps, y_range=values, x_axis_label=label,
         background_fill_color=None, border_fill_color=None, outline_line_color=None,
     )  # fmt: skip
-    plot.y_range.update(range_padding=0.15)  # room for the ring around the highest value
     plot.toolbar.update(logo=None, autohide=True)
     plot.xgrid.visible = False
     for grid in plot.ygrid:
@@ -119,12 +124,12 @@ def empty_figure(height: int, label: str, span: tuple[float, float]) -> figure:
     return plot
 
 
-def tag(model: Model, **colours: str) -> Model:
+def tag(model: M, **colours: str) -> M:
     """Name the colours of a model by the page's palette."""
     model.tags = [*model.tags, *([key, colour] for key, colour in colours.items())]
     return model
 
 
 def item(plot: figure, target: str) -> dict[str, Any]:
-    found: dict[str, Any] = dict(json_item(plot, target))
+    found: dict[str, Any] = dict(json_item(plot, ID(target)))
     return found
