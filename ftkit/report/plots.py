@@ -39,14 +39,14 @@ def draw_curve(curve: dict[str, Any], target: str, *, large: bool) -> dict[str, 
     if curve["kept"] is not None:
         mark_kept(plot, curve["kept"])
     hovered = [draw_series(plot, one["name"], one["points"], named=len(curve["series"]) > 1) for one in curve["series"]]
-    plot.add_tools(HoverTool(renderers=hovered, mode="vline", tooltips=TOOLTIP))
+    plot.add_tools(HoverTool(renderers=hovered, mode="vline", line_policy="nearest", tooltips=TOOLTIP))
     if curve["kept"] is not None:
         ring_kept(plot, curve)
     return item(plot, target)
 
 
 def draw_series(plot: figure, name: str, points: Points, *, named: bool) -> Any:
-    """One line, and what is pointed at: the points themselves, invisible where they are many."""
+    """One line, with its points where they are few; the line is what is pointed at."""
     steps, values = (np.array(column, dtype=np.float64) for column in zip(*points, strict=True))
     many, colour = name == "train" and len(points) >= MANY, COLOURS[name]
     prefix = f"{name} " if named else ""
@@ -59,10 +59,10 @@ def draw_series(plot: figure, name: str, points: Points, *, named: bool) -> Any:
     if many:
         mean = plot.line(steps, moving_mean(values), line_width=2)
         tag(mean.glyph, line_color=colour)
-    visible = 1 if len(points) < MANY else 0
-    dots = plot.scatter("x", "y", source=source, size=6, fill_alpha=visible, line_color=None)
-    tag(dots.glyph, fill_color=colour)
-    return dots
+    if len(points) < MANY:
+        dots = plot.scatter("x", "y", source=source, size=6, line_color=None)
+        tag(dots.glyph, fill_color=colour)
+    return line
 
 
 def moving_mean(values: np.ndarray) -> np.ndarray:
@@ -93,7 +93,7 @@ def draw_histogram(histogram: dict[str, Any], lengths: list[float], target: str)
     source = ColumnDataSource({
         **{key: [bar[key] for bar in bars] for key in ("first", "last", "count")},
         "said": [f"{bar['count']:,} rows" for bar in bars],
-        "place": [f"{bar['first']:,.0f} to {bar['last']:,.0f} tokens" for bar in bars],
+        "place": [f"{bar['first']:,.4g} to {bar['last']:,.4g} tokens" for bar in bars],
     })  # fmt: skip
     quads = plot.quad(left="first", right="last", bottom=0, top="count", source=source, line_width=1)
     tag(quads.glyph, fill_color=COLOURS.get(histogram["split"], "bar"), line_color="card")
