@@ -20,6 +20,7 @@ M = TypeVar("M", bound=Model)
 MANY = 40  # points of the training curve from which on it is shown with its moving mean
 HEIGHT, LARGE_HEIGHT = 190, 270  # pixels
 COLOURS = {"train": "bar", "eval": "border"}
+TOOLBAR = ":host { background: none !important; }"  # Bokeh's own is a light band over the whole plot, by night too
 # Bokeh puts its own padding around a tooltip; the page's ground lies over it.
 TOOLTIP = (
     '<div style="margin:-5px;padding:.3rem .6rem;background:var(--card);color:var(--ink);font:12px system-ui,sans-serif">'
@@ -39,7 +40,7 @@ def draw_curve(curve: dict[str, Any], target: str, *, large: bool) -> dict[str, 
     if curve["kept"] is not None:
         mark_kept(plot, curve["kept"])
     hovered = [draw_series(plot, one["name"], one["points"], named=len(curve["series"]) > 1) for one in curve["series"]]
-    plot.add_tools(HoverTool(renderers=hovered, mode="vline", line_policy="nearest", tooltips=TOOLTIP))
+    plot.add_tools(HoverTool(renderers=hovered, mode="vline", visible=False, line_policy="nearest", tooltips=TOOLTIP))
     if curve["kept"] is not None:
         ring_kept(plot, curve)
     return item(plot, target)
@@ -97,7 +98,7 @@ def draw_histogram(histogram: dict[str, Any], lengths: list[float], target: str)
     })  # fmt: skip
     quads = plot.quad(left="first", right="last", bottom=0, top="count", source=source, line_width=1)
     tag(quads.glyph, fill_color=COLOURS.get(histogram["split"], "bar"), line_color="card")
-    plot.add_tools(HoverTool(renderers=[quads], mode="vline", tooltips=TOOLTIP))
+    plot.add_tools(HoverTool(renderers=[quads], mode="vline", visible=False, tooltips=TOOLTIP))
     return item(plot, target)
 
 
@@ -111,7 +112,7 @@ def empty_figure(height: int, label: str, span: tuple[float, float]) -> figure:
         x_range=steps, y_range=values, x_axis_label=label,
         background_fill_color=None, border_fill_color=None, outline_line_color=None,
     )  # fmt: skip
-    plot.toolbar.update(logo=None, autohide=True)
+    plot.toolbar.update(logo=None, autohide=True, stylesheets=[TOOLBAR])
     plot.xgrid.visible = False
     for grid in plot.ygrid:
         tag(grid, grid_line_color="line")
