@@ -63,7 +63,16 @@ from ftkit.tasks.table import TASKS
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
 from ftkit.training.checkpoints import last_whole_checkpoint, step_of
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything
-from ftkit.training.evidence import Before, error_analysis, evidence, keep, measure_before, measured, require_measurable
+from ftkit.training.evidence import (
+    Before,
+    error_analysis,
+    evidence,
+    keep,
+    measure_before,
+    measured,
+    require_measurable,
+    row_names,
+)
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
 from ftkit.training.memory import peak_memory_bytes
 from ftkit.training.prepare import allowances, prepare
@@ -470,7 +479,7 @@ def finish(
         training: seconds that training took.
         started: when the run began, by time.monotonic.
     """
-    rows = join_rows(parts.data.rows["eval"], before.baseline, tuned)
+    rows = join_rows(parts.data.rows["eval"], before.baseline, tuned, row_names(parts))
     metrics = evidence(recipe, run, parts, before, tuned)
     write_json(run.metrics_file, metrics)
     write_jsonl(run.predictions_file, rows)

@@ -135,7 +135,7 @@ def worst_rows(rows: list[dict[str, Any]], names: list[str], quality: np.ndarray
 
 
 def shown_row(row: dict[str, Any], name: str, score: float) -> dict[str, Any]:
-    given = {key: value for key, value in row.items() if key not in ("row", "baseline", "tuned")}
+    given = {key: value for key, value in row.items() if key not in ("row", "name", "baseline", "tuned")}
     return {"row": name, **given, **row["tuned"], "score": round(score, 6)}
 
 
