@@ -18,6 +18,7 @@ from ftkit.compat import hush_libraries
 from ftkit.data.splits import STREAM_HEAD
 from ftkit.errors import Interrupted, Unverified, UserError
 from ftkit.evaluation.benchmarks import BenchmarkScores, benchmark_target
+from ftkit.evaluation.evidence import TUNED, middle, resampled
 from ftkit.evaluation.measure import Measurement, join_rows
 from ftkit.evaluation.parity import compare as compare_prompts
 from ftkit.evaluation.parity import record
@@ -62,7 +63,16 @@ from ftkit.tasks.table import TASKS
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
 from ftkit.training.checkpoints import last_whole_checkpoint, step_of
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything
-from ftkit.training.evidence import Before, error_analysis, evidence, keep, measure_before, measured, require_measurable
+from ftkit.training.evidence import (
+    Before,
+    error_analysis,
+    evidence,
+    keep,
+    measure_before,
+    measured,
+    require_measurable,
+    row_names,
+)
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
 from ftkit.training.memory import peak_memory_bytes
 from ftkit.training.prepare import allowances, prepare
@@ -226,10 +236,12 @@ def evaluate_target(target: Target) -> Score:
         parts = build_for_evaluation(target, Path(folder))
         found = measured("model", target.recipe, parts)
     generated = sum("generated" in row for row in found.rows)
+    drawn = resampled({TUNED: found.resamplers}, target.recipe.training.seed)
     caveats = parts.data.caveats(target.split) + known_caveats(target, parts)
     return Score(
-        target.name, target.recipe.task, target.split, len(found.rows), generated, found.metrics, found.rows, caveats
-    )
+        target.name, target.recipe.task, target.split, len(found.rows), generated, found.metrics,
+        {name: middle(values) for name, values in drawn[TUNED].items()}, found.rows, caveats,
+    )  # fmt: skip
 
 
 def benchmark(
@@ -467,8 +479,8 @@ def finish(
         training: seconds that training took.
         started: when the run began, by time.monotonic.
     """
-    rows = join_rows(parts.data.rows["eval"], before.baseline, tuned)
-    metrics = evidence(recipe, parts, before, tuned)
+    rows = join_rows(parts.data.rows["eval"], before.baseline, tuned, row_names(parts))
+    metrics = evidence(recipe, run, parts, before, tuned)
     write_json(run.metrics_file, metrics)
     write_jsonl(run.predictions_file, rows)
     write_json(run.analysis_file, error_analysis(recipe, parts, rows, before.baseline, tuned))

@@ -44,6 +44,7 @@ class Run:
         self.data_report = folder / "data_report.json"
         self.analysis_file = folder / "analysis.json"
         self.outputs = folder / "outputs"  # what the figures are computed from: baseline and tuned, as arrays
+        self.draws = self.outputs / "draws.npz"  # the tuned model's metrics over the draws of its intervals
         self.predictions_file = folder / "predictions.jsonl"
         self.card = folder / "README.md"
         self.report = folder / "report.html"

@@ -94,7 +94,10 @@ def shared() -> Path:
 
 @pytest.fixture
 def recipe(stand_in: Callable[[str], Path], reviews: Path, instructions: Path) -> Callable[..., Recipe]:
-    """A small recipe: `recipe("lora")`, `recipe("full", task="instruction", kind="gpt2", training={...})`."""
+    """A small recipe: `recipe("lora")`, `recipe("full", task="instruction", kind="gpt2", training={...})`.
+
+    The saved model is not verified, which takes a process of seconds; the tests of that ask for it.
+    """
 
     def make(
         strategy: str | dict[str, Any] = "full", *, task: str = "text-classification", kind: str = "", **blocks: Any
@@ -111,6 +114,7 @@ def recipe(stand_in: Callable[[str], Path], reviews: Path, instructions: Path) -
             "strategy": block,
             "data": {"train": data, "eval_size": 20, **blocks.pop("data", {})},
             "training": {**training, **blocks.pop("training", {})},
+            "evaluation": {"verify": False, **blocks.pop("evaluation", {})},
             **blocks,
         }
         return load_values(values)

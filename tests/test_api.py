@@ -33,7 +33,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 
 
 def test_a_finished_run_holds_all_it_should(recipe: RecipeMaker, tmp_path: Path) -> None:
-    result = train(recipe("lora"), output_dir=tmp_path / "run")
+    result = train(recipe("lora", evaluation={"verify": True}), output_dir=tmp_path / "run")
     run = Run(result.folder)
     names = {path.name for path in run.folder.iterdir()} - {"tensorboard"}  # where it is installed
     assert names == {
@@ -44,7 +44,9 @@ def test_a_finished_run_holds_all_it_should(recipe: RecipeMaker, tmp_path: Path)
         "model",
         "metrics.json",
         "data_report.json",
+        "analysis.json",
         "predictions.jsonl",
+        "outputs",
         "verification",
         "README.md",
         "report.html",

@@ -31,7 +31,8 @@ class Slices:
 
 def analyse(
     rows: list[dict[str, Any]], names: list[str], baseline: Measurement | None, tuned: Measurement,
-    labels: tuple[list[str], np.ndarray, np.ndarray] | None, properties: dict[str, list[Any]], sign: int, seed: int,
+    labels: tuple[list[str], np.ndarray, np.ndarray] | None, baseline_labels: np.ndarray | None,
+    properties: dict[str, list[Any]], sign: int, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """What analysis.json says.
 
@@ -40,6 +41,7 @@ def analyse(
         names: of the rows, as `eval.jsonl row 3`.
         labels: of a classification, their names, and the true and the predicted label of each row or word.
         sign: -1 where less of the metric that quality is made of is better, else 1.
+        baseline_labels: what the baseline predicted.
         properties: what slices are made by; a value a row, None where a row has none.
         seed: of the bootstrap.
     """
@@ -47,7 +49,7 @@ def analyse(
     count = len(quality)
     slices = make_slices({by: values[:count] for by, values in properties.items()})
     return {
-        "confusion": confusion(*labels) if labels else None,
+        "confusion": confusion(*labels, before=baseline_labels) if labels else None,
         "per_label": tuned.by_label,
         "slices": judge_slices(slices, quality, tuned.quality_name, sign, seed),
         "worst": worst_rows(rows[:count], names, quality, sign),
@@ -55,10 +57,13 @@ def analyse(
     }
 
 
-def confusion(names: list[str], true: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
-    """Counts of predicted labels (columns) by true label (rows)."""
-    counts = sk.confusion_matrix(true, predicted, labels=range(len(names)))
-    return {"labels": names, "counts": counts.tolist()}
+def confusion(names: list[str], true: np.ndarray, predicted: np.ndarray, before: np.ndarray | None) -> dict[str, Any]:
+    """Counts of predicted labels (columns) by true label (rows), of the tuned model and of the baseline."""
+    counts, counts_before = (
+        None if found is None else sk.confusion_matrix(true, found, labels=range(len(names))).tolist()
+        for found in (predicted, before)
+    )
+    return {"labels": names, "counts": counts, "baseline_counts": counts_before}
 
 
 def make_slices(properties: dict[str, list[Any]]) -> Slices:
@@ -121,7 +126,7 @@ def worst_rows(rows: list[dict[str, Any]], names: list[str], quality: np.ndarray
 
 
 def shown_row(row: dict[str, Any], name: str, score: float) -> dict[str, Any]:
-    given = {key: value for key, value in row.items() if key not in ("row", "baseline", "tuned")}
+    given = {key: value for key, value in row.items() if key not in ("row", "name", "baseline", "tuned")}
     return {"row": name, **given, **row["tuned"], "score": round(score, 6)}
 
 

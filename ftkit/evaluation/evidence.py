@@ -20,7 +20,9 @@ HIGH_EMPTY_RATE = 0.05
 HIGH_REPETITION = 0.2
 FORGOTTEN = 0.05  # of the baseline's loss on general text
 
-Interval = tuple[float, float]
+TUNED, BASELINE = "tuned", "baseline"
+
+Interval = list[float]  # from low to high
 
 
 @dataclass(frozen=True)
@@ -36,27 +38,27 @@ class Verdict:
     sentence: str
 
 
-def intervals(baseline: Measurement | None, tuned: Measurement, others: dict[str, Measurement], seed: int) -> dict[str, Any]:
+Drawn = dict[str, dict[str, np.ndarray]]  # by model and metric, shape (RESAMPLES,) each
+
+
+def intervals(drawn: Drawn, seed: int) -> dict[str, Any]:
     """The interval of each metric of both models and of their difference, as metrics.json has them.
 
     Args:
-        others: further baselines by name; the difference is that of the tuned model to each.
+        drawn: of the models "tuned" and "baseline", and of further baselines, each with its difference to the tuned model.
     """
-    models = {"tuned": tuned.resamplers}
-    models |= {"baseline": baseline.resamplers} if baseline else {}
-    models |= {f"other {name}": other.resamplers for name, other in others.items()}
-    drawn = resampled(models, seed)
     found: dict[str, Any] = {"level": LEVEL, "resamples": RESAMPLES, "seed": seed}
-    for name in models.keys() & {"baseline", "tuned"}:
+    others = {name: metrics for name, metrics in drawn.items() if name not in (TUNED, BASELINE)}
+    for name in drawn.keys() - others.keys():
         found[name] = {key: middle(values) for key, values in drawn[name].items()}
-    if baseline:
-        found["difference"] = differences(drawn["tuned"], drawn["baseline"])
-    found["other_baselines"] = {name: differences(drawn["tuned"], drawn[f"other {name}"]) for name in others}
+    if BASELINE in drawn:
+        found["difference"] = differences(drawn[TUNED], drawn[BASELINE])
+    found["other_baselines"] = {name: differences(drawn[TUNED], metrics) for name, metrics in others.items()}
     return found
 
 
-def resampled(models: dict[str, dict[str, Resampler]], seed: int) -> dict[str, dict[str, np.ndarray]]:
-    """Each model's metrics over the same draws, shape (RESAMPLES,) each."""
+def resampled(models: dict[str, dict[str, Resampler]], seed: int) -> Drawn:
+    """Each model's metrics over the same draws; so many rows and a seed give the same draws in any run."""
     sizes = {resampler.rows for metrics in models.values() for resampler in metrics.values()}
     found: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in models}
     for size in sorted(sizes):
@@ -76,9 +78,9 @@ def middle(values: np.ndarray) -> Interval:
     """The middle 95 % of values; NaN where a metric could not be had in any draw."""
     finite = values[np.isfinite(values)]
     if not len(finite):
-        return (float("nan"), float("nan"))
+        return [float("nan"), float("nan")]
     low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return (float(low), float(high))
+    return [float(low), float(high)]
 
 
 def changes(baseline: Measurement | None, tuned: Measurement, names: list[str]) -> dict[str, Any] | None:

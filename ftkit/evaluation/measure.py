@@ -140,8 +140,12 @@ def wanted(metrics: dict[str, float], block: Evaluation, spec: TaskSpec, *, heal
     return [name for name in names if name in metrics] or ["loss"]
 
 
-def join_rows(source: Dataset, before: Measurement | None, after: Measurement) -> list[dict[str, Any]]:
-    """One object an eval row for predictions.jsonl: the row itself, and what was predicted before and after."""
+def join_rows(source: Dataset, before: Measurement | None, after: Measurement, names: list[str]) -> list[dict[str, Any]]:
+    """One object an eval row for predictions.jsonl: the row itself, and what was predicted before and after.
+
+    Args:
+        names: of the rows, as `eval.jsonl row 3`, by which metrics.json and analysis.json name them.
+    """
     shared = {"row", "prompt", "target"}
     joined = []
     for index, tuned in enumerate(after.rows):
@@ -149,6 +153,7 @@ def join_rows(source: Dataset, before: Measurement | None, after: Measurement) -
         if "prompt" not in row:
             shown = {name: value for name, value in source[tuned["row"]].items() if name != ROW}
             row |= {name: value for name, value in shown.items() if isinstance(value, str | int | float | list)}
+        row["name"] = names[index]
         if before is not None:
             row["baseline"] = {key: value for key, value in before.rows[index].items() if key not in shared}
         row["tuned"] = {key: value for key, value in tuned.items() if key not in shared}

@@ -12,7 +12,7 @@ from ftkit import console
 
 @dataclass(frozen=True)
 class Score:
-    """The metrics of one model on one split."""
+    """The metrics of one model on one split, each with its 95 % bootstrap interval over the rows."""
 
     target: str
     task: str
@@ -20,20 +20,26 @@ class Score:
     rows: int
     generated_rows: int
     metrics: dict[str, float]
+    intervals: dict[str, list[float]]
     predictions: list[dict[str, Any]]
     caveats: list[str]
 
     def as_json(self) -> dict[str, Any]:
-        names = ("target", "task", "split", "rows", "generated_rows", "metrics", "caveats")
+        names = ("target", "task", "split", "rows", "generated_rows", "metrics", "intervals", "caveats")
         return {name: getattr(self, name) for name in names}
 
     def table(self) -> Group:
-        rows = [[name, f"{value:.4f}"] for name, value in self.metrics.items()]
+        rows = [[name, f"{value:.4f}", self._interval(name)] for name, value in self.metrics.items()]
         note = f", text metrics over the first {self.generated_rows}" if self.generated_rows else ""
         grid = console.table(
-            f"{self.task} · {self.target}", [f"metric ({self.rows:,} {self.split} rows{note})", "value"], rows
+            f"{self.task} · {self.target}",
+            [f"metric ({self.rows:,} {self.split} rows{note})", "value", "95 % interval"],
+            rows,
         )
         return Group(grid, *(Text(f"read with care: {caveat}", style="yellow") for caveat in self.caveats))
+
+    def _interval(self, name: str) -> str:
+        return "{:.4f} to {:.4f}".format(*self.intervals[name]) if name in self.intervals else "-"
 
 
 @dataclass(frozen=True)

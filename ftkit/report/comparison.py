@@ -3,10 +3,11 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Group
 from rich.measure import Measurement
 from rich.table import Table
@@ -23,6 +24,7 @@ BEST = " *"
 ABSENT = "-"
 COSTS = ("trained\nparameters", "peak\nmemory", "time", "disk", "forgetting")
 ANY_WIDTH = 1000
+LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Entry:
         intervals: of those metrics, each from low to high; without those that the run does not know.
         higher: of each metric, whether higher is better.
         data: the fingerprint of its eval rows.
+        draws: each metric over the draws of its interval, shape (draws,), and `seed` that of the draws.
         peak_memory: in bytes, by place; `disk`: bytes of the saved model; `seconds`: of the whole run.
     """
 
@@ -55,6 +58,8 @@ class Entry:
     rows: int
     data: str
     caveats: list[str]
+    seed: int | None = None
+    draws: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def score(self, metric: str, mark: str) -> str:
         value = self.tuned.get(metric)
@@ -92,7 +97,8 @@ class Comparison:
     warnings: list[str]
 
     def as_json(self) -> dict[str, Any]:
-        return {"runs": [asdict(entry) for entry in self.entries], "best": self.best, "warnings": self.warnings}
+        runs = [{key: value for key, value in asdict(entry).items() if key != "draws"} for entry in self.entries]
+        return {"runs": runs, "best": self.best, "warnings": self.warnings}
 
     def table(self, width: int = ANY_WIDTH) -> Group:
         """A row a run; where that is wider than `width` characters, a column a run."""
@@ -120,9 +126,9 @@ class Comparison:
         ranked = [metric for metric in self.best if metric in self.entries[0].higher and metric not in leaders]
         known = [metric for metric in ranked if all(metric in entry.intervals for entry in self.entries)]
         unknown = [metric for metric in ranked if metric not in known]
-        parts = [f"{BEST.strip()} best: its interval lies beyond those of all others"] if leaders else []
+        parts = [f"{BEST.strip()} best: its difference from each of the others has an interval without 0"] if leaders else []
         if known:
-            parts.append(f"no best in {', '.join(known)}: intervals overlap")
+            parts.append(f"no best in {', '.join(known)}: the differences may be chance")
         if unknown:
             parts.append(f"no best in {', '.join(unknown)}: not every run has an interval")
         return "; ".join(parts)
@@ -175,7 +181,16 @@ def read_entry(folder: Path, name: str) -> Entry:
         rows=metrics["rows"],
         data=record.get("data", {}).get("eval", {}).get("sha256", ""),
         caveats=metrics.get("caveats", []),
+        seed=(metrics.get("intervals") or {}).get("seed"),
+        draws=read_draws(run.draws),
     )
+
+
+def read_draws(file: Path) -> dict[str, np.ndarray]:
+    if not file.is_file():
+        return {}
+    with np.load(file) as arrays:
+        return dict(arrays)
 
 
 def differences(entries: list[Entry]) -> list[str]:
@@ -193,18 +208,30 @@ def differences(entries: list[Entry]) -> list[str]:
 
 
 def best_run(entries: list[Entry], metric: str) -> str | None:
-    """The run whose interval lies beyond those of all others; none where they overlap, or one has no interval."""
+    """The run that is surely better than each of the others; none where it is not sure, or where one has no interval."""
     higher = entries[0].higher.get(metric)
-    pairs = [entry.intervals.get(metric) for entry in entries]
-    known = [pair for pair in pairs if pair is not None]
-    if higher is None or len(entries) < 2 or len(known) < len(entries):
+    if higher is None or len(entries) < 2:
         return None
-    for index, entry in enumerate(entries):
-        low, high = known[index]
-        others = known[:index] + known[index + 1 :]
-        if all(low > other[1] if higher else high < other[0] for other in others):
+    for entry in entries:
+        if all(surely_better(entry, other, metric, higher=higher) for other in entries if other is not entry):
             return entry.name
     return None
+
+
+def surely_better(one: Entry, other: Entry, metric: str, *, higher: bool) -> bool:
+    """Whether the interval of the two runs' difference leaves no doubt.
+
+    Both were measured on the same rows. With the same draws of those rows the difference is that within each draw; without
+    them the two intervals must lie apart, which asks for more.
+    """
+    if one.seed is not None and one.seed == other.seed and metric in one.draws and metric in other.draws:
+        gaps = (one.draws[metric] - other.draws[metric]) * (1 if higher else -1)
+        finite = gaps[np.isfinite(gaps)]
+        return bool(len(finite) and np.quantile(finite, (1 - LEVEL) / 2) > 0)
+    mine, theirs = one.intervals.get(metric), other.intervals.get(metric)
+    if mine is None or theirs is None:
+        return False
+    return mine[0] > theirs[1] if higher else mine[1] < theirs[0]
 
 
 def forgotten(found: dict[str, Any] | None) -> str:

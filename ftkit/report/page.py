@@ -13,10 +13,10 @@ from markupsafe import Markup
 from ftkit.report.confusion import confusion
 from ftkit.report.curves import curves, kept_step
 from ftkit.report.evidence import Evidence
-from ftkit.report.examples import Examples, choose_examples, shortened, words_of
+from ftkit.report.examples import Examples, asked_text, choose_examples, shortened, words_of
+from ftkit.report.plots import draw_curve, draw_histogram, library
 from ftkit.report.summary import duration, model_name, number, run_facts, usage
 
-SCRIPTS = ("vendor/LICENSE.txt", "vendor/d3-7.9.2.min.js", "vendor/plot-0.6.17.min.js", "report.js")
 MAX_SLICES = 100
 MINUS = "\u2212"
 STATES = {"better": "better", "worse": "worse", "no change": "no change", "unsure": "not sure", "no baseline": "no baseline"}
@@ -51,8 +51,9 @@ class Comparison:
 def page(evidence: Evidence) -> str:
     """The whole page; everything that comes from data is escaped."""
     environment = Environment(loader=PackageLoader("ftkit.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.policies["json.dumps_kwargs"] = {}  # BokehJS reads what refers to a model after the model, so in this order
     environment.filters.update(figure=figure, signed=signed, between=between, share=share)
-    environment.globals.update(between=between, extent=extent, words=table_words)
+    environment.globals.update(between=between, extent=extent)
     examples = choose_examples(evidence)
     rows, slices = comparisons(evidence), slices_of(evidence)
     return environment.get_template("report.html").render(
@@ -61,6 +62,8 @@ def page(evidence: Evidence) -> str:
         metrics=evidence.metrics,
         analysis=evidence.analysis,
         data=evidence.data,
+        splits=split_facts(evidence),
+        data_caveats=data_caveats(evidence),
         verdict=verdict(evidence, rows),
         states=STATES,
         main=next(row for row in rows if row.metric == evidence.main_metric),
@@ -71,11 +74,12 @@ def page(evidence: Evidence) -> str:
         kept=kept_step(evidence),
         examples=examples,
         confusion=confusion(evidence.analysis.get("confusion")),
+        worst=worst_rows(evidence, examples),
         slices=slices,
         slice_extent=max((abs(end) for one in slices for end in one.get("difference_interval") or ()), default=1.0),
         histograms=histograms(evidence),
         cost=cost(evidence),
-        lengths=length_range(evidence),
+        plots=plots(evidence),
         environment=surroundings(evidence),
         model=model_name(evidence.record),
         usage="\n".join(line for line in usage(evidence.record) if line),
@@ -84,10 +88,16 @@ def page(evidence: Evidence) -> str:
 
 
 def scripts() -> Markup:
-    """The libraries of the plots with their licence, and the page's own script; they are files of the package, not data."""
-    folder = files("ftkit.report").joinpath("templates")
-    licence, *code = (folder.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
-    return Markup("\n".join([f"/*\n{licence}*/", *code]))
+    """The library of the plots, and the page's own script; they are files of packages, not data."""
+    own = files("ftkit.report").joinpath("templates", "report.js").read_text(encoding="utf-8")
+    return Markup("\n".join([library(), own]))
+
+
+def plots(evidence: Evidence) -> list[dict[str, Any]]:
+    """What the page's script draws, each with the id of its place."""
+    found = [draw_curve(one, f"curve-{number}", large=number == 0) for number, one in enumerate(curves(evidence))]
+    lengths = length_range(evidence)
+    return found + [draw_histogram(one, lengths, f"histogram-{number}") for number, one in enumerate(histograms(evidence))]
 
 
 def comparisons(evidence: Evidence) -> list[Comparison]:
@@ -154,9 +164,20 @@ def count_changes(evidence: Evidence, examples: Examples) -> tuple[int, int, int
     return examples.counts.get("fixed", 0), examples.counts.get("broken", 0), examples.of
 
 
-def table_words(value: Any, start: str = "") -> str:
-    """A value of analysis.json for a cell of a table, less what all prompts begin with."""
-    return shortened(words_of(value).strip().removeprefix(start).strip())
+def worst_rows(evidence: Evidence, examples: Examples) -> list[dict[str, Any]]:
+    """The worst rows of analysis.json as words: what was given, less what all prompts begin with, wanted, and got."""
+    answer = {"score", *(key for row in evidence.rows[:1] for key in row["tuned"])}
+    found = []
+    for row in evidence.analysis.get("worst") or []:
+        given = asked_text({key: value for key, value in row.items() if key not in answer})
+        found.append({
+            "name": row["row"],
+            "given": shortened(given.strip().removeprefix(examples.common_start).strip()),
+            "wanted": shortened(words_of(row.get("label", row.get("target", row.get("tags", ""))))),
+            "got": shortened(words_of(row.get("generated", row.get("predicted", "")))),
+            "score": row["score"],
+        })  # fmt: skip
+    return found
 
 
 def extent(line: Comparison) -> float:
@@ -179,6 +200,22 @@ def gain_of(interval: Any, higher: bool | None) -> bool | None:
     return bool((interval[0] > 0) == higher)
 
 
+def split_facts(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """Lengths by split; an encoder-decoder's source and target are two."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, facts in (evidence.data.get("splits") or {}).items():
+        sides = {f"{name}, {side}": facts[side] for side in ("source", "target") if side in facts} or {name: facts}
+        found |= {side: {"entries": facts["entries"], **lengths} for side, lengths in sides.items()}
+    return found
+
+
+def data_caveats(evidence: Evidence) -> list[str]:
+    """What scores have to be read with, by split; a list alone is an earlier version's."""
+    found = evidence.data.get("caveats") or []
+    named = found.items() if isinstance(found, dict) else [("eval", found)]
+    return list(dict.fromkeys(caveat for _, caveats in named for caveat in caveats))
+
+
 def length_range(evidence: Evidence) -> list[float]:
     """From the shortest row to the longest, of all splits: the plots of their lengths share it."""
     edges = [edge for one in histograms(evidence) for bar in one["bars"] for edge in (bar["first"], bar["last"])]
@@ -188,7 +225,7 @@ def length_range(evidence: Evidence) -> list[float]:
 def histograms(evidence: Evidence) -> list[dict[str, Any]]:
     """Lengths of the encoded rows by split, as bars for a plot."""
     found = []
-    for name, facts in (evidence.data.get("splits") or {}).items():
+    for name, facts in split_facts(evidence).items():
         if histogram := facts.get("histogram"):
             edges, counts = histogram["edges"], histogram["counts"]
             bars = [
@@ -218,7 +255,7 @@ def cost(evidence: Evidence) -> dict[str, str]:
 
 def tokens(evidence: Evidence, epochs: float | None) -> str:
     """Tokens trained on: those of the training rows, times the epochs."""
-    facts = (evidence.data.get("splits") or {}).get("train", {})
+    facts = next((facts for name, facts in split_facts(evidence).items() if name.startswith("train")), {})
     if "tokens" not in facts or epochs is None:
         return ""
     supervised = facts.get("supervised_tokens", facts["tokens"])

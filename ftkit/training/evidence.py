@@ -14,7 +14,7 @@ from ftkit.data.ledger import ROW
 from ftkit.data.sources import SAMPLE_PREFIX, read_source
 from ftkit.errors import UserError
 from ftkit.evaluation.analysis import analyse
-from ftkit.evaluation.evidence import changes, flags, intervals, verdict
+from ftkit.evaluation.evidence import BASELINE, TUNED, changes, flags, intervals, resampled, verdict
 from ftkit.evaluation.few_shot import with_shots
 from ftkit.evaluation.forgetting import DRIFT, KEY, LOSS, TEXTS, GeneralText, forgetting, general_text, measure_general
 from ftkit.evaluation.measure import Measurement, Outputs, assess, load_outputs, measure, write_arrays
@@ -154,12 +154,15 @@ def trivial_baseline(recipe: Recipe, parts: Parts, tuned: Measurement) -> dict[s
     return {found[0]: assessed(Outputs(found[1], []), recipe, parts)} if found else {}
 
 
-def evidence(recipe: Recipe, parts: Parts, before: Before, tuned: Measurement) -> dict[str, Any]:
-    """What metrics.json says."""
+def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measurement) -> dict[str, Any]:
+    """What metrics.json says; the draws behind it are kept for `ftkit compare`."""
     baseline, seed = before.baseline, recipe.training.seed
     others = trivial_baseline(recipe, parts, tuned) | before.others
     with console.status("drawing rows for the intervals"):
-        found = intervals(baseline, tuned, others, seed)
+        models = {TUNED: tuned, **({BASELINE: baseline} if baseline else {}), **others}
+        drawn = resampled({name: model.resamplers for name, model in models.items()}, seed)
+        found = intervals(drawn, seed)
+    write_arrays(run.draws, **drawn[TUNED])
     better = recipe.spec.metrics | HEALTH_METRICS
     after = on_general_text(parts, before.text) if before.text else None
     lost = forgetting(before.text, before.general, after, seed) if before.text and after is not None else None
@@ -189,9 +192,13 @@ def error_analysis(
         rows: those of predictions.jsonl.
     """
     labels = parts.task.labelled(tuned.outputs.prediction) if tuned.outputs else None
+    before = baseline.outputs and parts.task.labelled(baseline.outputs.prediction) if baseline else None
     higher = (recipe.spec.metrics | {"rougeL": True}).get(tuned.quality_name, True)
     properties = slice_properties(parts, rows, labels)
-    return analyse(rows, row_names(parts), baseline, tuned, labels, properties, 1 if higher else -1, recipe.training.seed)
+    sign, seed = 1 if higher else -1, recipe.training.seed
+    return analyse(
+        rows, row_names(parts), baseline, tuned, labels, before[2] if before else None, properties, sign=sign, seed=seed
+    )
 
 
 def slice_properties(

@@ -76,7 +76,8 @@ def require_effect(recipe: Recipe) -> None:
     kept = {f"data.{name}" for name in KEPT_DATA} | {"model.dtype"}
     for override in recipe.overrides:
         key = override.partition("=")[0].strip()
-        if key.partition(".")[0] in ("model", "data") and key not in kept:
+        within = any(f"{key}.".startswith(f"{name}.") for name in kept)
+        if key.partition(".")[0] in ("model", "data") and not within:
             raise UserError("this has no effect under --smoke", "a stand-in and sample data take its place", override)
 
 

@@ -26,6 +26,16 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 FASTER = {"training": {"learning_rate": 1e-2, "max_steps": 12}}
 
 
+@pytest.fixture
+def recipe(recipe: RecipeMaker) -> RecipeMaker:
+    """Runs that verify what they save."""
+
+    def make(*words: Any, **blocks: Any) -> Recipe:
+        return recipe(*words, **blocks | {"evaluation": {"verify": True, **blocks.get("evaluation", {})}})
+
+    return make
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_merged_model_is_adapter_and_base(recipe: RecipeMaker, tmp_path: Path, name: str) -> None:
     strategy, blocks = CASES[name]

@@ -35,6 +35,16 @@ CASES = {
 }
 
 
+@pytest.fixture
+def recipe(recipe: RecipeMaker) -> RecipeMaker:
+    """Runs that verify what they save."""
+
+    def make(*words: Any, **blocks: Any) -> Recipe:
+        return recipe(*words, **blocks | {"evaluation": {"verify": True, **blocks.get("evaluation", {})}})
+
+    return make
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_ends_with_its_saved_model_verified(recipe: RecipeMaker, tmp_path: Path, name: str) -> None:
     strategy, blocks = CASES[name]

@@ -68,6 +68,21 @@ class Page:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    def point_at(self, selector: str) -> None:
+        """Scroll an element into view and move the mouse to its middle."""
+        code = "const box = document.querySelector(SELECTOR); box.scrollIntoView({behavior: 'instant', block: 'center'}); const {x, y, width, height} = box.getBoundingClientRect(); [x + width / 2, y + height / 2]"
+        x, y = self.run(f"{{ {code.replace('SELECTOR', json.dumps(selector))} }}")
+        for step in (0, 1):
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + step, y=y)
+
+    def wait_for(self, code: str) -> bool:
+        """Whether an expression becomes true within some seconds."""
+        for _ in range(60):
+            if self.run(code):
+                return True
+            time.sleep(0.1)
+        return False
+
     def picture(self, file: Path) -> None:
         """The whole page as PNG."""
         found = self.call("Page.captureScreenshot", captureBeyondViewport=True)

@@ -13,6 +13,7 @@ from tokenizers.processors import TemplateProcessing
 from ftkit import Recipe, UserError, evaluate, train
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.recipe.schema import Data, Model, Source
+from ftkit.recipe.tasks import HEALTH_METRICS
 from ftkit.run import write_jsonl
 from ftkit.tasks.summarization import Summarization
 from ftkit.training.dispatcher import build
@@ -83,7 +84,7 @@ def test_summaries_by_encoder_and_decoder_and_by_prompt(
         strategy, task="summarization", kind=kind, data=data, evaluation={"generation": {"rows": 4, "max_new_tokens": 8}}
     )
     result = train(made, output_dir=tmp_path / "run")
-    assert set(result.metrics["tuned"]) == {"rouge1", "rouge2", "rougeL", "loss", "stop_rate"}
+    assert set(result.metrics["tuned"]) == {"rouge1", "rouge2", "rougeL", "loss", *HEALTH_METRICS}
     assert result.metrics["tuned"]["loss"] < result.metrics["baseline"]["loss"]
     assert evaluate(result.folder).metrics == result.metrics["tuned"]
 

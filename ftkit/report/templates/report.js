@@ -1,84 +1,28 @@
-// The page's own script: plots by Observable Plot, tables that sort, lists that filter, day and night. No framework.
+// The page's own script: plots by Bokeh, tables that sort, lists that filter, day and night. No framework.
 (() => {
   "use strict";
   const data = JSON.parse(document.getElementById("data").textContent);
-  const COLOURS = { train: "var(--bar)", eval: "var(--border)" };
-  const figure = (value) => (value === 0 ? "0" : Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3 ? value.toExponential(2) : value.toPrecision(4));
-  const short = (text, most = 16) => (text.length > most ? text.slice(0, most - 1) + "…" : text);
 
-  function curve(spec, width) {
-    const points = spec.series.flatMap(({ name, points }) => points.map(([x, y]) => ({ x, y, name })));
-    const marks = [];
-    if (spec.kept !== null) marks.push(Plot.ruleX([spec.kept], { stroke: "var(--learnt)", strokeWidth: 1.5, strokeDasharray: "4 3" }));
-    for (const { name, points } of spec.series) {
-      const long = name === "train" && points.length >= 40;
-      marks.push(Plot.lineY(points, { x: "0", y: "1", stroke: COLOURS[name], strokeWidth: long ? 1 : 2, strokeOpacity: long ? 0.35 : 1 }));
-      if (long) {
-        const k = Math.max(3, Math.round(points.length / 20));
-        marks.push(Plot.lineY(points, Plot.windowY({ k, anchor: "middle" }, { x: "0", y: "1", stroke: COLOURS[name], strokeWidth: 2 })));
-      }
-      if (points.length < 40) marks.push(Plot.dot(points, { x: "0", y: "1", fill: COLOURS[name], r: 3.2 }));
-    }
-    marks.push(Plot.ruleX(points, Plot.pointerX({ x: "x", stroke: "var(--soft)", strokeOpacity: 0.5 })));
-    const said = (point) => `${spec.series.length > 1 ? point.name + " " : ""}${figure(point.y)}\nstep ${point.x}`;
-    marks.push(Plot.tip(points, Plot.pointer({ x: "x", y: "y", title: said, fill: "var(--card)", stroke: "var(--line)" })));
-    return Plot.plot({
-      width, height: Math.round(Math.min(300, Math.max(190, width * 0.4))), marginLeft: 48, marginRight: 14, marginTop: 12, marginBottom: 34,
-      x: { label: "step", ticks: Math.max(3, Math.round(width / 90)), domain: [0, Math.max(...points.map((p) => p.x))] },
-      y: { label: null, grid: true, nice: true, ticks: 5 },
-      marks, style: { fontSize: "11px" },
+  // Plots: Bokeh draws them; their colours are names of the page's palette, which is looked up anew by day and by night.
+  Bokeh.logger.set_level("error");
+  const roots = [];
+  function colour(name) {
+    const probe = document.body.appendChild(document.createElement("i"));
+    probe.style.color = `var(--${name})`;
+    const found = getComputedStyle(probe).color;
+    probe.remove();
+    return found;
+  }
+  function paint(root) {
+    for (const model of root.references()) for (const [key, name] of model.tags ?? []) model[key] = colour(name);
+  }
+  const repaint = () => roots.forEach(paint);
+  for (const item of data.plots) {
+    Bokeh.embed.embed_item(item).then((views) => {
+      for (const view of views) { roots.push(view.model); paint(view.model); }
     });
   }
-
-  function histogram(spec, width) {
-    const bars = spec.bars;
-    return Plot.plot({
-      width, height: 180, marginLeft: 48, marginRight: 8, marginTop: 12, marginBottom: 34,
-      x: { label: "tokens a row", domain: data.lengths, ticks: Math.max(3, Math.round(width / 90)) }, y: { label: null, grid: true, ticks: 4, tickFormat: "~s" },
-      style: { fontSize: "11px" },
-      marks: [
-        Plot.rectY(bars, { x1: "first", x2: "last", y: "count", fill: COLOURS[spec.split] || COLOURS.train, inset: 0.5, rx: 1 }),
-        Plot.ruleY([0], { stroke: "var(--line)" }),
-        Plot.tip(bars, Plot.pointerX({ x1: "first", x2: "last", y: "count", title: (bar) => `${bar.count.toLocaleString("en")} rows\n${bar.first} to ${bar.last} tokens`, fill: "var(--card)", stroke: "var(--line)" })),
-      ],
-    });
-  }
-
-  function confusion(spec, width) {
-    const labels = data.confusion.labels, longest = Math.max(...labels.map((label) => short(label).length));
-    const left = Math.min(130, 26 + longest * 8), cell = Math.min(72, Math.max(12, (width - left - 10) / labels.length));
-    const tilted = longest * 7.5 > cell;
-    const bottom = tilted ? Math.min(120, 30 + longest * 5) : 40;
-    const cells = { x: "predicted", y: "true" };
-    return Plot.plot({
-      width: left + 10 + cell * labels.length, height: cell * labels.length + bottom + 6, marginLeft: left, marginRight: 10, marginTop: 6, marginBottom: bottom,
-      x: { domain: labels, label: "predicted", tickRotate: tilted ? -45 : 0, tickFormat: (label) => short(label), tickSize: 0, labelAnchor: "center", labelArrow: "none" },
-      y: { domain: labels, label: null, tickFormat: (label) => short(label), tickSize: 0 },
-      marks: [
-        Plot.cell(spec.cells, { ...cells, fill: "var(--page)", inset: 1, rx: 4 }),
-        Plot.cell(spec.cells, { ...cells, fill: (d) => (d.right ? "var(--learnt)" : "var(--bad)"), fillOpacity: (d) => 0.75 * d.share, inset: 1, rx: 4 }),
-        ...(cell >= 26 ? [Plot.text(spec.cells, { ...cells, text: (d) => (d.count ? d.count.toLocaleString("en") : ""), fill: "var(--ink)", fontSize: Math.min(14, cell / 2.6), fontWeight: 600 })] : []),
-        Plot.tip(spec.cells, Plot.pointer({ ...cells, title: (d) => `${d.count} rows, ${(100 * d.share).toFixed(1)} % of "${d.true}"\npredicted "${d.predicted}"`, fill: "var(--card)", stroke: "var(--line)" })),
-      ],
-      style: { fontSize: `${Math.max(8, Math.min(12, 0.8 * cell))}px` }, color: { type: "identity" }, opacity: { type: "identity" },
-    });
-  }
-
-  const KINDS = {
-    curve: (index, width) => curve(data.curves[index], width),
-    histogram: (index, width) => histogram(data.histograms[index], width),
-    confusion: (index, width) => confusion(data.confusion.tables[index], width),
-  };
-  function draw(place, width = place.clientWidth) {
-    if (width < 40) return;
-    place.replaceChildren(KINDS[place.dataset.plot](Number(place.dataset.index), width));
-    place.drawn = width;
-  }
-  const places = [...document.querySelectorAll(".plot")];
-  const watch = new ResizeObserver((entries) => {
-    for (const { target } of entries) if (target.drawn !== target.clientWidth) draw(target);
-  });
-  places.forEach((place) => { draw(place); watch.observe(place); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 
   // Tables: a click on a column's name sorts by it, another one turns it round.
   const valueOf = (row, column) => { const cell = row.cells[column]; return cell.dataset.value ?? cell.textContent.trim(); };
@@ -140,6 +84,7 @@
   document.getElementById("theme").addEventListener("click", () => {
     const root = document.documentElement, dark = root.style.colorScheme ? root.style.colorScheme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.style.colorScheme = dark ? "light" : "dark";
+    repaint();
   });
   for (const button of document.querySelectorAll("[data-copy]")) {
     button.hidden = false;
@@ -158,10 +103,10 @@
   const closed = [];
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("#recipe details:not([open])")) { details.open = true; closed.push(details); }
-    places.forEach((place) => { if (place.clientWidth) draw(place, place.parentElement.classList.contains("wide") ? 640 : 310); });
+    repaint();
   });
   addEventListener("afterprint", () => {
     closed.splice(0).forEach((details) => { details.open = false; });
-    places.forEach((place) => draw(place));
+    repaint();
   });
 })();
