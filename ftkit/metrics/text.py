@@ -45,7 +45,7 @@ def text_scores(generated: list[str], targets: list[str]) -> dict[str, np.ndarra
 def rouge_scores(generated: list[str], targets: list[str]) -> dict[str, np.ndarray]:
     scorer, pairs = rouge_scorer.RougeScorer(ROUGE_NAMES, use_stemmer=True), list(zip(generated, targets, strict=True))
     rows = [scorer.score(target, text) for text, target in pairs]
-    return {name: np.array([row[name].fmeasure for row in rows]) for name in ROUGE_NAMES}
+    return {name: np.array([row[name].fmeasure for row in rows], dtype=float) for name in ROUGE_NAMES}
 
 
 def word_scores(generated: list[str], targets: list[str]) -> dict[str, np.ndarray]:

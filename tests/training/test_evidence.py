@@ -69,6 +69,7 @@ def test_a_resumed_run_has_the_same_evidence(recipe: RecipeMaker, tmp_path: Path
     assert resumed.metrics == whole.metrics
 
 
+@pytest.mark.slow
 def test_a_spoiled_slice_comes_out_first(shared: Path, tmp_path: Path) -> None:
     """Film reviews of two critics; the labels of one critic's eval rows are flipped."""
     texts = {
