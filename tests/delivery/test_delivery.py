@@ -25,6 +25,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 FASTER = {"training": {"learning_rate": 1e-2, "max_steps": 12}}
 
+QUICK = ("lora encoder", "qlora gpt2")  # the others are slow together
+
 
 @pytest.fixture
 def recipe(recipe: RecipeMaker) -> RecipeMaker:
@@ -36,7 +38,7 @@ def recipe(recipe: RecipeMaker) -> RecipeMaker:
     return make
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
 def test_a_merged_model_is_adapter_and_base(recipe: RecipeMaker, tmp_path: Path, name: str) -> None:
     strategy, blocks = CASES[name]
     folder = train(recipe(strategy, **blocks, **FASTER), output_dir=tmp_path / "run").folder
@@ -94,6 +96,7 @@ def test_what_cannot_be_merged_is_one_line(recipe: RecipeMaker, tmp_path: Path) 
     assert (tmp_path / "copy/README.md").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["full encoder", "lora bert", "lora gpt2", "full llama"])
 def test_an_onnx_file_computes_as_the_model(recipe: RecipeMaker, tmp_path: Path, name: str) -> None:
     pytest.importorskip("onnxruntime")

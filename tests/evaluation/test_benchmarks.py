@@ -87,6 +87,7 @@ def test_what_a_reader_must_know_is_said(both: tuple[BenchmarkScores, dict[str, 
     assert {score.benchmark for score in ours.parts} >= {"mmlu_anatomy", "mmlu_stem", "mmlu_humanities"}
 
 
+@pytest.mark.slow
 def test_only_where_rows_come_from_is_replaced(shared: Path, tmp_path: Path) -> None:
     own = harness_manager(SIX)
     local, _ = task_manager(SIX, shared / "data", tmp_path)

@@ -34,6 +34,8 @@ CASES = {
     "a classifier on a base in bfloat16": ("lora", {"model": {"dtype": "bfloat16"}}),
 }
 
+QUICK = ("lora encoder", "full decoder")  # the others are slow together
+
 
 @pytest.fixture
 def recipe(recipe: RecipeMaker) -> RecipeMaker:
@@ -45,7 +47,7 @@ def recipe(recipe: RecipeMaker) -> RecipeMaker:
     return make
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
 def test_a_run_ends_with_its_saved_model_verified(recipe: RecipeMaker, tmp_path: Path, name: str) -> None:
     strategy, blocks = CASES[name]
     folder = train(

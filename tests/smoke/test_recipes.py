@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,16 @@ LEARNT = {
 }
 
 
+# Those whose task and strategy others have too; `make test-slow` runs them.
+SLOW = ("full_distilbert", "qlora_distilbert", "lora_llama2_summarization")
+
+
+def marked(path: Path) -> Any:
+    return pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else (), id=path.stem)
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [marked(path) for path in RECIPES])
 def test_a_recipe_smoke_runs_and_learns(path: Path, tmp_path: Path) -> None:
     recipe = load_recipe(path)
     result = train(recipe, output_dir=tmp_path / "run", smoke=True)
