@@ -63,6 +63,7 @@ from ftkit.tasks.table import TASKS
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
 from ftkit.training.checkpoints import last_whole_checkpoint, step_of
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything
+from ftkit.training.energy import EnergyMeter
 from ftkit.training.evidence import (
     Before,
     error_analysis,
@@ -375,7 +376,7 @@ def predict(
 
 
 def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
-    started = time.monotonic()
+    started, meter = time.monotonic(), EnergyMeter()
     if resume:
         require_same_recipe(run, recipe)
     stop = StopOnSignal()
@@ -414,6 +415,7 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
             keep(tuned, run.outputs / "tuned.npz")
             if reloader:
                 run.update(verified=conclude(run.verification, parts.model, reloader))
+        run.update(energy_joules=meter.joules())
         return finish(recipe, run, parts, before, tuned, seconds, started)
 
 

@@ -109,7 +109,8 @@ def verdict(
     doubt = f"95 % interval {low:+.4f} to {high:+.4f}, {rows:,} rows"
     figures = f"{name} {before:.4f} → {after:.4f} ({after - before:+.4f}, {doubt})"
     if before == after and low == high == 0:
-        return Verdict("no change", name, f"No change: fine-tuning left {figures}.")
+        elsewhere = "" if baseline.metrics == tuned.metrics else "; other metrics did change"
+        return Verdict("no change", name, f"No change: fine-tuning left {figures}{elsewhere}.")
     if not (low > 0 or high < 0):
         return Verdict("unsure", name, f"Not sure that anything changed: {figures}; the interval contains 0.")
     better = (after > before) == bool(higher_is_better[name])
