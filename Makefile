@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 # Two processes, a file in one of them, each with one thread: most tests wait for imports and disk.
 PARALLEL := --numprocesses 2 --dist loadfile --durations 15
-export OMP_NUM_THREADS := 1
+test test-slow: export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 
