@@ -10,6 +10,7 @@ test test-slow: export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 
+.DEFAULT_GOAL := install
 .PHONY: install demo test test-slow lint docs bench-plain clean
 
 install: $(STAMP)
