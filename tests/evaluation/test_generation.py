@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -18,8 +19,8 @@ def test_a_long_prompt_does_not_cut_the_answers_beside_it(stand_in: Callable[[st
     end, longest = tokenizer.eos_token_id, model.config.max_position_embeddings
     words = tokenizer("the red fox saw a box in the park", add_special_tokens=False)["input_ids"] * longest
     lengths = (5, longest - 20, longest - 3, longest)
-    rows = [{"input_ids": words[:n] + [end], "labels": [IGNORED] * n + [end]} for n in lengths]
-    encoded, block = Encoded(Dataset.from_list(rows), list(range(len(rows))), []), Generation(max_new_tokens=12)
+    rows = [{"input_ids": [*words[:n], end], "labels": [IGNORED] * n + [end]} for n in lengths]
+    encoded, block = Encoded(Dataset.from_list(rows), list(range(len(rows))), np.zeros(0)), Generation(max_new_tokens=12)
     one, all_at_once = (
         generate_answers(model, tokenizer, encoded, block, batch_size=size, end_tokens={end}) for size in (1, 16)
     )
