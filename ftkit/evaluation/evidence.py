@@ -12,6 +12,7 @@ import numpy as np
 
 from ftkit.evaluation.measure import Measurement
 from ftkit.metrics.resampling import Resampler, draws
+from ftkit.recipe.tasks import HEALTH_METRICS
 
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -115,6 +116,21 @@ def verdict(
         return Verdict("unsure", name, f"Not sure that anything changed: {figures}; the interval contains 0.")
     better = (after > before) == bool(higher_is_better[name])
     return Verdict("better" if better else "worse", name, f"Fine-tuning {'helped' if better else 'did harm'}: {figures}.")
+
+
+def fallen(
+    baseline: Measurement | None, tuned: Measurement, higher_is_better: dict[str, bool | None], interval: dict[str, Any]
+) -> list[str]:
+    """Metrics beside the first that surely got worse; one sentence on the first must not hide them."""
+    found, first = [], verdict(baseline, tuned, higher_is_better, interval).metric
+    for name, (low, high) in interval.get("difference", {}).items():
+        better = higher_is_better.get(name)
+        if baseline is None or name == first or name in HEALTH_METRICS or better is None:
+            continue
+        if (high < 0) if better else (low > 0):
+            before, after = baseline.metrics[name], tuned.metrics[name]
+            found.append(f"{name} got worse: {before:.4f} → {after:.4f} (95 % interval {low:+.4f} to {high:+.4f})")
+    return found
 
 
 def flags(

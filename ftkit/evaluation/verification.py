@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from safetensors import SafetensorError, safe_open
@@ -82,8 +83,9 @@ def begin(folder: Path, model: Any, rows: Dataset, load: dict[str, Any]) -> None
 
 
 def plain_rows(rows: Dataset) -> list[Row]:
-    """The first rows as tensors."""
-    chosen = rows.select(range(min(ROW_COUNT, len(rows))))
+    """Some rows as tensors, drawn from all: the first may be of one label."""
+    drawn = np.random.default_rng(0).permutation(len(rows))[:ROW_COUNT]
+    chosen = rows.select(sorted(drawn.tolist()))
     return [{name: torch.tensor(value) for name, value in row.items() if value is not None} for row in chosen]
 
 

@@ -76,16 +76,14 @@ def label_scores(names: list[str], predicted: np.ndarray, labels: np.ndarray) ->
 
 
 def _f_scores(labels: np.ndarray, predicted: np.ndarray, average: str, known: list[int] | None) -> dict[str, float]:
-    precision, recall, f1, _ = sk.precision_recall_fscore_support(
-        labels, predicted, average=average, labels=known, zero_division=0
-    )
-    return {
-        "precision": float(precision),
-        "recall": float(recall),
-        "f1": float(f1),
-        "f1_micro": float(sk.f1_score(labels, predicted, average="micro", zero_division=0)),
-        "f1_weighted": float(sk.f1_score(labels, predicted, average="weighted", zero_division=0)),
-    }
+    def of(kind: str, among: list[int] | None = None) -> tuple[float, ...]:
+        found = sk.precision_recall_fscore_support(labels, predicted, average=kind, labels=among, zero_division=0)
+        return tuple(float(value) for value in found[:3])
+
+    names = ("precision", "recall", "f1")
+    averages = dict(zip(names, of(average, known), strict=True))
+    micro = {f"{name}_micro": value for name, value in zip(names, of("micro"), strict=True)}
+    return averages | micro | {"f1_weighted": of("weighted")[2]}
 
 
 def classification_resamplers(logits: np.ndarray, labels: np.ndarray) -> dict[str, Resampler]:
@@ -99,7 +97,6 @@ def classification_resamplers(logits: np.ndarray, labels: np.ndarray) -> dict[st
     right = (truth * predicted).sum(1)
     found = _f_resamplers(truth, predicted, only=1 if count == 2 else None)
     found |= {
-        "f1_micro": of_means(right),
         "accuracy": of_means(right),
         "matthews_correlation": of_sums(np.concatenate([truth * predicted, predicted, truth], 1), _matthews),
         "loss": of_means(-np.log(np.maximum(probability[rows, labels], 1e-300))),
@@ -169,12 +166,16 @@ def _f_resamplers(truth: np.ndarray, predicted: np.ndarray, only: int | None) ->
         *_, f1, wanted, _ = scores(sums)
         return ratio((f1 * wanted).sum(1), wanted.sum(1))
 
-    def micro(sums: np.ndarray) -> np.ndarray:
-        hits, found, wanted = (part.sum(1) for part in np.split(sums, 3, axis=1))
-        return ratio(2 * hits, found + wanted)
+    def micro(part: int) -> Resampler:
+        def finish(sums: np.ndarray) -> np.ndarray:
+            hits, found, wanted = (counts.sum(1) for counts in np.split(sums, 3, axis=1))
+            return ratio(*((hits, found), (hits, wanted), (2 * hits, found + wanted))[part])
 
-    named = {name: averaged(part) for part, name in enumerate(("precision", "recall", "f1"))}
-    return named | {"f1_weighted": of_sums(columns, weighted), "f1_micro": of_sums(columns, micro)}
+        return of_sums(columns, finish)
+
+    names = tuple(enumerate(("precision", "recall", "f1")))
+    named = {name: averaged(part) for part, name in names} | {f"{name}_micro": micro(part) for part, name in names}
+    return named | {"f1_weighted": of_sums(columns, weighted)}
 
 
 def _matthews(sums: np.ndarray) -> np.ndarray:

@@ -54,7 +54,19 @@ class TaskSpec:
 
 
 _CLASSIFICATION_METRICS = dict.fromkeys(
-    ("accuracy", "f1", "f1_micro", "f1_weighted", "precision", "recall", "matthews_correlation", "roc_auc"), True
+    (
+        "accuracy",
+        "f1",
+        "f1_micro",
+        "f1_weighted",
+        "precision",
+        "precision_micro",
+        "recall",
+        "recall_micro",
+        "matthews_correlation",
+        "roc_auc",
+    ),
+    True,
 ) | {"calibration_error": False}
 _LOSS_METRICS = {"loss": False, "perplexity": False}
 _TEXT_LOSS_METRICS = _LOSS_METRICS | {"bits_per_byte": False}

@@ -14,7 +14,7 @@ from ftkit.data.ledger import ROW
 from ftkit.data.sources import SAMPLE_PREFIX, read_source
 from ftkit.errors import UserError
 from ftkit.evaluation.analysis import analyse
-from ftkit.evaluation.evidence import BASELINE, TUNED, changes, flags, intervals, resampled, verdict
+from ftkit.evaluation.evidence import BASELINE, TUNED, changes, fallen, flags, intervals, resampled, verdict
 from ftkit.evaluation.few_shot import with_shots
 from ftkit.evaluation.forgetting import DRIFT, KEY, LOSS, TEXTS, GeneralText, forgetting, general_text, measure_general
 from ftkit.evaluation.measure import Measurement, Outputs, assess, load_outputs, measure, write_arrays
@@ -177,7 +177,7 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
         "changes": changes(baseline, tuned, row_names(parts)),
         "forgetting": lost,
         "verdict": asdict(verdict(baseline, tuned, better, found)),
-        "flags": flags(baseline, tuned, found, lost),
+        "flags": [*fallen(baseline, tuned, better, found), *flags(baseline, tuned, found, lost)],
         "signatures": signatures() if {"bleu", "chrf"} & tuned.metrics.keys() else {},
         "caveats": parts.data.caveats("eval"),
     }

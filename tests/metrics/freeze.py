@@ -175,8 +175,8 @@ def f_scores(labels: np.ndarray, predicted: np.ndarray, average: str) -> Figures
     found = {"accuracy": float(sk.accuracy_score(labels, predicted))}
     for name, score in (("f1", sk.f1_score), ("precision", sk.precision_score), ("recall", sk.recall_score)):
         found[name] = float(score(labels, predicted, average=average))
-    for other in ("micro", "weighted"):
-        found[f"f1_{other}"] = float(sk.f1_score(labels, predicted, average=other))
+        found[f"{name}_micro"] = float(score(labels, predicted, average="micro"))
+    found["f1_weighted"] = float(sk.f1_score(labels, predicted, average="weighted"))
     return found
 
 
