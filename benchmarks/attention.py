@@ -9,6 +9,7 @@ torch's profiler sees allocated at once during the step, beyond what stood befor
 """
 
 import argparse
+import copy
 import os
 import statistics
 import time
@@ -65,7 +66,9 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def compare(config: PretrainedConfig, batch: int, length: int, rounds: int) -> tuple[dict[str, list[float]], dict[str, float]]:
+def compare(
+    config: PretrainedConfig, batch: int, length: int, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Processor seconds of each round, and the peak in MiB, of both kernels."""
     inputs = padded_batch(batch, length)
     models = {name: make(config, name) for name in ("eager", "sdpa")}
@@ -84,7 +87,9 @@ def make(config: PretrainedConfig, kernel: str) -> Any:
     encoder = config.model_type == "distilbert"
     auto_class = AutoModelForSequenceClassification if encoder else AutoModelForCausalLM
     torch.manual_seed(0)
-    return auto_class.from_config(config, attn_implementation=kernel).train()
+    model = auto_class.from_config(copy.deepcopy(config), attn_implementation=kernel)  # which it writes into the config
+    assert model.config._attn_implementation == kernel
+    return model.train()
 
 
 def padded_batch(batch: int, length: int) -> dict[str, torch.Tensor]:
