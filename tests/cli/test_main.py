@@ -56,8 +56,8 @@ def test_a_mistyped_key_is_reported_without_loading_torch(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("rows", "model", "expected"),
     [
-        ("rowz.csv", "model", "error: r.yaml:4:15: no such file: rowz.csv; did you mean rows.csv?"),
-        ("rows.csv", "./modle", "error: r.yaml:2:8: no model folder ./modle; did you mean model?"),
+        ("rowz.csv", "model", "error: r.yaml:4:8: no such file: rowz.csv; did you mean rows.csv?"),
+        ("rows.csv", "./modle", "error: r.yaml:2:1: no model folder ./modle; did you mean model?"),
     ],
 )
 @pytest.mark.parametrize("command", ["train", "check"])
