@@ -18,10 +18,10 @@ OFF = {"FTKIT_ALLOCATOR": "0"}
 KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 SETTINGS = {
     "as they come": OFF,
-    "huge pages by torch": OFF | {"THP_MEM_ALLOC_ENABLE": "1"},
     "blocks kept": OFF | KEEP,
     "blocks kept, huge pages by glibc": OFF | KEEP | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
-    "ftkit: blocks kept, huge pages by torch": {},
+    "blocks kept, huge pages by torch (keep)": {"FTKIT_ALLOCATOR": "keep"},
+    "ftkit: huge pages by torch": {},
 }
 CHILD = """
 import ftkit, json, resource, statistics, sys, time

@@ -1,9 +1,10 @@
 """Settings of the process that must stand before torch and its kin are imported; what the user has set stays.
 
 Threads that wait give their core away, and there are no more of them than a container's quota gives cores. (That
-hyperthreads are not counted as cores is torch's own doing.) On Linux, torch takes large blocks as huge pages, and glibc
-keeps what is given back to it: a training step takes and returns the same gigabyte again and again, and each time the
-kernel would fill it with zeros, page by page. `benchmarks/allocator.py` measures it. FTKIT_ALLOCATOR=0 turns both off.
+hyperthreads are not counted as cores is torch's own doing.) On Linux, torch takes large blocks as huge pages: a training
+step takes and returns the same gigabyte again and again, and each time the kernel fills it with zeros, page by page.
+`benchmarks/allocator.py` measures it. FTKIT_ALLOCATOR=0 turns that off; FTKIT_ALLOCATOR=keep lets glibc keep what is given
+back to it, too: a little faster again, at a higher peak of memory.
 """
 
 import ctypes
@@ -42,7 +43,7 @@ def prepare_process() -> None:
     unset = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(unset)
     _facts.setdefault("environment", {}).update(unset)
-    _facts.setdefault("blocks_kept", allocator_is_ours() and keep_blocks())
+    _facts.setdefault("blocks_kept", allocator_is_ours() and os.environ.get("FTKIT_ALLOCATOR") == "keep" and keep_blocks())
     defer("bitsandbytes")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports a missing optional kernel while importing
 
@@ -113,5 +114,5 @@ def keep_blocks() -> bool:
 
 def return_blocks() -> None:
     """Give free memory back once, after work that took more than what comes needs, as loading and quantizing a model."""
-    if _facts.get("blocks_kept"):
+    if allocator_is_ours():
         ctypes.CDLL(None).malloc_trim(0)
