@@ -34,6 +34,7 @@ from ftkit.prediction.chat import Conversation, require_generating
 from ftkit.prediction.predict import Predictor
 from ftkit.prediction.rows import Source, given_rows, opened, require_readable
 from ftkit.prediction.trained import load_run
+from ftkit.process import process_facts
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Gate, Recipe
 from ftkit.report.comparison import Comparison, compare_runs
@@ -428,6 +429,7 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "seed": arguments.seed,
         "precision": "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else "float32",
         "device": str(arguments.device),
+        "process": process_facts(),
         "parameters": asdict(counts) | {"trainable_percent": counts.trainable_percent},
         "data": parts.data.describe(),
         "max_length": parts.data.max_length,

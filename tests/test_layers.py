@@ -3,16 +3,19 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import ftkit
+from ftkit.recipe.schema import Recipe
+from ftkit.run import dump_recipe
 
 PACKAGE = Path(ftkit.__file__).parent
 # From the top down; a file may import from its own layer and from those above it.
 LAYERS = [
-    ["errors", "process"],
+    ["errors", "deferral", "process"],
     ["console"],
     ["recipe"],
     ["hub"],
@@ -30,7 +33,15 @@ LAYERS = [
     ["api"],
     ["cli", "__main__", "__init__"],
 ]
-LIGHT = ["ftkit", "ftkit.recipe.load", "ftkit.recipe.reference", "ftkit.cli.main", "ftkit.evaluation.target", "ftkit.run"]
+LIGHT = [
+    "ftkit",
+    "ftkit.recipe.load",
+    "ftkit.recipe.reference",
+    "ftkit.cli.main",
+    "ftkit.evaluation.target",
+    "ftkit.run",
+    "ftkit.data.paths",
+]
 HEAVY = ["torch", "transformers", "datasets", "peft", "bitsandbytes", "sklearn", "numpy"]
 
 
@@ -70,3 +81,32 @@ def test_checking_a_recipe_imports_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# bitsandbytes without its parts is the empty module that waits for its first use. peft comes in with the Trainer itself, and
+# SciPy with transformers; TensorBoard is what a run writes its curves to.
+UNUSED = ["bitsandbytes.nn", "nltk", "rouge_score", "evaluate", "lm_eval", "trl", "onnx", "matplotlib"]
+NOT_BEFORE_TRAINING = [*UNUSED, "sklearn", "bokeh"]
+TRAINED = """
+import sys
+from ftkit import api, load_recipe
+early = [name for name in {early} if name in sys.modules]
+api.train(load_recipe("recipe.yaml"), output_dir="run")
+print("found", early + [name for name in {unused} if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize(
+    ("task", "unused"),
+    [("text-classification", UNUSED), ("language-modeling", [*UNUSED, "sklearn"])],
+    ids=["labels", "text"],
+)
+def test_a_full_run_imports_nothing_that_it_does_not_use(
+    recipe: Callable[..., Recipe], task: str, unused: list[str]
+) -> None:
+    data = {"data": {"train": "sample:text", "eval_size": 5}} if task == "language-modeling" else {}
+    made = recipe(task=task, training={"max_steps": 1}, **data)
+    Path("recipe.yaml").write_text(dump_recipe(made))
+    code = TRAINED.format(early=NOT_BEFORE_TRAINING, unused=unused)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["found []"], done.stderr[-2000:]

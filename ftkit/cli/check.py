@@ -4,6 +4,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Overrides, Quiet, RecipePath
+from ftkit.data.paths import require_local
 from ftkit.hub import hub_names, require_reachable
 from ftkit.recipe.load import load_recipe
 
@@ -26,6 +27,7 @@ def check(
     loaded = load_recipe(recipe, overrides)
     if not smoke:
         with loaded.located():
+            require_local(loaded)
             require_reachable(hub_names(loaded))
     from ftkit import api  # torch and transformers, once the recipe is known to be sound
 

@@ -6,6 +6,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Overrides, Quiet, RecipePath
+from ftkit.data.paths import require_local
 from ftkit.hub import hub_names, require_reachable
 from ftkit.recipe.load import load_recipe
 from ftkit.run import default_folder, require_free
@@ -38,6 +39,7 @@ def train(
     require_free(folder, overwrite=overwrite, resume=resume)
     if not smoke:
         with loaded.located():
+            require_local(loaded)
             require_reachable(hub_names(loaded))
     from ftkit import api  # torch and transformers, once the recipe is known to be sound
 

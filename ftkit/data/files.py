@@ -6,7 +6,6 @@ second time, slowly, to say which line is wrong (diagnose.py).
 
 import codecs
 import csv
-import difflib
 import errno
 import glob
 import gzip
@@ -16,7 +15,6 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -38,20 +36,13 @@ from ftkit.data.diagnose import (
     require_shallow_lines,
 )
 from ftkit.data.nested import json_shape, read_conll, read_json, read_squad
+from ftkit.data.paths import KINDS, ending_of, require_one_kind
 from ftkit.errors import UserError
-from ftkit.hub import is_hub_id
 from ftkit.recipe.schema import Source
 
-KINDS = {
-    ".csv": "csv", ".tsv": "tsv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet",
-    ".txt": "text", ".text": "text", ".conll": "conll",
-}  # fmt: skip
 LINES = {".jsonl", ".ndjson"}
-PACKED = {".gz", ".zip"}
-READABLE = f"{', '.join(KINDS)}, each also as .gz or in a .zip"
 CONTROL = re.compile("[\x00-\x1f\x7f\u2028\u2029]+")
 MOST_LINES = 10_000  # of the header and the first row together
-GLOB_CHARACTERS = frozenset("*?[")
 SEPARATORS = {"\t": "a tab", ";": "';'", "|": "'|'", ",": "','"}
 NAME_COLUMNS = "if the file has no header line, name its columns: {path: …, header: [text, label]}"
 # Which keys of a source have an effect on which kinds of file.
@@ -85,63 +76,6 @@ class DataFile:
         return self.name
 
 
-def ending_of(name: str) -> str:
-    """The ending that says what is in a file: `.csv` of rows.csv and of rows.csv.gz, `.zip` of rows.zip."""
-    path = Path(name.lower())
-    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-
-
-def find_files(path: str, key: str, format: str | None = None) -> list[Path]:
-    """The local files a path means: itself, a glob's matches, or a folder's data files; empty for a hub id.
-
-    Raises:
-        UserError: it is no hub id and there are no such files, or files of several kinds.
-    """
-    place = Path(path).expanduser()
-    if place.is_file():
-        files = [place]
-    elif place.is_dir():
-        found = sorted(file for file in place.rglob("*") if file.is_file())
-        files = found if format else [file for file in found if _is_data(file.name)]
-        if not files:
-            raise UserError(f"the folder {path} holds no data files", f"readable are {READABLE}", key=key)
-    elif GLOB_CHARACTERS & set(path):
-        files = sorted(Path(match) for match in glob.glob(str(place), recursive=True) if Path(match).is_file())
-        if not files:
-            raise UserError(f"nothing matches {path}", "check the pattern; it starts from the current folder", key=key)
-    elif is_hub_id(path) and not _is_data(path):
-        return []
-    else:
-        raise UserError(f"no such file: {path}", _nearest_file(place), key=key)
-    if not format:
-        _require_one_kind(path, [file.name for file in files if ending_of(file.name) != ".zip"], key)
-    return files
-
-
-def _is_data(name: str) -> bool:
-    return ending_of(name) in KINDS or Path(name.lower()).suffix in PACKED
-
-
-def _nearest_file(path: Path) -> str:
-    names = [str(file) for file in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(str(path), names, n=1)
-    return f"did you mean {near[0]}?" if near else "paths start from the current folder"
-
-
-def _require_one_kind(path: str, names: Iterable[str], key: str) -> None:
-    kinds = {KINDS.get(ending_of(name), ending_of(name)) for name in names}
-    unknown = sorted(kinds - set(KINDS.values()))
-    if unknown:
-        raise UserError(
-            f"{path}: files of kind '{unknown[0]}' cannot be read",
-            f"say what it is, as {{path: …, format: text}}; known are {READABLE}",
-            key=key,
-        )
-    if len(kinds) > 1:
-        hint = "name one kind by a glob, as folder/*.csv"
-        raise UserError(f"{path} holds files of several kinds: {', '.join(sorted(kinds))}", hint, key=key)
-
-
 def read_files(source: Source, paths: list[Path], sample_by: str, key: str, *, streaming: bool = False) -> Any:
     """The rows of files of one format.
 
@@ -156,7 +90,7 @@ def read_files(source: Source, paths: list[Path], sample_by: str, key: str, *, s
         _require_encoding(encoding)
         files = [file for path in paths for file in unpack(path, source.format)]
         if not source.format:
-            _require_one_kind(source.path, [f"x{file.ending}" for file in files], key)
+            require_one_kind(source.path, [f"x{file.ending}" for file in files], key)
         kind = source.format or KINDS[files[0].ending]
         _require_fitting_keys(source, kind)
         for file in files:

@@ -7,13 +7,13 @@ from typing import Any
 from datasets import Dataset, Features, IterableDataset, Value, load_dataset
 from datasets import exceptions as datasets_errors
 
-from ftkit.data.files import find_files, read_files
+from ftkit.data.files import read_files
 from ftkit.data.nested import with_messages
+from ftkit.data.paths import SAMPLE_PREFIX, find_files
 from ftkit.data.samples.table import SAMPLES, generate
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
 
-SAMPLE_PREFIX = "sample:"
 MAX_SAMPLE_ROWS = 1_000_000  # held in memory: about 1 GB
 
 

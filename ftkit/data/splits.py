@@ -15,7 +15,8 @@ from ftkit.data.duplicates import Overlap, overlap
 from ftkit.data.encode import beside_cache, code, digest
 from ftkit.data.grouping import split_by_column, split_by_group
 from ftkit.data.ledger import ROW, UNREAD, Ledger, row_numbers
-from ftkit.data.sources import SAMPLE_PREFIX, read_source
+from ftkit.data.paths import SAMPLE_PREFIX
+from ftkit.data.sources import read_source
 from ftkit.data.split import split_rows
 from ftkit.data.streams import StreamedRows
 from ftkit.data.tables import column_values

@@ -15,10 +15,11 @@ from ftkit.data.clean import clean_batch, cleaned_features
 from ftkit.data.columns import given_rows, map_columns
 from ftkit.data.duplicates import Copies
 from ftkit.data.encode import OUTCOME, TOKENS, Cutter, Encoded, Encoder
-from ftkit.data.files import LIBRARY_ERRORS, find_files
+from ftkit.data.files import LIBRARY_ERRORS
 from ftkit.data.gate import OF_LABELS, Finding, inspect, judge, require
 from ftkit.data.ledger import REMEMBERED, ROW, Counts, Ledger, Outcome
-from ftkit.data.sources import SAMPLE_PREFIX, stream_source
+from ftkit.data.paths import SAMPLE_PREFIX, find_files
+from ftkit.data.sources import stream_source
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Clean, Gate, Source
 from ftkit.recipe.tasks import TaskSpec

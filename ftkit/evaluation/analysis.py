@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from sklearn import metrics as sk
 
 from ftkit.evaluation.evidence import RESAMPLES, middle
 from ftkit.evaluation.measure import Measurement
@@ -59,6 +58,8 @@ def analyse(
 
 def confusion(names: list[str], true: np.ndarray, predicted: np.ndarray, before: np.ndarray | None) -> dict[str, Any]:
     """Counts of predicted labels (columns) by true label (rows), of the tuned model and of the baseline."""
+    from sklearn import metrics as sk  # half a second that tasks without labels need not take
+
     counts, counts_before = (
         None if found is None else sk.confusion_matrix(true, found, labels=range(len(names))).tolist()
         for found in (predicted, before)

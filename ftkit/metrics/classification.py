@@ -1,5 +1,7 @@
 """Metrics of classification, computed by scikit-learn.
 
+The functions import it: half a second that other tasks need not take.
+
 Logits have shape (rows, labels); labels have shape (rows,) with one label a row, or (rows, labels) of 0 and 1 with several.
 """
 
@@ -8,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from scipy.special import expit, log_softmax, softmax
-from sklearn import metrics as sk
 
 from ftkit.metrics.resampling import Resampler, of_means, of_ranks_auc, of_ratio, of_sums, ratio
 
@@ -21,6 +22,8 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     `f1`, `precision` and `recall` are those of label 1 where there are two labels, else the unweighted mean over labels.
     `roc_auc` is one against the rest, and left out where a label is absent.
     """
+    from sklearn import metrics as sk
+
     predicted, known = logits.argmax(axis=-1), list(range(logits.shape[1]))
     scores = label_metrics(predicted, labels, len(known))
     probability = softmax(logits.astype(np.float64), axis=-1)
@@ -34,6 +37,8 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
 
 def label_metrics(predicted: np.ndarray, labels: np.ndarray, count: int) -> dict[str, float]:
     """Those that need no more than the predicted label of each row, of `count` labels."""
+    from sklearn import metrics as sk
+
     average = "binary" if count == 2 else "macro"
     scores = _f_scores(labels, predicted, average, None if average == "binary" else list(range(count)))
     scores["accuracy"] = float(sk.accuracy_score(labels, predicted))
@@ -48,6 +53,8 @@ def multi_label_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
 
     `accuracy` is the share of rows with every label right.
     """
+    from sklearn import metrics as sk
+
     predicted, labels = (logits > 0).astype(int), labels.astype(int)
     scores = label_set_metrics(predicted, labels)
     if np.isfinite(logits).all() and all(0 < column.sum() < len(column) for column in labels.T):
@@ -60,6 +67,8 @@ def multi_label_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
 
 def label_set_metrics(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Those that need no more than the predicted labels of each row, as 0 and 1."""
+    from sklearn import metrics as sk
+
     scores = _f_scores(labels, predicted, "macro", None)
     scores["accuracy"] = float(sk.accuracy_score(labels, predicted))
     scores["matthews_correlation"] = float(sk.matthews_corrcoef(labels.ravel(), predicted.ravel()))
@@ -68,6 +77,8 @@ def label_set_metrics(predicted: np.ndarray, labels: np.ndarray) -> dict[str, fl
 
 def label_scores(names: list[str], predicted: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
     """Precision, recall, F1 and number of rows of each label; of one label a row or of several."""
+    from sklearn import metrics as sk
+
     scores = sk.precision_recall_fscore_support(labels, predicted, labels=range(len(names)), average=None, zero_division=0)
     return [
         {"label": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
@@ -76,6 +87,8 @@ def label_scores(names: list[str], predicted: np.ndarray, labels: np.ndarray) ->
 
 
 def _f_scores(labels: np.ndarray, predicted: np.ndarray, average: str, known: list[int] | None) -> dict[str, float]:
+    from sklearn import metrics as sk
+
     def of(kind: str, among: list[int] | None = None) -> tuple[float, ...]:
         found = sk.precision_recall_fscore_support(labels, predicted, average=kind, labels=among, zero_division=0)
         return tuple(float(value) for value in found[:3])

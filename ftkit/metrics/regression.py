@@ -4,14 +4,15 @@ import math
 import warnings
 
 import numpy as np
-from scipy import stats
-from sklearn import metrics as sk
 
 from ftkit.metrics.resampling import Resampler, of_correlation, of_means, of_rank_correlation, of_sums, ratio
 
 
 def regression_metrics(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Mean squared and absolute error, R², and the correlations of Pearson and Spearman, absent where one does not vary."""
+    from scipy import stats  # with the next, half a second that other tasks need not take
+    from sklearn import metrics as sk
+
     predicted, labels = predicted.astype(np.float64), labels.astype(np.float64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a column that does not vary has no correlation

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import sacrebleu
-from rouge_score import rouge_scorer
 
 from ftkit.metrics.resampling import Resampler, of_means, of_ratio, of_sums, ratio
 
@@ -43,6 +42,8 @@ def text_scores(generated: list[str], targets: list[str]) -> dict[str, np.ndarra
 
 
 def rouge_scores(generated: list[str], targets: list[str]) -> dict[str, np.ndarray]:
+    from rouge_score import rouge_scorer  # it brings nltk and scikit-learn, which is time that other metrics need not take
+
     scorer, pairs = rouge_scorer.RougeScorer(ROUGE_NAMES, use_stemmer=True), list(zip(generated, targets, strict=True))
     rows = [scorer.score(target, text) for text, target in pairs]
     return {name: np.array([row[name].fmeasure for row in rows], dtype=float) for name in ROUGE_NAMES}

@@ -1,6 +1,5 @@
 """Config, tokenizer and weights of a pretrained model, from a local folder or the hub; a clear line where they lack."""
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 
 from ftkit import console
 from ftkit.compat import keep_4bit_weights
+from ftkit.data.paths import locate
 from ftkit.errors import UserError
 from ftkit.hub import is_hub_id
 from ftkit.recipe.schema import Model
@@ -17,23 +17,6 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "p
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 DEFAULT_MAX_LENGTH = 512
 HUB_HINT = "check the id; a gated model needs `hf auth login`"
-
-
-def locate(name: str, key: str = "model.name") -> str:
-    """An absolute folder, or a hub id.
-
-    Raises:
-        UserError: there is no such folder, and it is no hub id.
-    """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return str(folder.resolve())
-    if folder.exists():
-        raise UserError(f"{name} is a file, not a model folder", "name the folder that holds config.json", key=key)
-    if is_hub_id(name):
-        return name
-    near = difflib.get_close_matches(str(folder), map(str, folder.parent.iterdir()), n=1) if folder.parent.is_dir() else []
-    raise UserError(f"no model folder {name}", f"did you mean {near[0]}?" if near else "name a folder or a hub id", key=key)
 
 
 def require_files(name: str, patterns: tuple[str, ...], what: str, key: str) -> None:

@@ -6,7 +6,7 @@ import torch
 from peft import AutoPeftModel, PeftModel
 from peft import auto as peft_auto
 
-from ftkit.models.load import locate
+from ftkit.data.paths import locate
 from ftkit.recipe.schema import Model
 
 LEFT_OUT = ("_", "quant_method", "bnb_4bit_quant_storage", "llm_int8_threshold")  # so by default, or no argument

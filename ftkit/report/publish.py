@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from ftkit.report.card import card
 from ftkit.report.evidence import read_evidence
-from ftkit.report.page import page
 from ftkit.run import Run, write_text
 
 
@@ -14,6 +12,9 @@ def write_report(run: Run) -> Path:
     Raises:
         UserError: the folder holds no finished run.
     """
+    from ftkit.report.card import card  # these two bring Bokeh, and training need not wait for it
+    from ftkit.report.page import page
+
     evidence = read_evidence(run)
     write_text(run.report, page(evidence))
     text = card(evidence)

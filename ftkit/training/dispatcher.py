@@ -27,6 +27,7 @@ from ftkit.evaluation.target import Target
 from ftkit.models.heads import find_head
 from ftkit.models.load import first_line, fit_tokenizer, load_base, load_config, load_tokenizer
 from ftkit.models.strategies.table import STRATEGIES
+from ftkit.process import return_blocks
 from ftkit.recipe.schema import Model as ModelBlock
 from ftkit.recipe.schema import Recipe
 from ftkit.tasks.base import Task
@@ -61,6 +62,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     data = prepare(recipe, task, tokenizer, config)
     config = load_config(recipe.model, task.config_values())
     model = build_model(recipe, task, tokenizer, config)
+    return_blocks()  # what reading and quantizing the weights took beside them
     if task.generates:
         remember_stops(model, data.encoded["eval"], task.end_tokens(tokenizer))
     trainer = build_trainer(task, tokenizer, model, data, arguments, callbacks)

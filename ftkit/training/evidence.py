@@ -11,7 +11,8 @@ import numpy as np
 
 from ftkit import console
 from ftkit.data.ledger import ROW
-from ftkit.data.sources import SAMPLE_PREFIX, read_source
+from ftkit.data.paths import SAMPLE_PREFIX
+from ftkit.data.sources import read_source
 from ftkit.errors import UserError
 from ftkit.evaluation.analysis import analyse
 from ftkit.evaluation.evidence import BASELINE, TUNED, changes, fallen, flags, intervals, resampled, verdict

@@ -1,6 +1,7 @@
 """The command line as a user meets it: exit statuses, one line a mistake, quick answers, interruption and resumption."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -50,6 +51,26 @@ def test_a_mistyped_key_is_reported_without_loading_torch(tmp_path: Path) -> Non
     done = ftkit("train", "r.yaml", PYTHONPATH=str(tmp_path))
     assert one_line(done) == "error: r.yaml:5:12: unknown key 'training.learning_rte'; did you mean learning_rate?"
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["r.yaml", "torch.py"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "model", "expected"),
+    [
+        ("rowz.csv", "model", "error: r.yaml:4:8: no such file: rowz.csv; did you mean rows.csv?"),
+        ("rows.csv", "./modle", "error: r.yaml:2:1: no model folder ./modle; did you mean model?"),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_a_path_that_leads_nowhere_is_reported_without_loading_torch(
+    tmp_path: Path, rows: str, model: str, expected: str, command: str
+) -> None:
+    text = f"task: text-classification\nmodel: {model}\nstrategy: full\ndata: {{train: {rows}}}\n"
+    (tmp_path / "r.yaml").write_text(text)
+    (tmp_path / "rows.csv").write_text("text,label\ngood,1\n")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    assert one_line(ftkit(command, "r.yaml", PYTHONPATH=path)) == expected
 
 
 @pytest.mark.parametrize(

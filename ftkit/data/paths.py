@@ -1,0 +1,108 @@
+"""Which local files and folders a recipe's names mean: found, or refused, before anything heavy is loaded."""
+
+import difflib
+import glob
+from collections.abc import Iterable
+from pathlib import Path
+
+from ftkit.errors import UserError
+from ftkit.hub import is_hub_id
+from ftkit.recipe.schema import Recipe
+
+SAMPLE_PREFIX = "sample:"
+KINDS = {
+    ".csv": "csv", ".tsv": "tsv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet",
+    ".txt": "text", ".text": "text", ".conll": "conll",
+}  # fmt: skip
+PACKED = {".gz", ".zip"}
+READABLE = f"{', '.join(KINDS)}, each also as .gz or in a .zip"
+GLOB_CHARACTERS = frozenset("*?[")
+
+
+def require_local(recipe: Recipe) -> None:
+    """Make sure that every path in a recipe leads somewhere; hub ids and samples are looked for later.
+
+    Raises:
+        UserError: there is no such file or folder, or files of several kinds.
+    """
+    locate(recipe.model.name)
+    if recipe.model.tokenizer:
+        locate(recipe.model.tokenizer, "model.tokenizer")
+    for part, sources in (("train", recipe.data.train), ("eval", recipe.data.eval), ("test", recipe.data.test)):
+        for source in sources or []:
+            if not source.path.startswith(SAMPLE_PREFIX):
+                find_files(source.path, f"data.{part}", source.format)
+
+
+def ending_of(name: str) -> str:
+    """The ending that says what is in a file: `.csv` of rows.csv and of rows.csv.gz, `.zip` of rows.zip."""
+    path = Path(name.lower())
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+
+
+def locate(name: str, key: str = "model.name") -> str:
+    """An absolute folder, or a hub id.
+
+    Raises:
+        UserError: there is no such folder, and it is no hub id.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder.resolve())
+    if folder.exists():
+        raise UserError(f"{name} is a file, not a model folder", "name the folder that holds config.json", key=key)
+    if is_hub_id(name):
+        return name
+    near = difflib.get_close_matches(str(folder), map(str, folder.parent.iterdir()), n=1) if folder.parent.is_dir() else []
+    raise UserError(f"no model folder {name}", f"did you mean {near[0]}?" if near else "name a folder or a hub id", key=key)
+
+
+def find_files(path: str, key: str, format: str | None = None) -> list[Path]:
+    """The local files a path means: itself, a glob's matches, or a folder's data files; empty for a hub id.
+
+    Raises:
+        UserError: it is no hub id and there are no such files, or files of several kinds.
+    """
+    place = Path(path).expanduser()
+    if place.is_file():
+        files = [place]
+    elif place.is_dir():
+        found = sorted(file for file in place.rglob("*") if file.is_file())
+        files = found if format else [file for file in found if _is_data(file.name)]
+        if not files:
+            raise UserError(f"the folder {path} holds no data files", f"readable are {READABLE}", key=key)
+    elif GLOB_CHARACTERS & set(path):
+        files = sorted(Path(match) for match in glob.glob(str(place), recursive=True) if Path(match).is_file())
+        if not files:
+            raise UserError(f"nothing matches {path}", "check the pattern; it starts from the current folder", key=key)
+    elif is_hub_id(path) and not _is_data(path):
+        return []
+    else:
+        raise UserError(f"no such file: {path}", _nearest_file(place), key=key)
+    if not format:
+        require_one_kind(path, [file.name for file in files if ending_of(file.name) != ".zip"], key)
+    return files
+
+
+def _is_data(name: str) -> bool:
+    return ending_of(name) in KINDS or Path(name.lower()).suffix in PACKED
+
+
+def _nearest_file(path: Path) -> str:
+    names = [str(file) for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(str(path), names, n=1)
+    return f"did you mean {near[0]}?" if near else "paths start from the current folder"
+
+
+def require_one_kind(path: str, names: Iterable[str], key: str) -> None:
+    kinds = {KINDS.get(ending_of(name), ending_of(name)) for name in names}
+    unknown = sorted(kinds - set(KINDS.values()))
+    if unknown:
+        raise UserError(
+            f"{path}: files of kind '{unknown[0]}' cannot be read",
+            f"say what it is, as {{path: …, format: text}}; known are {READABLE}",
+            key=key,
+        )
+    if len(kinds) > 1:
+        hint = "name one kind by a glob, as folder/*.csv"
+        raise UserError(f"{path} holds files of several kinds: {', '.join(sorted(kinds))}", hint, key=key)
