@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow lint docs bench-plain clean
+.PHONY: install demo test test-slow lint docs bench bench-plain clean
 
 install: $(STAMP)
 
@@ -38,6 +38,11 @@ lint: install
 
 docs: install
 	$(BIN)/python -m ftkit.recipe.reference > docs/recipe.md
+
+# ftkit beside the tutorial's Trainer script, TRL's SFTTrainer and a loop by hand; writes benchmarks/RESULTS.md.
+bench: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/speed.py
 
 bench-plain: install
 	$(BIN)/python benchmarks/against_plain_trainer.py

@@ -82,6 +82,7 @@ from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
 from ftkit.training.trackers import place_tensorboard, tell_trackers
+from ftkit.training.trainer import speed_facts
 
 
 @dataclass(frozen=True)
@@ -428,6 +429,7 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
     return {
         "seed": arguments.seed,
         "precision": "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else "float32",
+        "speed": speed_facts(parts.trainer),
         "device": str(arguments.device),
         "process": process_facts(),
         "parameters": asdict(counts) | {"trainable_percent": counts.trainable_percent},

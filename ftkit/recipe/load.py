@@ -23,13 +23,16 @@ from ftkit.recipe.schema import (
     QLora,
     Recipe,
     Source,
+    Speed,
     Training,
     Transfer,
 )
 from ftkit.recipe.tasks import TASK_SPECS, TEXT_METRICS, TaskSpec
 
 STRATEGY_CLASSES: dict[str, type[BaseModel]] = {"full": Full, "transfer": Transfer, "lora": Lora, "qlora": QLora}
-BLOCKS: dict[str, type[BaseModel]] = {"model": Model, "data": Data, "training": Training, "evaluation": Evaluation}
+BLOCKS: dict[str, type[BaseModel]] = {
+    "model": Model, "data": Data, "training": Training, "evaluation": Evaluation, "speed": Speed,
+}  # fmt: skip
 INNER_BLOCKS: dict[tuple[str | int, ...], type[BaseModel]] = {
     ("data", "train"): Source, ("data", "eval"): Source, ("data", "test"): Source,
     ("data", "gate"): Gate, ("data", "clean"): Clean, ("data", "augment"): Augment,

@@ -21,6 +21,7 @@ from ftkit.recipe.schema import (
     QLora,
     Recipe,
     Source,
+    Speed,
     Training,
     Transfer,
 )
@@ -31,6 +32,7 @@ BLOCKS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("strategy: qlora", QLora), ("data", Data), ("a source, in data.train, data.eval and data.test", Source),
     ("data.clean", Clean), ("data.augment", Augment), ("data.gate", Gate), ("training", Training),
     ("evaluation", Evaluation), ("evaluation.generation", Generation),
+    ("speed", Speed),
 )  # fmt: skip
 
 

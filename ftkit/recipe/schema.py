@@ -313,6 +313,19 @@ class Training(field_model("_TrainingFields", _FIELDS["training"], OWNED_TRAININ
     """Any field of transformers.TrainingArguments."""
 
 
+class Speed(Block):
+    """Ways of doing the same in less time and memory; each is on where it is right, and said in run.json."""
+
+    supervised_logits: Boolean = Field(
+        True,
+        description="A decoder's logits are made where tokens are supervised, some at a time; same loss and gradients.",
+    )
+    micro_batches: Boolean | None = Field(
+        None,
+        description="Each batch is computed in parts of rows of like length; same gradient. Default: on a CPU only.",
+    )
+
+
 class Recipe(Block):
     """One complete fine-tuning run."""
 
@@ -332,6 +345,7 @@ class Recipe(Block):
     data: Data = Field(description="The rows.")
     training: Training = Field(default_factory=Training, description="Any field of transformers.TrainingArguments.")
     evaluation: Evaluation = Field(default_factory=Evaluation, description="What is measured.")
+    speed: Speed = Field(default_factory=Speed, description="What makes it fast.")
 
     @property
     def spec(self) -> TaskSpec:

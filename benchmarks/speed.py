@@ -1,0 +1,277 @@
+"""How fast ftkit trains beside what users have today: the same model, data, order, seed and settings, one after the other.
+
+    python benchmarks/speed.py                         every case; writes its part of benchmarks/RESULTS.md
+    python benchmarks/speed.py --only lora-gpt2 --rounds 3
+    python benchmarks/speed.py --scale 0.2             a fifth of the steps, to see that it runs
+
+Beside ftkit: `plain`, the Trainer script of the official tutorials (float32, dynamic padding); `bf16`, the same with bf16
+autocast; `sft`, TRL's SFTTrainer (bf16, no checkpointing); `loop`, a torch loop by hand with bf16 autocast; and the
+machine's limit: the operations of the real tokens over the rate of a large bf16 product measured in the same run. Each
+training is a process of its own; the ways take turns, round by round; the table has medians, and ratios of each round.
+Random weights of the named shapes: speed does not depend on the weights. Needs ../shared (tokenizers, sentences, pairs).
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- speed.py -->", "<!-- /speed.py -->"
+QUERY_VALUE = {"name": "lora", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
+ALL_LINEAR = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
+SHAPES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "distilbert": ("distilbert", {}, "tokenizer-bert-uncased"),
+    "gpt2": ("gpt2", {}, "tokenizer-gpt2"),
+    "llama-135m": (
+        "llama",
+        {
+            "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+            "num_key_value_heads": 3, "vocab_size": 50257, "tie_word_embeddings": True, "max_position_embeddings": 2048,
+            "bos_token_id": 50256, "eos_token_id": 50256,
+        },
+        "tokenizer-gpt2",
+    ),
+    "llama-160m": (
+        "llama",
+        {
+            "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+            "vocab_size": 50257, "tie_word_embeddings": True, "max_position_embeddings": 2048,
+            "bos_token_id": 50256, "eos_token_id": 50256,
+        },
+        "tokenizer-gpt2",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training, and what it is set beside.
+
+    Attributes:
+        model: a shape, or a folder of real weights under ../shared/models.
+        factor: operations to each parameter and token that training needs: 6 of a full backward, 4 of a frozen base.
+    """
+
+    task: str
+    model: str
+    strategy: dict[str, Any]
+    beside: tuple[str, ...]
+    steps: int = 20
+    batch: int = 32
+    learning_rate: float = 1e-3
+    max_length: int = 256
+    factor: int = 4
+
+
+def cases() -> dict[str, Case]:
+    sentences, pairs = "text-classification", "instruction"
+    lora_query = {"name": "lora", "r": 8, "lora_alpha": 16}
+    full = {"name": "full"}
+    return {
+        "full-minilm": Case(sentences, "minilm-l6", full, ("plain", "loop"), 60, learning_rate=1e-4, factor=6),
+        "lora-minilm": Case(
+            sentences, "minilm-l6", lora_query | {"target_modules": ["query", "value"]}, ("plain",), 60, learning_rate=2e-3
+        ),
+        "full-distilbert": Case(sentences, "distilbert", full, ("plain", "loop"), learning_rate=5e-5, factor=6),
+        "lora-distilbert": Case(sentences, "distilbert", lora_query | {"target_modules": ["q_lin", "v_lin"]}, ("plain",)),
+        "full-gpt2": Case(pairs, "gpt2", full, ("plain", "loop"), 16, 4, 5e-5, factor=6),
+        "lora-gpt2": Case(pairs, "gpt2", lora_query | {"target_modules": ["c_attn"]}, ("plain",), 16, 4),
+        "lora-llama-135m": Case(pairs, "llama-135m", QUERY_VALUE, ("sft", "plain"), 16, 4),
+        "qlora-llama-160m": Case(pairs, "llama-160m", {"name": "qlora", **ALL_LINEAR}, ("plain", "lora"), 12, 4),
+    }
+
+
+@dataclass
+class Found:
+    """What the rounds of a case gave, by way: seconds of training, bytes above the loaded model, loss on the eval rows."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    above: dict[str, list[float]] = field(default_factory=dict)
+    loss: dict[str, list[float]] = field(default_factory=dict)
+    tokens: int = 0
+    parameters: int = 0
+
+    def add(self, way: str, result: dict[str, float]) -> None:
+        for name in ("seconds", "above", "loss"):
+            vars(self)[name].setdefault(way, []).append(result[name])
+
+
+def main() -> None:
+    options = parse_arguments()
+    wanted = options.only or list(cases())
+    if unknown := sorted(set(wanted) - set(cases())):
+        sys.exit(f"no case {', '.join(unknown)}; there are {', '.join(cases())}")
+    rate = matrix_rate()
+    tables = []
+    for name in wanted:
+        case = cases()[name]
+        folder = options.output.resolve() / name
+        folder.mkdir(parents=True, exist_ok=True)
+        found = run_rounds(case, folder, options)
+        tables.append(lines_of(name, case, found, rate, options))
+        print("\n".join(tables[-1]), flush=True)
+    if not options.only and options.scale == 1.0:
+        write_results([line for table in tables for line in table], rate, options)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, default=Path("../shared"), help="the folder of real data and models")
+    parser.add_argument("--output", type=Path, default=Path("runs/speed"), help="where models and runs go")
+    parser.add_argument("--only", nargs="+", default=[], metavar="CASE", help="these alone; RESULTS.md stays as it is")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each way trains (default 2)")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the steps, so many")
+    return parser.parse_args()
+
+
+def matrix_rate(size: int = 2048, times: int = 8) -> float:
+    """Operations a second of a large bf16 product, the best of several."""
+    import torch
+
+    left, right = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
+    best = 0.0
+    for _ in range(times):
+        start = time.perf_counter()
+        left @ right
+        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+def run_rounds(case: Case, folder: Path, options: argparse.Namespace) -> Found:
+    values = prepare(case, folder, options)
+    found = Found(tokens=values.pop("tokens"), parameters=values.pop("parameters"))
+    for number in range(options.rounds):
+        for way in ("ftkit", *case.beside):
+            (folder / "case.json").write_text(json.dumps(values), encoding="utf-8")
+            print(f"{folder.name}, round {number + 1}: {way}", file=sys.stderr, flush=True)
+            found.add(way, run_way(way, folder))
+    return found
+
+
+def prepare(case: Case, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Write model and rows once; what the ways are given, with the tokens and parameters that are trained."""
+    steps = max(2, round(case.steps * options.scale))
+    model = make_model(case, folder, options.shared)
+    train, held_out = rows_of(case, options.shared, steps)
+    for name, rows in (("train", train), ("eval", held_out)):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    tokens, parameters = count(case, model, train)
+    return {
+        "task": case.task, "model": str(model), "train": str(folder / "train.jsonl"), "eval": str(folder / "eval.jsonl"),
+        "strategy": case.strategy, "steps": steps, "batch": case.batch, "learning_rate": case.learning_rate,
+        "max_length": case.max_length, "tokens": tokens, "parameters": parameters,
+    }  # fmt: skip
+
+
+def make_model(case: Case, folder: Path, shared: Path) -> Path:
+    """The folder of the model: real weights, or random ones of a shape with a real tokenizer."""
+    if case.model not in SHAPES:
+        return (shared / "models" / case.model).resolve()
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, set_seed
+
+    kind, values, tokenizer = SHAPES[case.model]
+    made = folder.parent / "models" / case.model
+    if not (made / "config.json").is_file():
+        set_seed(0)
+        auto_class = AutoModelForMaskedLM if kind == "distilbert" else AutoModelForCausalLM
+        loaded = AutoTokenizer.from_pretrained(shared / "models" / tokenizer)
+        loaded.save_pretrained(made)
+        auto_class.from_config(AutoConfig.for_model(kind, **values)).save_pretrained(made)
+    return made
+
+
+def rows_of(case: Case, shared: Path, steps: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """As many training rows as the steps take (all pairs at most, in several epochs), and 64 or so eval rows."""
+    draw = random.Random(0)
+    if case.task == "text-classification":
+        rows: list[dict[str, Any]] = []
+        for label, name in enumerate(("rt-polarity.neg", "rt-polarity.pos")):
+            text = (shared / "data/rt-polarity" / name).read_text(encoding="latin-1")
+            rows += [{"text": line.strip(), "label": label} for line in text.splitlines()]
+        rows = list({row["text"].lower(): row for row in rows}.values())
+        draw.shuffle(rows)
+        return rows[: steps * case.batch], rows[-320:]
+    rows = json.loads((shared / "data/rasbt-instruct/instruction-data.json").read_text(encoding="utf-8"))
+    rows = [{name: row[name] for name in ("instruction", "input", "output")} for row in rows if row["output"]]
+    draw.shuffle(rows)
+    return rows[:-64][: steps * case.batch], rows[-64:]
+
+
+def count(case: Case, model: Path, train: list[dict[str, Any]]) -> tuple[int, int]:
+    """Real tokens of all steps, and parameters without the embeddings that are looked up."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    texts = [row["text"] if "text" in row else " ".join(row.values()) for row in train]
+    tokens = sum(len(ids) for ids in tokenizer(texts, truncation=True, max_length=case.max_length)["input_ids"])
+    import torch
+
+    with torch.device("meta"):
+        body = AutoModel.from_config(AutoConfig.from_pretrained(model))
+    looked_up = sum(m.weight.numel() for m in body.modules() if isinstance(m, torch.nn.Embedding))
+    return tokens, sum(parameter.numel() for parameter in body.parameters()) - looked_up
+
+
+def run_way(way: str, folder: Path) -> dict[str, float]:
+    """Train in a process of its own."""
+    script = [str(HERE / "speed_ftkit.py")] if way in ("ftkit", "lora") else [str(HERE / "others.py"), way]
+    more = ["--strategy", "lora"] if way == "lora" else []
+    command = [sys.executable, *script, str(folder / "case.json"), *more]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.exit(f"{way} failed:\n{done.stderr[-3000:]}")
+    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def lines_of(name: str, case: Case, found: Found, rate: float, options: argparse.Namespace) -> list[str]:
+    """Lines of the table: a way each, and the machine's limit."""
+    lines = []
+    floor = case.factor * found.parameters * found.tokens / rate
+    for way, seconds in found.seconds.items():
+        speeds = [other / own for other, own in zip(seconds, found.seconds["ftkit"], strict=True)]
+        memory = statistics.median(found.above["ftkit"]) / statistics.median(found.above[way])
+        ratio = "" if way == "ftkit" else f"{statistics.median(speeds):.2f} ({min(speeds):.2f}-{max(speeds):.2f})"
+        share = "" if way == "ftkit" else f"{memory:.2f}"
+        middle = statistics.median(seconds)
+        lines.append(
+            f"| {name} | {way} | {middle:.1f} | {found.tokens / middle:,.0f} | {ratio} | "
+            f"{statistics.median(found.above[way]) / 2**20:,.0f} | {share} | {statistics.median(found.loss[way]):.4f} |"
+        )
+    return [*lines, f"| {name} | limit | {floor:.1f} | {found.tokens / floor:,.0f} | | | | |"]
+
+
+def write_results(lines: list[str], rate: float, options: argparse.Namespace) -> None:
+    import torch
+    import transformers
+
+    page = HERE / "RESULTS.md"
+    head = [
+        BEGIN, "## Speed", "",
+        f"`python benchmarks/speed.py`, {time.strftime('%Y-%m-%d')}, torch {torch.__version__}, transformers "
+        f"{transformers.__version__}, {os.cpu_count()} processors, {torch.get_num_threads()} threads; large bf16 product: "
+        f"{rate / 1e9:,.0f} GFLOP/s; {options.rounds} rounds in turns, medians.", "",
+        "Seconds of training; real (unpadded) tokens a second; how many times as long as ftkit took (least-most of the "
+        "rounds); peak memory of the process above what it held with the model loaded, in MiB; ftkit's as a share of it; "
+        "loss on the same eval rows afterwards.", "",
+        "| case | way | s | tokens/s | times ftkit | MiB | share | loss |",
+        "|---|---|---|---|---|---|---|---|", *lines, END,
+    ]  # fmt: skip
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    page.write_text(f"{before.rstrip()}\n\n" + "\n".join(head) + f"\n{after.lstrip()}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

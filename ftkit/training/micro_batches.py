@@ -1,0 +1,118 @@
+"""A batch cut into micro-batches of rows of like length: the same gradient with less padding.
+
+Which rows meet in a step is drawn as before; only within the step are they sorted by length and computed in parts, each
+padded to its own longest row. Grouping rows by length over the whole set saves as much, but changes the steps.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+IGNORED = -100
+MOST_PARTS = 4
+PLACES = 32  # of a sorted batch where it may be cut
+# What a part costs beside its tokens, in tokens: casting weights and adding gradients (so many whatever the model's size),
+# and going through its layers in Python (the more tokens, the smaller the model). Fitted by benchmarks/micro_batches.py.
+PART_TOKENS = 64
+PART_WEIGHT_TOKENS = 1.6e9
+
+
+class Part(NamedTuple):
+    """Some rows of a batch.
+
+    Attributes:
+        share: of what the batch's mean loss is a mean of, how much is in this part.
+    """
+
+    inputs: dict[str, Any]
+    share: float
+
+
+def part_cost(parameters: int) -> float:
+    """What a part costs beside its tokens, in tokens of a model of so many parameters."""
+    return PART_TOKENS + PART_WEIGHT_TOKENS / max(parameters, 1)
+
+
+def cut_by_length(inputs: dict[str, Any], cost: float, *, shifted: bool = False, decoder_inputs: bool = False) -> list[Part]:
+    """The batch in parts, the longest rows first, where that saves more than the parts cost; else the batch as it is.
+
+    Args:
+        inputs: tensors of shape (rows, ...), with an attention_mask of shape (rows, tokens) for padding on either side.
+        cost: of a part, in tokens.
+        shifted: a row's first label does not count, as in a decoder that foretells the next token.
+        decoder_inputs: labels and decoder_input_ids have tokens of their own, those of an encoder-decoder's target.
+    """
+    mask = inputs.get("attention_mask")
+    if not isinstance(mask, torch.Tensor) or mask.dim() != 2 or len(mask) < 2 or "labels" not in inputs:
+        return [Part(inputs, 1.0)]
+    lengths = mask.sum(1).cpu().numpy()
+    order = np.argsort(-lengths, kind="stable")
+    bounds = best_cuts(lengths[order], cost)
+    if len(bounds) == 2:
+        return [Part(inputs, 1.0)]
+    return list(_parts(inputs, mask, order, bounds, shifted=shifted, decoder_inputs=decoder_inputs))
+
+
+def best_cuts(lengths: np.ndarray, cost: float) -> list[int]:
+    """Where to cut rows of descending lengths so that padded tokens and the parts' own cost are least.
+
+    Args:
+        lengths: tokens of each row, descending.
+        cost: of each part, in tokens.
+
+    Returns:
+        The bounds of the parts, from 0 to the number of rows.
+    """
+    rows = len(lengths)
+    places = np.unique(np.linspace(0, rows, min(rows, PLACES) + 1).round().astype(int))
+    # best[k][j]: the least cost of the rows before place j in k parts, and where the last of them begins
+    best = [np.where(places == 0, 0.0, np.inf)]
+    begins: list[np.ndarray] = []
+    for _ in range(MOST_PARTS):
+        sizes = np.maximum(places[None, :] - places[:, None], 0)
+        costs = best[-1][:, None] + sizes * lengths[np.minimum(places, rows - 1)][:, None] + cost
+        costs[sizes == 0] = np.inf
+        begins.append(costs.argmin(0))
+        best.append(costs.min(0))
+    parts = int(np.argmin([found[-1] for found in best]))
+    bounds, place = [rows], len(places) - 1
+    for begin in reversed(begins[:parts]):
+        place = int(begin[place])
+        bounds.append(int(places[place]))
+    return bounds[::-1]
+
+
+def _parts(
+    inputs: dict[str, Any], mask: torch.Tensor, order: np.ndarray, bounds: list[int], *, shifted: bool, decoder_inputs: bool
+) -> Iterator[Part]:
+    whole = _weight(inputs, shifted)
+    for start, end in pairwise(bounds):
+        rows = torch.as_tensor(order[start:end].copy(), device=mask.device)
+        part = {name: value[rows] if _by_row(value, len(mask)) else value for name, value in inputs.items()}
+        used = _used(part["attention_mask"] != 0)
+        targets = _used(part["labels"] != IGNORED) if decoder_inputs else used
+        for name, value in part.items():
+            if _by_row(value, len(rows)) and value.dim() >= 2 and not value.is_floating_point():
+                part[name] = value[:, targets if name in ("labels", "decoder_input_ids") else used].contiguous()
+        yield Part(part, _weight(part, shifted) / max(whole, 1))
+
+
+def _by_row(value: Any, rows: int) -> bool:
+    return isinstance(value, torch.Tensor) and value.dim() >= 1 and len(value) == rows
+
+
+def _used(mask: torch.Tensor) -> slice:
+    """From the first to the last column that some row uses."""
+    columns = mask.any(0).nonzero()[:, 0]
+    return slice(int(columns[0]), int(columns[-1]) + 1) if len(columns) else slice(0, 1)
+
+
+def _weight(inputs: dict[str, Any], shifted: bool) -> int:
+    """What a mean loss is a mean of: supervised tokens, or rows."""
+    labels = inputs["labels"]
+    if labels.dim() == 2 and not labels.is_floating_point():
+        return int((labels[:, 1 if shifted else 0 :] != IGNORED).sum())
+    return len(labels)

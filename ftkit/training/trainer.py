@@ -1,0 +1,91 @@
+"""The Trainer with ftkit's ways of doing the same steps in less time and memory."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ftkit import compat
+from ftkit.recipe.schema import Speed
+from ftkit.training.micro_batches import Part, cut_by_length, part_cost
+from ftkit.training.supervised_loss import Head, plain_head
+
+
+class Trainer(compat.Trainer):
+    """A step's loss and gradients are those of the plain Trainer, up to rounding and to the draws of dropout.
+
+    Attributes:
+        head: of a decoder whose logits are made where they are supervised only; then predictions are each row's summed loss
+            and number of tokens, in place of logits.
+        cuts: whether batches are cut into micro-batches of rows of like length.
+    """
+
+    head: Head | None = None
+    cuts: bool = False
+    _share = 1.0  # of its batch's loss that the present micro-batch has
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """As the Trainer's; without outputs where the head runs on supervised positions."""
+        if self.head is not None and not return_outputs:
+            with self.accelerator.autocast():
+                loss = self.head.loss(model, inputs, num_items_in_batch)
+            return loss if self._share == 1.0 else loss * self._share
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        return loss if self._share == 1.0 else loss * self._share
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """As the Trainer's, a micro-batch at a time."""
+        losses = []
+        for part in self._parts(inputs):
+            # what is divided by the items of the whole step needs no share
+            self._share = 1.0 if self.model_accepts_loss_kwargs and num_items_in_batch is not None else part.share
+            losses.append(super().training_step(model, part.inputs, num_items_in_batch))
+        self._share = 1.0
+        return torch.stack(losses).sum()
+
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """As the Trainer's; with each row's loss in place of its logits where the head runs on supervised positions."""
+        if self.head is None or "labels" not in inputs:
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        inputs = self._prepare_inputs(inputs)
+        with self.accelerator.autocast():
+            sums = self.head.row_sums(model, inputs)
+        loss = sums[:, 0].sum() / sums[:, 1].sum()
+        return loss, None if prediction_loss_only else sums, inputs["labels"]
+
+    def _parts(self, inputs: dict[str, Any]) -> list[Part]:
+        if not self.cuts:
+            return [Part(inputs, 1.0)]
+        cost = part_cost(self._parameters)
+        pairs = bool(self.model.config.is_encoder_decoder)
+        return cut_by_length(inputs, cost, shifted=self.head is not None, decoder_inputs=pairs)
+
+    @property
+    def _parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bool) -> None:
+    """Switch on what is right here, and wanted.
+
+    Args:
+        row: an encoded row with labels as a batch of one, on which a decoder's head is tried.
+        decoder: the model is a decoder that foretells the next token.
+    """
+    alone = trainer.accelerator.num_processes == 1 and trainer.args.n_gpu <= 1  # else its own wrappers must see every step
+    if decoder and alone and block.supervised_logits and not trainer.args.label_smoothing_factor:
+        with trainer.accelerator.autocast():
+            trainer.head = plain_head(trainer.model, trainer._prepare_inputs(row))
+        if trainer.head is not None:
+            trainer.preprocess_logits_for_metrics = None  # predictions are reduced already
+    wanted = trainer.args.device.type == "cpu" if block.micro_batches is None else block.micro_batches
+    trainer.cuts = bool(wanted and alone and (trainer.head is not None or not decoder))
+
+
+def speed_facts(trainer: Trainer) -> dict[str, bool]:
+    """What is on, for run.json."""
+    return {"supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts}

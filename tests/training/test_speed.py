@@ -1,0 +1,269 @@
+"""What makes steps fast changes neither losses nor gradients."""
+
+import json
+from collections.abc import Callable
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+
+from ftkit import Recipe, evaluate, train
+from ftkit.tasks.language import token_loss_sums
+from ftkit.training import supervised_loss
+from ftkit.training.dispatcher import build
+from ftkit.training.micro_batches import MOST_PARTS, best_cuts, cut_by_length, part_cost
+from ftkit.training.supervised_loss import IGNORED, ChunkedCrossEntropy, Head, plain_head
+
+RecipeMaker = Callable[..., Recipe]
+SMALL = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+    "vocab_size": 61, "head_dim": 16, "pad_token_id": 0, "max_position_embeddings": 64,
+}  # fmt: skip
+GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "vocab_size": 61, "n_positions": 64, "bos_token_id": 1, "eos_token_id": 1}
+NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+
+
+def decoder(kind: str = "llama", **values: Any) -> Any:
+    torch.manual_seed(0)
+    given = GPT2 | NO_DROPOUT if kind == "gpt2" else SMALL
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **(given | values)))
+    for parameter in model.parameters():  # logits of a size that a factor or a cap would show in
+        parameter.data.mul_(3)
+    return model.train()
+
+
+def rows_of(lengths: list[int], *, left: bool = False, prompt: int = 2) -> dict[str, torch.Tensor]:
+    """Padded rows whose first tokens are not supervised."""
+    draw = torch.Generator().manual_seed(1)
+    width = max(lengths)
+    ids = torch.zeros(len(lengths), width, dtype=torch.long)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
+    for row, length in enumerate(lengths):
+        start = width - length if left else 0
+        ids[row, start : start + length] = torch.randint(2, 60, (length,), generator=draw)
+        mask[row, start : start + length] = 1
+        labels[row, start + min(prompt, length) : start + length] = ids[row, start + min(prompt, length) : start + length]
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def gradients(model: Any) -> dict[str, torch.Tensor]:
+    found = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    model.zero_grad()
+    return found
+
+
+def assert_alike(ours: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == own.keys()
+    largest = max(float(gradient.abs().max()) for gradient in own.values())
+    for name, gradient in own.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-6 * largest)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_chunked_cross_entropy_is_cross_entropy(monkeypatch: pytest.MonkeyPatch, bias: bool, chunk: int) -> None:
+    monkeypatch.setattr(supervised_loss, "CHUNK", chunk)
+    torch.manual_seed(0)
+    inputs = [torch.randn(23, 8), torch.randn(31, 8), *([torch.randn(31)] if bias else [])]
+    targets = torch.randint(31, (23,))
+    whole, parts = ([value.clone().requires_grad_() for value in inputs] for _ in range(2))
+    (torch.nn.functional.cross_entropy(torch.nn.functional.linear(*whole), targets, reduction="sum") / 5).backward()
+    total, losses = ChunkedCrossEntropy.apply(*(parts if bias else [*parts, None]), targets)
+    (total / 5).backward()
+    assert float(total) == pytest.approx(float(losses.sum()), rel=1e-6)
+    for ours, own in zip(parts, whole, strict=True):
+        torch.testing.assert_close(ours.grad, own.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("items", [None, 50])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "mistral", "qwen2", "gpt_neox", "opt"])
+def test_a_head_on_supervised_positions_has_the_models_own_loss_and_gradients(
+    kind: str, items: int | None, left: bool
+) -> None:
+    values = {"word_embed_proj_dim": 32, "ffn_dim": 48, "dropout": 0.0} if kind == "opt" else {}
+    model, rows = decoder(kind, **values), rows_of([9, 4, 7, 3], left=left)
+    head = plain_head(model, rows)
+    assert head is not None
+    own = model(**rows, **({} if items is None else {"num_items_in_batch": items})).loss
+    own.backward()
+    wanted = gradients(model)
+    ours = head.loss(model, rows, items)
+    ours.backward()
+    assert float(ours) == pytest.approx(float(own), rel=1e-5)
+    assert_alike(gradients(model), wanted)
+    sums = token_loss_sums(model.eval()(**rows).logits, rows["labels"], shift=True)
+    torch.testing.assert_close(head.row_sums(model, rows), sums.detach(), rtol=1e-4, atol=1e-4)
+    assert model(**rows).logits.shape == (4, 9, 61)  # the model is as it was
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("gemma2", {"final_logit_softcapping": 30.0}),
+        ("cohere", {"logit_scale": 0.0625}),
+        ("granite", {"logits_scaling": 8.0}),
+    ],
+)
+def test_a_model_whose_logits_are_more_than_its_head_keeps_its_own_loss(kind: str, values: dict[str, Any]) -> None:
+    assert plain_head(decoder(kind, **values), rows_of([9, 4])) is None
+
+
+def test_a_head_with_an_adapter_keeps_its_own_loss() -> None:
+    for values in (
+        {"target_modules": ["q_proj", "lm_head"]},
+        {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+    ):
+        model = get_peft_model(decoder(), LoraConfig(task_type="CAUSAL_LM", **values))
+        assert plain_head(model, rows_of([9, 4])) is None
+
+
+def test_an_adapter_elsewhere_gets_the_same_gradients() -> None:
+    model = get_peft_model(decoder(), LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], init_lora_weights=False))
+    rows = rows_of([9, 4])
+    head = plain_head(model, rows)
+    assert head is not None
+    model(**rows).loss.backward()
+    wanted = gradients(model)
+    head.loss(model, rows, None).backward()
+    assert_alike(gradients(model), wanted)
+
+
+@given(st.lists(st.integers(1, 40), min_size=2, max_size=9), st.integers(0, 60))
+def test_batches_are_cut_where_it_costs_least(lengths: list[int], cost: int) -> None:
+    lengths = sorted(lengths, reverse=True)
+    bounds = best_cuts(np.array(lengths), cost)
+    rows = len(lengths)
+
+    def total(inner: tuple[int, ...]) -> int:
+        ends = [0, *inner, rows]
+        return sum((end - start) * lengths[start] + cost for start, end in pairwise(ends))
+
+    every = [inner for parts in range(MOST_PARTS) for inner in combinations(range(1, rows), parts)]
+    assert bounds[0] == 0
+    assert bounds[-1] == rows
+    assert total(tuple(bounds[1:-1])) == min(map(total, every))
+
+
+def test_a_small_model_is_not_worth_cutting() -> None:
+    assert len(cut_by_length(rows_of([40, 3, 2, 2]), part_cost(600_000))) == 1
+    assert len(cut_by_length(rows_of([400, 3, 2, 2]), part_cost(66_000_000))) == 2
+
+
+LENGTHS = [30, 4, 28, 3, 5, 12, 11]
+
+
+def weighted(parts: Any, model: Any) -> float:
+    """The parts' losses by their shares, with their gradients added up."""
+    total = 0.0
+    for part in parts:
+        loss = model(**part.inputs).loss * part.share
+        loss.backward()
+        total += float(loss)
+    return total
+
+
+@pytest.mark.parametrize("case", ["classes", "labels", "number", "decoder", "decoder, padded left", "pairs"])
+def test_the_parts_of_a_batch_have_its_loss_and_gradient(case: str) -> None:
+    torch.manual_seed(0)
+    rows = rows_of(LENGTHS, left="left" in case)
+    if case.startswith("decoder"):
+        model = decoder()
+    elif case == "pairs":
+        config = AutoConfig.for_model(
+            "bart", vocab_size=61, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+            decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, dropout=0.0, attention_dropout=0.0,
+            max_position_embeddings=64, pad_token_id=0, decoder_start_token_id=2,
+        )  # fmt: skip
+        model = AutoModelForSeq2SeqLM.from_config(config)
+        rows["labels"] = rows_of([3, 9, 4, 8, 2, 6, 7], prompt=0)["labels"]
+        rows["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(rows["labels"])
+    else:
+        labels, problem = {
+            "classes": (torch.arange(7) % 3, "single_label_classification"),
+            "labels": (torch.rand(7, 3).round(), "multi_label_classification"),
+            "number": (torch.rand(7), "regression"),
+        }[case]
+        config = AutoConfig.for_model("bert", **SMALL, num_labels=1 if case == "number" else 3, problem_type=problem)
+        model = AutoModelForSequenceClassification.from_config(config)
+        rows["labels"] = labels
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    own = model(**rows).loss
+    own.backward()
+    wanted = gradients(model)
+    parts = cut_by_length(rows, 10, shifted=case.startswith("decoder"), decoder_inputs=case == "pairs")
+    assert len(parts) > 1
+    assert sum(len(part.inputs["input_ids"]) for part in parts) == len(LENGTHS)
+    assert sum(part.inputs["input_ids"].numel() for part in parts) < rows["input_ids"].numel()
+    assert weighted(parts, model) == pytest.approx(float(own), rel=1e-4)
+    assert_alike(gradients(model), wanted)
+
+
+CURVES = [
+    ("full", "instruction", "gpt2", {}),
+    ("lora", "instruction", "llama", {"gradient_accumulation_steps": 3}),
+    ("lora", "text-classification", "distilbert", {"gradient_accumulation_steps": 2}),
+    ("full", "summarization", "llama", {}),
+]
+
+
+@pytest.mark.parametrize(("strategy", "task", "kind", "training"), CURVES)
+def test_the_loss_curve_is_that_of_plain_steps(
+    recipe: RecipeMaker, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    strategy: str, task: str, kind: str, training: dict[str, Any],
+) -> None:  # fmt: skip
+    """In float32 and without dropout: each loss of 12 steps within 0.2 %, and so the metrics that are measured."""
+    monkeypatch.setattr("ftkit.training.trainer.part_cost", lambda parameters: 8.0)
+    monkeypatch.setattr("torch.nn.functional.dropout", lambda tensor, *rest, **named: tensor)
+    data = {"train": str(dialogues), "columns": {"document": "dialogue"}} if task == "summarization" else {}
+    curves, records = [], []
+    for on in (True, False):
+        made = recipe(
+            strategy, task=task, kind=kind, data=data, speed={"supervised_logits": on, "micro_batches": on},
+            training={"max_steps": 12, "bf16": False, "eval_strategy": "no", "save_strategy": "no"} | training,
+            evaluation={"general_text": False, **({"generation": {"rows": 0}} if "class" not in task else {})},
+        )  # fmt: skip
+        result = train(made, output_dir=tmp_path / str(on))
+        lines = [json.loads(line) for line in (result.folder / "log.jsonl").read_text().splitlines()]
+        curves.append([line["loss"] for line in lines if "loss" in line])
+        records.append(result)
+    assert len(curves[0]) == 12
+    assert curves[0] == pytest.approx(curves[1], rel=2e-3)
+    for which in ("baseline", "tuned"):
+        assert records[0].metrics[which] == pytest.approx(records[1].metrics[which], rel=5e-3, abs=1e-6)
+    speed = json.loads((records[0].folder / "run.json").read_text())["speed"]
+    assert speed == {"supervised_logits": task != "text-classification", "micro_batches": True}
+    assert evaluate(records[0].folder).metrics["loss" if "class" not in task else "accuracy"] > 0
+
+
+def test_parts_are_really_computed(recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftkit.training.trainer.part_cost", lambda parameters: 8.0)
+    parts = build(recipe("full"), tmp_path / "out", [])
+    trainer = parts.trainer
+    widths: list[tuple[int, ...]] = []
+    parts.model.register_forward_pre_hook(lambda _, __, named: widths.append(named["input_ids"].shape), with_kwargs=True)
+    trainer.create_optimizer_and_scheduler(1)
+    trainer.current_gradient_accumulation_steps = 1
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.training_step(trainer.accelerator.prepare(parts.model), batch)
+    assert len(widths) > 1
+    assert sum(rows for rows, _ in widths) == len(batch["input_ids"])
+
+
+def test_logits_are_made_where_they_count(recipe: RecipeMaker, tmp_path: Path) -> None:
+    parts = build(recipe("lora", task="instruction"), tmp_path / "out", [])
+    assert isinstance(parts.trainer.head, Head)
+    sizes: list[int] = []
+    layer = parts.trainer.head.layer
+    layer.register_forward_hook(lambda _, __, output: sizes.append(output.shape[1]))
+    parts.trainer.predict(parts.data.encoded["eval"].dataset)
+    assert set(sizes) == {1}
