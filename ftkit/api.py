@@ -76,6 +76,7 @@ from ftkit.training.evidence import (
 )
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
 from ftkit.training.memory import peak_memory_bytes
+from ftkit.training.plan import Plan, make_plan
 from ftkit.training.prepare import allowances, prepare
 from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe
@@ -151,6 +152,24 @@ def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
         trained = f"{counts.trainable:,} trainable of {counts.total:,} ({counts.trainable_percent:.4f} %)"
         lengths = {f"{name} rows": facts.words() for name, facts in parts.data.facts.items()}
         return CheckReport({"parameters": trained, **lengths, **probe(parts)})
+
+
+@offline_mode_kept()
+def plan(recipe: Recipe | str | Path, *, device: str | None = None, vram: float | None = None) -> Plan:
+    """What a run will take: parameters, memory by part, steps, disk; of the model only config.json is read.
+
+    Args:
+        device: cpu or cuda; default what this machine has.
+        vram: GiB of memory there are; the plan then says whether the run fits, and what would make it fit.
+
+    Raises:
+        UserError: config.json cannot be had, or something in the recipe does not fit it.
+    """
+    hush_libraries()
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    with recipe.located():
+        require_reachable([(recipe.model.name, "model", "model.name")])
+        return make_plan(recipe, device, vram)
 
 
 @offline_mode_kept()

@@ -19,6 +19,7 @@ COMMANDS = [
     "train",
     "eval",
     "check",
+    "plan",
     "preview",
     "verify",
     "merge",
