@@ -149,7 +149,9 @@ class Plan:
             "longest batch": f"{batch['rows']} rows of {batch['length']:,} tokens, {batch['accumulation']} to a step",
         }
         if self.run:
-            facts["run"] = ", ".join(f"{value:,g} {name}" if value % 1 else f"{int(value):,} {name}" for name, value in self.run.items())
+            facts["run"] = ", ".join(
+                f"{value:,g} {name}" if value % 1 else f"{int(value):,} {name}" for name, value in self.run.items()
+            )
         disk = self.disk
         facts["disk"] = f"{size_words(disk['total'])}: model {size_words(disk['model'])}, " + (
             f"{disk['checkpoints']} checkpoints of {size_words(disk['checkpoint'])}"
@@ -162,7 +164,9 @@ class Plan:
         if self.fits:
             return f"fits: {room}"
         helped = any(remedy.fits for remedy in self.remedies)
-        return f"does not fit: {room}" + ("; it would with the changes below" if helped else "; no change below makes it fit")
+        return f"does not fit: {room}" + (
+            "; it would with the changes below" if helped else "; no change below makes it fit"
+        )
 
 
 def make_plan(recipe: Recipe, device: str | None = None, vram: float | None = None) -> Plan:

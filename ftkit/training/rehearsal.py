@@ -92,13 +92,14 @@ class FourBitLinear(nn.Linear):
         super().__init__(1, 1, bias=False)
         self.in_features, self.out_features = inside, outside
         self.weight = nn.Parameter(torch.empty(four_bit_bytes(inside * outside), dtype=torch.uint8), requires_grad=False)
-        self.bias = bias  # type: ignore[assignment]
+        # Cast for good by the layer's first forward pass.
+        self.bias = bias if bias is None else nn.Parameter(bias.detach().to(torch.bfloat16), requires_grad=False)  # type: ignore[assignment]
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", enabled=False):
             shape = (self.out_features, self.in_features)
             found = FourBitProduct.apply(inputs.to(torch.bfloat16), self.weight, shape)
-            return (found if self.bias is None else found + self.bias.to(torch.bfloat16)).to(inputs.dtype)
+            return (found if self.bias is None else found + self.bias).to(inputs.dtype)
 
 
 class MemoryLedger(TorchDispatchMode):
