@@ -4,9 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Two processes, a file in one of them, each with one thread: most tests wait for imports and disk.
+PARALLEL := --numprocesses 2 --dist loadfile --durations 15
+test test-slow: export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 
+.DEFAULT_GOAL := install
 .PHONY: install demo test test-slow lint docs bench-plain clean
 
 install: $(STAMP)
@@ -22,10 +26,10 @@ demo: install
 	$(BIN)/ftkit train recipes/lora_distilbert.yaml --smoke --overwrite
 
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-slow: install
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(PARALLEL)
 
 lint: install
 	$(BIN)/ruff format --check .

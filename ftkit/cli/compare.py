@@ -10,7 +10,6 @@ from ftkit import console
 from ftkit.cli.arguments import Quiet
 from ftkit.errors import UserError
 from ftkit.hub import hub_names, require_reachable
-from ftkit.report.comparison import ANY_WIDTH, compare_runs
 from ftkit.training.children import train_all
 from ftkit.training.variants import LEARNING_RATES, strategy_recipes
 
@@ -59,6 +58,8 @@ def compare(
         failed = train_strategies(targets, names, folder, smoke=smoke, overwrite=overwrite, quiet=quiet or as_json)
         folders = [folder / name for name in names if name not in failed]
     if folders:
+        from ftkit.report.comparison import ANY_WIDTH, compare_runs  # numpy comes with it
+
         comparison = compare_runs(folders)
         if as_json:
             console.out.print_json(json.dumps(comparison.as_json()))

@@ -72,7 +72,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         metrics=_CLASSIFICATION_METRICS | {"loss": False},
         default_metrics=("accuracy", "f1"),
         sample="sentiment",
-        smoke_steps=300,
+        smoke_steps=220,
         strategies=STRATEGY_NAMES,
         keys=frozenset({"data.labels", "data.label_separator", "data.augment", "data.streaming"}),
     ),
@@ -94,6 +94,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         sample="entities",
         strategies=STRATEGY_NAMES,
         keys=frozenset({"data.labels", "data.streaming"}),
+        smoke_steps=200,
     ),
     "summarization": TaskSpec(
         about="A summary of a document, by prompt for decoder-only models or by encoder and decoder.",
@@ -101,7 +102,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         metrics=TEXT_METRICS | _TEXT_LOSS_METRICS,
         default_metrics=("rouge1", "rouge2", "rougeL", "loss"),
         sample="dialogues",
-        smoke_steps=100,
+        smoke_steps=80,
         keys=_GENERATION_KEYS,
     ),
     "instruction": TaskSpec(

@@ -1,4 +1,4 @@
-"""Finished runs side by side: metrics with their intervals, and what each cost. Imports nothing heavy."""
+"""Finished runs side by side: metrics with their intervals, and what each cost.."""
 
 import json
 from collections import Counter

@@ -174,7 +174,7 @@ def encoder_warm_up(folder: Path) -> dict[str, Any]:
 # The rows, and what their training sets otherwise than WARM_UP.
 WARM_UPS: dict[str, tuple[Callable[[Path], dict[str, Any]], dict[str, Any]]] = {
     "decoder": (decoder_warm_up, {"learning_rate": 3e-3, "max_steps": 300}),
-    "encoder": (encoder_warm_up, {"learning_rate": 1e-3, "max_steps": 500, "per_device_train_batch_size": 32}),
+    "encoder": (encoder_warm_up, {"learning_rate": 1e-3, "max_steps": 400}),
 }
 
 

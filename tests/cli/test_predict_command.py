@@ -71,18 +71,21 @@ def test_a_bad_row_is_named_and_what_was_written_stays(run: Path, tmp_path: Path
     assert "predicted" in found[10]
 
 
+@pytest.mark.slow
 def test_nothing_in_is_nothing_out_and_a_warning(run: Path) -> None:
     done = ftkit(run, "-")
     assert (done.returncode, done.stdout) == (0, "")
     assert "warning: standard input: no row was predicted" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_very_long_line_is_cut_and_said_so(run: Path) -> None:
     done = ftkit(run, "-", given="good film " * 1000 + "\nshort\n")
     assert [row.get("cut") for row in lines(done.stdout)] == [True, None]
     assert "1 rows were cut" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "given", "expected"),
     [
@@ -132,6 +135,7 @@ def heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_ends_it_quietly(run: Path, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "rows.jsonl", TEXTS * 200)
     command = f"{sys.executable} -m ftkit predict {run} rows.jsonl --batch-size 2 | head -3"

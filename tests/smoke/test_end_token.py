@@ -7,7 +7,7 @@ import pytest
 from ftkit import load_recipe, train
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
-NO_END = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+NO_END = "{% for m in messages %}{{ m.content }} {% endfor %}"
 
 
 @pytest.mark.timeout(300)

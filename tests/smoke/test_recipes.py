@@ -9,14 +9,14 @@ import pytest
 from ftkit import load_recipe, train
 
 RECIPES = sorted((Path(__file__).parent.parent.parent / "recipes").glob("*.yaml"))
-# How far the tuned stand-in must be beyond the baseline, by a task's first metric.
+# What the tuned stand-in reaches at least (a loss: at most), being better than before.
 LEARNT = {
-    "text-classification": ("accuracy", 0.1),
+    "text-classification": ("accuracy", 0.6),  # a coin: 0.5
     "text-regression": ("pearson", 0.5),
     "token-classification": ("f1", 0.5),
-    "summarization": ("rouge1", 0.3),
+    "summarization": ("rouge1", 0.5),
     "instruction": ("exact_match", 0.1),
-    "language-modeling": ("loss", -1.0),
+    "language-modeling": ("loss", 3.0),
 }
 
 
@@ -33,9 +33,9 @@ def marked(path: Path) -> Any:
 def test_a_recipe_smoke_runs_and_learns(path: Path, tmp_path: Path) -> None:
     recipe = load_recipe(path)
     result = train(recipe, output_dir=tmp_path / "run", smoke=True)
-    metric, least = LEARNT[recipe.task]
-    difference = result.metrics["tuned"][metric] - result.metrics["baseline"][metric]
-    assert difference > least if least > 0 else difference < least
+    metric, level = LEARNT[recipe.task]
+    before, after = result.metrics["baseline"][metric], result.metrics["tuned"][metric]
+    assert after < min(before, level) if metric == "loss" else after > max(before, level)
     assert load_recipe(result.folder / "recipe.yaml").strategy.name == recipe.strategy.name
     if recipe.task == "instruction":
         rows = [json.loads(line) for line in (result.folder / "predictions.jsonl").read_text().splitlines()]

@@ -188,6 +188,7 @@ def test_a_broken_metric_file_is_one_line_before_training(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_generated_text_does_not_depend_on_the_batch(shared: Path, tmp_path: Path) -> None:
     values: dict[str, Any] = {
         "task": "instruction",
