@@ -155,8 +155,10 @@ def rehearse(
     if block.name in ("lora", "qlora"):  # the shapes are the same, and some ways of drawing them need values
         block = block.model_copy(update={"init_lora_weights": True})
     dtype = torch.float32 if block.name == "full" else torch_dtype(options["dtype"] or "float32")
+    config = copy.deepcopy(config)
+    config.use_cache = False  # as the Trainer sets it: a training step keeps no keys and values
     with torch.device("meta"):
-        base = auto_class.from_config(copy.deepcopy(config), attn_implementation=options["attention"], dtype=dtype)
+        base = auto_class.from_config(config, attn_implementation=options["attention"], dtype=dtype)
         if strategy.quantized:
             pack_layers(base, head)
         before = sum(tensor.nbytes for tensor in _tensors(base))  # each once: parameters() passes over ties
@@ -206,7 +208,8 @@ def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
     inputs, vocabulary = _inputs(model, batch), model.get_input_embeddings().weight.shape[0]
     logits = {batch.rows * length * vocabulary for side in (batch.length, batch.target) for length in (side, side - 1)}
     gradients = gradient_bytes(learning)
-    with MemoryLedger([*_tensors(model), *inputs.values()], logits - {0}) as ledger:
+    earlier = [p.grad for p in model.parameters() if p.grad is not None]
+    with MemoryLedger([*_tensors(model), *inputs.values(), *earlier], logits - {0}) as ledger:
         loss = _forward(model, inputs, batch)
         held, held_logits = ledger.live, ledger.logits
         loss.backward()  # type: ignore[no-untyped-call]
@@ -221,7 +224,7 @@ def _forward(model: Any, inputs: dict[str, torch.Tensor], batch: Batch) -> torch
         loss: torch.Tensor = model(**inputs).loss
         return loss
     with torch.autocast("cpu", dtype=batch.autocast):
-        forward = convert_outputs_to_fp32(model.forward)
+        forward = convert_outputs_to_fp32(model.__call__)  # with its hooks, which put a frozen body into eval mode
         loss = forward(**inputs)["loss"]
         return loss
 
