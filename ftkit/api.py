@@ -155,12 +155,15 @@ def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
 
 
 @offline_mode_kept()
-def plan(recipe: Recipe | str | Path, *, device: str | None = None, vram: float | None = None) -> Plan:
-    """What a run will take: parameters, memory by part, steps, disk; of the model only config.json is read.
+def plan(
+    recipe: Recipe | str | Path, *, device: str | None = None, vram: float | None = None, measure: bool = True
+) -> Plan:
+    """What a run will take: parameters, memory by part, steps, disk, of config.json alone; and time, where weights are here.
 
     Args:
         device: cpu or cuda; default what this machine has.
         vram: GiB of memory there are; the plan then says whether the run fits, and what would make it fit.
+        measure: make a few steps where the model's weights are here; without them no time is told.
 
     Raises:
         UserError: config.json cannot be had, or something in the recipe does not fit it.
@@ -169,7 +172,7 @@ def plan(recipe: Recipe | str | Path, *, device: str | None = None, vram: float 
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     with recipe.located():
         require_reachable([(recipe.model.name, "model", "model.name")])
-        return make_plan(recipe, device, vram)
+        return make_plan(recipe, device, vram, measure=measure)
 
 
 @offline_mode_kept()

@@ -26,17 +26,23 @@ def plan(
     vram: float | None = typer.Option(
         None, "--vram", help="GiB of memory there are; says whether it fits, and what would make it.", show_default=False
     ),
+    measure: bool = typer.Option(
+        True, "--measure/--no-measure", help="Make a few steps, where the model's weights are here, to tell the time."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
     quiet: Quiet = False,
 ) -> None:
-    """Tell what a run will take, from config.json alone: parameters, memory by part, steps, disk; no weights are fetched."""
+    """Tell what a run will take: parameters, memory by part, steps, disk, time; no weights are fetched.
+
+    Memory is computed from config.json alone; the time is measured in a few steps, where the weights are here already.
+    """
     console.set_quiet(quiet or as_json)
     loaded = load_recipe(recipe, overrides)
     with loaded.located():
         require_reachable([(loaded.model.name, "model", "model.name")])
     from ftkit import api  # torch and transformers, once the recipe is known to be sound
 
-    found = api.plan(loaded, device=device, vram=vram)
+    found = api.plan(loaded, device=device, vram=vram, measure=measure)
     if as_json:
         console.out.print_json(json.dumps(found.as_json()))
     else:

@@ -1,7 +1,8 @@
-"""What a run will take, known before it starts: parameters, memory by part, steps, tokens and disk.
+"""What a run will take, known before it starts: parameters, memory by part, steps, tokens, time and disk.
 
 Nothing is fetched but config.json. What a step holds comes from a rehearsal on shapes (rehearsal.py), the rest from
-arithmetic (footprint.py); rows and lengths come from the data where they are at hand, else from the recipe's limits.
+arithmetic (footprint.py); rows and lengths come from the data where they are at hand, else from the recipe's limits. Time
+is told only where the weights are here already, from a few steps of training (pace.py).
 """
 
 import math
@@ -21,19 +22,27 @@ from ftkit.errors import UserError
 from ftkit.hub import cached, hub_names, is_hub_id
 from ftkit.models.counts import ParameterCounts, count_from_config
 from ftkit.models.heads import find_head
-from ftkit.models.load import DEFAULT_MAX_LENGTH, TOKENIZERS, first_line, load_config, load_tokenizer, locate
+from ftkit.models.load import (
+    DEFAULT_MAX_LENGTH,
+    TOKENIZERS,
+    first_line,
+    has_weights,
+    load_config,
+    load_tokenizer,
+    locate,
+)
 from ftkit.recipe.schema import Lora, QLora, Recipe
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import has_bf16
 from ftkit.training.footprint import Peak, kept_checkpoints, knows_optimizer, optimizer_bytes, steps_of
-from ftkit.training.prepare import prepare
+from ftkit.training.memory import beside_tensors, library_bytes
+from ftkit.training.pace import Pace, forecast, measure_pace
+from ftkit.training.prepare import Data, prepare
 from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
 
 GIB = 2**30
 DEVICES = ("cpu", "cuda")
-# What a process holds beside tensors, libraries and on a GPU its context and the gaps between blocks: a round estimate.
-BESIDE_TENSORS = {"cpu": GIB, "cuda": GIB}
 WORTH = 0.99  # a remedy that leaves more than this share of the memory is none
 ADAPTER = {"r": 16, "target_modules": "all-linear"}
 
@@ -44,9 +53,16 @@ class DataFigures:
 
     entries: int
     tokens: int
-    longest: int
-    p99: int
+    lengths: np.ndarray
     target: int = 0
+
+    @property
+    def longest(self) -> int:
+        return int(self.lengths.max())
+
+    @property
+    def p99(self) -> int:
+        return math.ceil(np.percentile(self.lengths, 99))
 
 
 @dataclass(frozen=True)
@@ -104,6 +120,9 @@ class Plan:
         vram: bytes that are there, or None where nobody said.
         run: entries, tokens, steps, so far as the data are at hand.
         disk: bytes of the saved model, of a checkpoint, how many are kept, and all in all.
+        seconds: of a step on average, of the longest, of evaluations while training, and of all of training; None where
+            no step was measured.
+        measured: bytes of memory at the peak of the measured steps, by place.
         notes: what the figures rest on.
     """
 
@@ -119,6 +138,8 @@ class Plan:
     remedies: list[Remedy]
     run: dict[str, float]
     disk: dict[str, int]
+    seconds: dict[str, float] | None = None
+    measured: dict[str, int] | None = None
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -130,7 +151,9 @@ class Plan:
         """For the screen."""
         parts: list[Any] = [console.facts("", self._facts())]
         rows = [[name, size_words(size)] for name, size in self.memory.items()]
-        parts.append(console.table("", ["memory (estimate)", ""], [*rows, ["with libraries", size_words(self.needed)]]))
+        rows.append(["with libraries", size_words(self.needed)])
+        rows += [[f"measured in a few steps ({place})", size_words(size)] for place, size in (self.measured or {}).items()]
+        parts.append(console.table("", ["memory (estimate)", ""], rows))
         if self.vram is not None:
             parts.append(Text(self._verdict(), style="bold"))
         if self.remedies:
@@ -152,6 +175,8 @@ class Plan:
             facts["run"] = ", ".join(
                 f"{value:,g} {name}" if value % 1 else f"{int(value):,} {name}" for name, value in self.run.items()
             )
+        if self.seconds:
+            facts["time"] = seconds_words(self.seconds)
         disk = self.disk
         facts["disk"] = f"{size_words(disk['total'])}: model {size_words(disk['model'])}, " + (
             f"{disk['checkpoints']} checkpoints of {size_words(disk['checkpoint'])}"
@@ -169,17 +194,20 @@ class Plan:
         )
 
 
-def make_plan(recipe: Recipe, device: str | None = None, vram: float | None = None) -> Plan:
+def make_plan(
+    recipe: Recipe, device: str | None = None, vram: float | None = None, *, measure: bool = True
+) -> Plan:
     """The plan of a recipe's run.
 
     Args:
         device: cpu or cuda; default what this machine has.
         vram: GiB of memory that the run may take.
+        measure: whether a few steps are made, where the weights are here, to tell the time.
 
     Raises:
         UserError: config.json cannot be had, the data are at hand and faulty, or the strategy does not fit the model.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or own_device(recipe)
     require_sound(device, vram)
     task, notes = TASKS[recipe.task](recipe.data), list[str]()
     config = load_config(recipe.model, {})
@@ -192,16 +220,46 @@ def make_plan(recipe: Recipe, device: str | None = None, vram: float | None = No
     planner = Planner(recipe, auto_class, config, device, new_head=task.new_head)
     with console.status("going through a step without weights"):
         first = planner.estimate(planner.setup(figures))
+        needed = planner.needed(first)  # before a model is loaded to measure its pace
         room = None if vram is None else int(vram * GIB)
-        remedies = planner.remedies(first, room, figures) if room is not None and planner.needed(first) > room else []
+        remedies = planner.remedies(first, room, figures) if room is not None and needed > room else []
     counts = count_from_config(auto_class, config, recipe.strategy, new_head=task.new_head)
     setup, run = first.setup, run_figures(recipe, figures)
+    pace = pace_at_hand(recipe, device, figures, notes) if measure else None
+    seconds = forecast(pace, figures.lengths, recipe, int(run["steps"])).as_json() if pace and figures else None
     return Plan(
         recipe.model.name, recipe.strategy.name, device, counts,
         {"rows": setup.rows, "length": setup.length, "accumulation": setup.accumulation}, first.parts(),
-        planner.needed(first), room, None if room is None else planner.needed(first) <= room, remedies, run,
-        disk_figures(recipe, first, int(run.get("steps", 0))), [*notes, *planner.notes()],
+        needed, room, None if room is None else needed <= room, remedies, run,
+        disk_figures(recipe, first, int(run.get("steps", 0))), seconds, pace.peak if pace else None,
+        [*notes, *planner.notes()],
     )  # fmt: skip
+
+
+def pace_at_hand(recipe: Recipe, device: str, figures: DataFigures | None, notes: list[str]) -> Pace | None:
+    """The measured pace; None, and a note, where something for it is not here."""
+    missing = ""
+    if figures is None:
+        missing = "the data are not at hand"
+    elif device != own_device(recipe):
+        missing = f"this machine's device is {own_device(recipe)}"
+    elif not has_weights(recipe.model):
+        missing = "the model's weights are not here"
+    if missing:
+        notes.append(f"no time is told: {missing}")
+        return None
+    with console.status("measuring a few steps"):
+        pace = measure_pace(recipe)
+    notes.append(
+        f"time is from {pace.steps} measured steps, for this machine as busy as it is now; without the measuring before "
+        "and after training"
+    )
+    return pace
+
+
+def own_device(recipe: Recipe) -> str:
+    """Where this machine would train."""
+    return "cuda" if torch.cuda.is_available() and not recipe.training.use_cpu else "cpu"
 
 
 def require_sound(device: str, vram: float | None) -> None:
@@ -254,7 +312,7 @@ class Planner:
 
     def needed(self, estimate: Estimate) -> int:
         """Bytes on the device."""
-        return estimate.peak + BESIDE_TENSORS[self.device]
+        return estimate.peak + beside_tensors(self.device, estimate.peak)
 
     def remedies(self, first: Estimate, room: int, figures: DataFigures | None) -> list[Remedy]:
         """What would make it fit, least harm first, each on top of those before it; it ends where it fits."""
@@ -281,8 +339,12 @@ class Planner:
         found = [
             f"computed in {precision}; parameters, weights, gradients and optimizer are exact, activations, logits and peak "
             "come from a step on shapes alone, without the kernels' own workspaces",
-            f"'with libraries' adds {size_words(BESIDE_TENSORS[self.device])}, an estimate; parts are not all held at once",
-        ]
+            "parts are not all held at once; 'with libraries' adds " + (
+                "the context of CUDA, an estimate" if self.device == "cuda" else
+                f"the {size_words(library_bytes())} that this process holds without a model, and what kernels and gaps "
+                "between blocks took in measured runs"
+            ),
+        ]  # fmt: skip
         if not knows_optimizer(self.optim):
             found.append(f"the states of optimizer {self.optim} are not known and taken to be AdamW's")
         if self.device == "cuda":
@@ -379,11 +441,15 @@ def data_figures(recipe: Recipe, task: Task, config: PretrainedConfig, notes: li
     if missing := missing_for_data(recipe):
         notes.append(f"{missing}: the longest batch is taken to be model.max_length, steps are not known")
         return None
-    data = prepare(recipe, task, load_tokenizer(recipe.model), config)
+    return figures_of(prepare(recipe, task, load_tokenizer(recipe.model), config))
+
+
+def figures_of(data: Data) -> DataFigures:
+    """The figures of the training entries."""
     facts = data.facts["train"]
     lengths, target = facts.lengths, int(facts.supervised.max()) if facts.pairs else 0
     tokens = int(lengths.sum()) + (int(facts.supervised.sum()) if facts.pairs else 0)
-    return DataFigures(len(lengths), tokens, int(lengths.max()), math.ceil(np.percentile(lengths, 99)), target)
+    return DataFigures(len(lengths), tokens, lengths, target)
 
 
 def missing_for_data(recipe: Recipe) -> str:
@@ -422,6 +488,18 @@ def disk_figures(recipe: Recipe, estimate: Estimate, steps: int) -> dict[str, in
     epochs = training.num_train_epochs
     kept = kept_checkpoints(training.save_strategy, steps or (limit or 1) * 10**9, training.save_steps, epochs, limit)
     return {"model": saved, "checkpoint": checkpoint, "checkpoints": kept, "total": saved + kept * checkpoint}
+
+
+def seconds_words(seconds: dict[str, float]) -> str:
+    """A forecast's figures on one line."""
+    words = f"{time_words(seconds['training'])} of training, {seconds['step']:.2f} s a step"
+    words += f" ({seconds['longest_step']:.2f} s on the longest rows)"
+    return words + (f", {time_words(seconds['evaluation'])} of it evaluating" if seconds["evaluation"] else "")
+
+
+def time_words(seconds: float) -> str:
+    """Seconds for people."""
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
 def size_words(size: int) -> str:
