@@ -3,10 +3,10 @@
     python benchmarks/plan_against_measured.py                         every case, about a quarter of an hour on 2 cores
     python benchmarks/plan_against_measured.py --only full-encoder     one case, or several: --only A B
 
-Needs real data and models (`--shared`, default ../shared); no network. Models of 67 and 124 million parameters get random
-weights, on which neither memory nor time depends. Each case is planned and then trained, each in a process of its own, so that
-the peak of one is not that of another; planning measures a few steps itself, so that a machine which is busy with other
-things for one of the two shows as a ratio far from 1. Exit status 1 where a figure is not within its bounds.
+Needs real data and models (`--shared`, default ../shared); no network. Models of 67 and 124 million parameters get
+random weights, on which neither memory nor time depends. Each case is planned and then trained, each in a process of its
+own, so that the peak of one is not that of another. Planning measures a few steps itself: a machine that is busy with
+other things for one of the two shows as a ratio far from 1. Exit status 1 where a figure is not within its bounds.
 """
 
 import argparse
@@ -20,10 +20,6 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the libraries are imported
-
-from ftkit.process import prepare_process  # isort: skip
-
-prepare_process()
 
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, set_seed

@@ -76,7 +76,7 @@ from ftkit.training.evidence import (
 )
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
 from ftkit.training.memory import peak_memory_bytes
-from ftkit.training.plan import Plan, make_plan
+from ftkit.training.plan import Plan, make_plan, predicted_peak
 from ftkit.training.prepare import allowances, prepare
 from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe
@@ -155,9 +155,7 @@ def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
 
 
 @offline_mode_kept()
-def plan(
-    recipe: Recipe | str | Path, *, device: str | None = None, vram: float | None = None, measure: bool = True
-) -> Plan:
+def plan(recipe: Recipe | str | Path, *, device: str | None = None, vram: float | None = None, measure: bool = True) -> Plan:
     """What a run will take: parameters, memory by part, steps, disk, of config.json alone; and time, where weights are here.
 
     Args:
@@ -416,7 +414,7 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
             start_run(
                 run, recipe, {**names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)}
             )
-            run.update(fingerprints=fingerprints(run))
+            run.update(fingerprints=fingerprints(run), plan=planned(recipe, parts))
         else:
             run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step_of(checkpoint)])
             console.say(f"going on from step {step_of(checkpoint)}")
@@ -458,6 +456,12 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "num_labels": num_labels,
         "load": loading(parts.model, auto_class, recipe.model, num_labels, parts.model.device.type),
     }
+
+
+def planned(recipe: Recipe, parts: Parts) -> dict[str, Any] | None:
+    """What run.json says beforehand of what the run will take; of a stream nobody knows the longest row."""
+    peak = None if parts.data.stream else predicted_peak(recipe, parts.task, parts.config, parts.data)
+    return {"peak_memory_bytes": peak} if peak else None
 
 
 def data_report(parts: Parts) -> dict[str, Any]:

@@ -50,7 +50,9 @@ def has_weights(block: Model) -> bool:
     """Whether the model's weights are on this machine, in its folder or in the hub's cache."""
     try:
         name = locate(block.name)
-        folder = Path(name if Path(name).is_dir() else snapshot_download(name, revision=block.revision, local_files_only=True))
+        folder = Path(
+            name if Path(name).is_dir() else snapshot_download(name, revision=block.revision, local_files_only=True)
+        )
     except LocalEntryNotFoundError:
         return False
     return any(file for pattern in WEIGHTS for file in folder.glob(pattern))

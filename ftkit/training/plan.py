@@ -194,9 +194,7 @@ class Plan:
         )
 
 
-def make_plan(
-    recipe: Recipe, device: str | None = None, vram: float | None = None, *, measure: bool = True
-) -> Plan:
+def make_plan(recipe: Recipe, device: str | None = None, vram: float | None = None, *, measure: bool = True) -> Plan:
     """The plan of a recipe's run.
 
     Args:
@@ -248,7 +246,7 @@ def pace_at_hand(recipe: Recipe, device: str, figures: DataFigures | None, notes
     if missing:
         notes.append(f"no time is told: {missing}")
         return None
-    with console.status("measuring a few steps"):
+    with console.status("measuring a few steps"), console.hushed():  # it was said of the data what is to be said
         pace = measure_pace(recipe)
     notes.append(
         f"time is from {pace.steps} measured steps, for this machine as busy as it is now; without the measuring before "
@@ -436,6 +434,22 @@ def knows_labels(recipe: Recipe, task: Task, figures: DataFigures | None) -> boo
     return bool(figures or recipe.data.labels or not task.new_head or recipe.task == "text-regression")
 
 
+def predicted_peak(recipe: Recipe, task: Task, config: PretrainedConfig, data: Data) -> dict[str, int] | None:
+    """Bytes of memory at the peak as planned, under the name under which the run measures them; None where nobody can tell.
+
+    It takes about a second for a model of six blocks, and more in proportion to the blocks, not to their size.
+    """
+    device = own_device(recipe)
+    planner = Planner(recipe, task.auto_class(config), config, device, new_head=task.new_head)
+    try:
+        with console.hushed():
+            found = planner.estimate(planner.setup(figures_of(data)))
+    except Exception as error:  # whatever a model does on shapes alone: a prediction never ends a run
+        console.say(f"no peak memory is predicted: {first_line(error)}")
+        return None
+    return {"gpu": found.peak} if device == "cuda" else {"process": planner.needed(found)}
+
+
 def data_figures(recipe: Recipe, task: Task, config: PretrainedConfig, notes: list[str]) -> DataFigures | None:
     """Of the training entries as they are encoded; None, and a note, where they are not at hand."""
     if missing := missing_for_data(recipe):
@@ -499,7 +513,9 @@ def seconds_words(seconds: dict[str, float]) -> str:
 
 def time_words(seconds: float) -> str:
     """Seconds for people."""
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+    return (
+        f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+    )
 
 
 def size_words(size: int) -> str:

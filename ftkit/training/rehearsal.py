@@ -15,8 +15,8 @@ import torch
 from accelerate.utils import convert_outputs_to_fp32
 from torch import nn
 from torch._subclasses import FakeTensorMode
-from torch.utils._pytree import tree_leaves
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ftkit.models.counts import quantized_layers
 from ftkit.models.load import torch_dtype
@@ -222,11 +222,11 @@ def _forward(model: Any, inputs: dict[str, torch.Tensor], batch: Batch) -> torch
     """The loss; the outputs are let go, as the Trainer does. Under autocast accelerate gives them back in float32."""
     if batch.autocast is None:
         loss: torch.Tensor = model(**inputs).loss
-        return loss
-    with torch.autocast("cpu", dtype=batch.autocast):
-        forward = convert_outputs_to_fp32(model.__call__)  # with its hooks, which put a frozen body into eval mode
-        loss = forward(**inputs)["loss"]
-        return loss
+    else:
+        with torch.autocast("cpu", dtype=batch.autocast):
+            forward = convert_outputs_to_fp32(model.__call__)  # with its hooks, which put a frozen body into eval mode
+            loss = forward(**inputs)["loss"]
+    return loss
 
 
 def _inputs(model: Any, batch: Batch) -> dict[str, torch.Tensor]:
