@@ -6,7 +6,8 @@
 Needs real data and models (`--shared`, default ../shared); no network. Models of 67 and 124 million parameters get
 random weights, on which neither memory nor time depends. Each case is planned and then trained, each in a process of its
 own, so that the peak of one is not that of another. Planning measures a few steps itself: a machine that is busy with
-other things for one of the two shows as a ratio far from 1. Exit status 1 where a figure is not within its bounds.
+other things for one of the two shows as a ratio far from 1. The plan is of training alone, so that rows are evaluated so
+many at a time as are trained on. Exit status 1 where a figure is not within its bounds.
 """
 
 import argparse
@@ -123,7 +124,7 @@ def recipe_of(case: Case, shared: Path, folder: Path) -> dict[str, Any]:
     strategy: dict[str, Any] = {"name": case.strategy}
     if case.strategy in ("lora", "qlora"):
         strategy |= {"r": 8, "target_modules": ADAPTERS[case.model]}
-    rows = rows_for_decoder(shared) if decoder else rows_for_encoder(case, shared, folder)
+    rows = rows_for_decoder(shared, folder) if decoder else rows_for_encoder(case, shared, folder)
     return {
         "task": "language-modeling" if decoder else "text-classification",
         "model": {"name": str(model_folder(case.model, shared, folder)), "max_length": case.length},
@@ -136,9 +137,13 @@ def recipe_of(case: Case, shared: Path, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def rows_for_decoder(shared: Path) -> list[dict[str, Any]]:
-    """Text, which the task puts into blocks of the length."""
-    return [{"path": str(shared / "data/rt-polarity/rt-polarity.pos"), "format": "text", "encoding": "latin-1"}]
+def rows_for_decoder(shared: Path, folder: Path) -> list[dict[str, Any]]:
+    """Texts of twenty sentences, which the task puts into blocks of the length."""
+    path = folder / "texts.jsonl"
+    sentences = (shared / "data/rt-polarity/rt-polarity.pos").read_text(encoding="latin-1").splitlines()
+    texts = [" ".join(sentences[start : start + 20]) for start in range(0, len(sentences), 20)]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return [{"path": str(path)}]
 
 
 def rows_for_encoder(case: Case, shared: Path, folder: Path) -> list[dict[str, Any]]:

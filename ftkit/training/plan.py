@@ -44,6 +44,7 @@ from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
 GIB = 2**30
 DEVICES = ("cpu", "cuda")
 WORTH = 0.99  # a remedy that leaves more than this share of the memory is none
+BEYOND = 1.1  # a measured peak above so many times the estimate is told
 ADAPTER = {"r": 16, "target_modules": "all-linear"}
 
 
@@ -224,6 +225,11 @@ def make_plan(recipe: Recipe, device: str | None = None, vram: float | None = No
     counts = count_from_config(auto_class, config, recipe.strategy, new_head=task.new_head)
     setup, run = first.setup, run_figures(recipe, figures)
     pace = pace_at_hand(recipe, device, figures, notes) if measure else None
+    if pace and max(pace.peak.values()) > BEYOND * needed:
+        notes.append(
+            "the measured peak is above the estimate, which is of training alone: measuring takes "
+            f"{recipe.training.per_device_eval_batch_size} rows at a time (training.per_device_eval_batch_size)"
+        )
     seconds = forecast(pace, figures.lengths, recipe, int(run["steps"])).as_json() if pace and figures else None
     return Plan(
         recipe.model.name, recipe.strategy.name, device, counts,
@@ -337,7 +343,7 @@ class Planner:
         found = [
             f"computed in {precision}; parameters, weights, gradients and optimizer are exact, activations, logits and peak "
             "come from a step on shapes alone, without the kernels' own workspaces",
-            "parts are not all held at once; 'with libraries' adds " + (
+            "evaluation is not in the estimate; parts are not all held at once; 'with libraries' adds " + (
                 "the context of CUDA, an estimate" if self.device == "cuda" else
                 f"the {size_words(library_bytes())} that this process holds without a model, and what kernels and gaps "
                 "between blocks took in measured runs"
