@@ -131,7 +131,8 @@ def recipe_of(case: Case, shared: Path, folder: Path) -> dict[str, Any]:
         "strategy": strategy,
         "data": {"train": rows, "eval_size": 16, "gate": AS_THEY_LIE},
         "training": {
-            "per_device_train_batch_size": case.rows, "max_steps": STEPS, "save_strategy": "no", "eval_strategy": "no",
+            "per_device_train_batch_size": case.rows, "per_device_eval_batch_size": case.rows,
+            "max_steps": STEPS, "save_strategy": "no", "eval_strategy": "no",
         },
         "evaluation": {"general_text": False, "verify": False, "rows": 16},
     }  # fmt: skip
