@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ftkit.process import prepare_process
 
 if TYPE_CHECKING:
-    from ftkit.api import Result, benchmark, check, compare, evaluate, predict, preview, train, verify
+    from ftkit.api import Result, benchmark, check, compare, evaluate, plan, predict, preview, train, verify
     from ftkit.errors import FtkitError, Interrupted, RecipeError, Unverified, UserError
     from ftkit.metrics.modules import load_metric, metric_names
     from ftkit.recipe.load import load_recipe
@@ -38,13 +38,14 @@ __all__ = [
     "load_metric",
     "load_recipe",
     "metric_names",
+    "plan",
     "predict",
     "preview",
     "train",
     "verify",
 ]
 _HOMES = {
-    "ftkit.api": ("Result", "benchmark", "check", "compare", "evaluate", "predict", "preview", "train", "verify"),
+    "ftkit.api": ("Result", "benchmark", "check", "compare", "evaluate", "plan", "predict", "preview", "train", "verify"),
     "ftkit.errors": ("FtkitError", "Interrupted", "RecipeError", "Unverified", "UserError"),
     "ftkit.metrics.modules": ("load_metric", "metric_names"),
     "ftkit.recipe.load": ("load_recipe",),

@@ -77,6 +77,7 @@ from ftkit.training.evidence import (
 )
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
 from ftkit.training.memory import peak_memory_bytes
+from ftkit.training.plan import Plan, make_plan, predicted_peak
 from ftkit.training.prepare import allowances, prepare
 from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe
@@ -153,6 +154,25 @@ def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
         trained = f"{counts.trainable:,} trainable of {counts.total:,} ({counts.trainable_percent:.4f} %)"
         lengths = {f"{name} rows": facts.words() for name, facts in parts.data.facts.items()}
         return CheckReport({"parameters": trained, **lengths, **probe(parts)})
+
+
+@offline_mode_kept()
+def plan(recipe: Recipe | str | Path, *, device: str | None = None, vram: float | None = None, measure: bool = True) -> Plan:
+    """What a run will take: parameters, memory by part, steps, disk, of config.json alone; and time, where weights are here.
+
+    Args:
+        device: cpu or cuda; default what this machine has.
+        vram: GiB of memory there are; the plan then says whether the run fits, and what would make it fit.
+        measure: make a few steps where the model's weights are here; without them no time is told.
+
+    Raises:
+        UserError: config.json cannot be had, or something in the recipe does not fit it.
+    """
+    hush_libraries()
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    with recipe.located():
+        require_reachable([(recipe.model.name, "model", "model.name")])
+        return make_plan(recipe, device, vram, measure=measure)
 
 
 @offline_mode_kept()
@@ -396,7 +416,7 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
             start_run(
                 run, recipe, {**names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)}
             )
-            run.update(fingerprints=fingerprints(run))
+            run.update(fingerprints=fingerprints(run), plan=planned(recipe, parts))
         else:
             run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step_of(checkpoint)])
             console.say(f"going on from step {step_of(checkpoint)}")
@@ -440,6 +460,12 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "num_labels": num_labels,
         "load": loading(parts.model, auto_class, recipe.model, num_labels, parts.model.device.type),
     }
+
+
+def planned(recipe: Recipe, parts: Parts) -> dict[str, Any] | None:
+    """What run.json says beforehand of what the run will take; of a stream nobody knows the longest row."""
+    peak = None if parts.data.stream else predicted_peak(recipe, parts.task, parts.config, parts.data)
+    return {"peak_memory_bytes": peak} if peak else None
 
 
 def data_report(parts: Parts) -> dict[str, Any]:

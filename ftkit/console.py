@@ -20,6 +20,16 @@ def set_quiet(quiet: bool) -> None:
     err.quiet = quiet
 
 
+@contextmanager
+def hushed() -> Iterator[None]:
+    """No messages while the block runs: what it would say has been said."""
+    quiet, err.quiet = err.quiet, True
+    try:
+        yield
+    finally:
+        err.quiet = quiet
+
+
 def say(message: str) -> None:
     """A line on what is being done."""
     err.print(Text(message))

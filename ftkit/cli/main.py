@@ -15,6 +15,7 @@ from ftkit.cli import (
     export,
     init,
     merge,
+    plan,
     predict,
     preview,
     recipes,
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("check", epilog=check.EXAMPLES)(check.check)
+app.command("plan", epilog=plan.EXAMPLES)(plan.plan)
 app.command("preview", epilog=preview.EXAMPLES)(preview.preview)
 app.command("verify", epilog=verify.EXAMPLES)(verify.verify)
 app.command("predict", epilog=predict.EXAMPLES)(predict.predict)

@@ -42,12 +42,12 @@ def count_from_config(auto_class: Any, config: Any, block: Any, *, new_head: boo
     """
     model, strategy = meta_model(auto_class, config), STRATEGIES[block.name]
     head = find_head(auto_class, config) if new_head else ()
-    packed = sum(layer.weight.numel() for layer in _quantized_layers(model, head)) if strategy.quantized else 0
+    packed = sum(layer.weight.numel() for layer in quantized_layers(model, head)) if strategy.quantized else 0
     counts = count_parameters(strategy.apply(model, block, head))  # type: ignore[arg-type]
     return ParameterCounts(counts.trainable, counts.total, counts.total - packed // 2)
 
 
-def _quantized_layers(model: nn.Module, head: tuple[str, ...]) -> list[Any]:
+def quantized_layers(model: nn.Module, head: tuple[str, ...]) -> list[Any]:
     """The linear layers that 4-bit loading packs: all but the head's and the output embedding."""
     output = model.get_output_embeddings() if not head else None  # type: ignore[operator]
     return [

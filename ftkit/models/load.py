@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit import console
@@ -25,6 +27,18 @@ def require_files(name: str, patterns: tuple[str, ...], what: str, key: str) -> 
     if folder.is_dir() and not any(file for pattern in patterns for file in folder.glob(pattern)):
         hint = "name a complete model folder" + (", or set model.tokenizer" if patterns is TOKENIZERS else "")
         raise UserError(f"{name} holds no {what}", f"{hint}; looked for {', '.join(patterns)}", key=key)
+
+
+def has_weights(block: Model) -> bool:
+    """Whether the model's weights are on this machine, in its folder or in the hub's cache."""
+    try:
+        name = locate(block.name)
+        folder = Path(
+            name if Path(name).is_dir() else snapshot_download(name, revision=block.revision, local_files_only=True)
+        )
+    except LocalEntryNotFoundError:
+        return False
+    return any(file for pattern in WEIGHTS for file in folder.glob(pattern))
 
 
 def load_config(block: Model, values: dict[str, Any]) -> PretrainedConfig:

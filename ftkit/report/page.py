@@ -15,7 +15,7 @@ from ftkit.report.curves import curves, kept_step
 from ftkit.report.evidence import Evidence
 from ftkit.report.examples import Examples, asked_text, choose_examples, shortened, words_of
 from ftkit.report.plots import draw_curve, draw_histogram, library
-from ftkit.report.summary import duration, model_name, number, run_facts, usage
+from ftkit.report.summary import duration, model_name, number, planned, run_facts, usage
 
 MAX_SLICES = 100
 MINUS = "\u2212"
@@ -151,7 +151,7 @@ def tiles(evidence: Evidence, rows: list[Comparison], examples: Examples) -> lis
     found.append(("trained weights", f"{counts['trainable_percent']:.3g} %", f"{counts['trainable']:,}"))
     found.append(("time", duration(seconds["total"]), f"training {duration(seconds['training'])}"))
     place, size = max(peak.items(), key=lambda item: item[0] == "gpu")
-    found.append(("peak memory", memory(size), place))
+    found.append(("peak memory", memory(size), place + planned(record)))
     return found
 
 
@@ -244,7 +244,8 @@ def cost(evidence: Evidence) -> dict[str, str]:
         "time": f"{duration(record['seconds']['total'])}, of it training {duration(record['seconds']['training'])}",
         "steps": f"{record['steps']:,}" if "steps" in record else "",
         "rows a second": f"{ended['train_samples_per_second']:,.0f}" if "train_samples_per_second" in ended else "",
-        "peak memory": ", ".join(f"{memory(size)} ({place})" for place, size in record["peak_memory_bytes"].items()),
+        "peak memory": ", ".join(f"{memory(size)} ({place})" for place, size in record["peak_memory_bytes"].items())
+        + planned(record),
         "tokens": tokens(evidence, ended.get("epoch")),
         "computation": f"{ended['total_flos']:.3g} floating-point operations" if ended.get("total_flos") else "",
         "energy": energy(record.get("energy_joules")),

@@ -73,13 +73,19 @@ def run_facts(record: dict[str, Any], folder: str) -> dict[str, str]:
     peak = record["peak_memory_bytes"]
     facts = {
         "parameters": f"{counts['trainable']:,} trainable of {counts['total']:,} ({counts['trainable_percent']:.4f} %)",
-        "peak memory": ", ".join(f"{size / 2**20:,.0f} MiB ({place})" for place, size in peak.items()),
+        "peak memory": ", ".join(f"{size / 2**20:,.0f} MiB ({place})" for place, size in peak.items()) + planned(record),
         "time": f"{duration(seconds['total'])} (training {duration(seconds['training'])})",
         "run": folder,
     }
     if counts["stored"] != counts["total"]:
         facts["parameters"] += f", {counts['stored']:,} as stored"
     return facts
+
+
+def planned(record: dict[str, Any]) -> str:
+    """The peak memory that was predicted, to stand behind what was measured; nothing where there was no prediction."""
+    found = (record.get("plan") or {}).get("peak_memory_bytes") or {}
+    return "".join(f", planned {size / 2**20:,.0f} MiB" for size in found.values())
 
 
 def duration(seconds: float) -> str:

@@ -33,6 +33,7 @@ from ftkit.recipe.schema import Recipe
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import training_arguments
+from ftkit.training.memory import library_bytes
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.trainer import Trainer, speed_up
 
@@ -62,6 +63,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     task.auto_class(config)  # refuses a model that cannot do the task
     data = prepare(recipe, task, tokenizer, config)
     config = load_config(recipe.model, task.config_values())
+    library_bytes()  # before there is a model
     model = build_model(recipe, task, tokenizer, config)
     return_blocks()  # what reading and quantizing the weights took beside them
     if task.generates:

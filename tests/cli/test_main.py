@@ -20,6 +20,7 @@ COMMANDS = [
     "train",
     "eval",
     "check",
+    "plan",
     "preview",
     "verify",
     "merge",

@@ -1,0 +1,529 @@
+"""What a run will take, known before it starts: parameters, memory by part, steps, tokens, time and disk.
+
+Nothing is fetched but config.json. What a step holds comes from a rehearsal on shapes (rehearsal.py), the rest from
+arithmetic (footprint.py); rows and lengths come from the data where they are at hand, else from the recipe's limits. Time
+is told only where the weights are here already, from a few steps of training (pace.py).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Group
+from rich.text import Text
+from transformers import PretrainedConfig
+
+from ftkit import console
+from ftkit.errors import UserError
+from ftkit.hub import cached, hub_names, is_hub_id
+from ftkit.models.counts import ParameterCounts, count_from_config
+from ftkit.models.heads import find_head
+from ftkit.models.load import (
+    DEFAULT_MAX_LENGTH,
+    TOKENIZERS,
+    first_line,
+    has_weights,
+    load_config,
+    load_tokenizer,
+    locate,
+)
+from ftkit.recipe.schema import Lora, QLora, Recipe
+from ftkit.tasks.base import Task
+from ftkit.tasks.table import TASKS
+from ftkit.training.arguments import has_bf16
+from ftkit.training.footprint import Peak, kept_checkpoints, knows_optimizer, optimizer_bytes, steps_of
+from ftkit.training.memory import beside_tensors, library_bytes
+from ftkit.training.pace import Pace, forecast, measure_pace
+from ftkit.training.prepare import Data, prepare
+from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
+
+GIB = 2**30
+DEVICES = ("cpu", "cuda")
+WORTH = 0.99  # a remedy that leaves more than this share of the memory is none
+BEYOND = 1.1  # a measured peak above so many times the estimate is told
+ADAPTER = {"r": 16, "target_modules": "all-linear"}
+
+
+@dataclass(frozen=True)
+class DataFigures:
+    """Of the training entries: how many, their tokens, and their lengths; of pairs `target` is the longest target."""
+
+    entries: int
+    tokens: int
+    lengths: np.ndarray
+    target: int = 0
+
+    @property
+    def longest(self) -> int:
+        return int(self.lengths.max())
+
+    @property
+    def p99(self) -> int:
+        return math.ceil(np.percentile(self.lengths, 99))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What decides the memory of a step, and what a remedy may change."""
+
+    strategy: Any
+    dtype: str
+    rows: int
+    accumulation: int
+    length: int
+    target: int
+    checkpointing: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A setup with what it takes."""
+
+    setup: Setup
+    rehearsal: Rehearsal
+    optimizer: int
+
+    @property
+    def peak(self) -> int:
+        """Bytes in tensors at the fullest moment of a step."""
+        found = self.rehearsal
+        return Peak(found.weights, self.optimizer, found.gradients, found.step).bytes
+
+    def parts(self) -> dict[str, int]:
+        """Bytes by part. They are not all held at once, so that the peak is below their sum."""
+        found = self.rehearsal
+        return {
+            "weights": found.weights - found.adapters, "adapters": found.adapters, "gradients": found.gradients,
+            "optimizer": self.optimizer, "activations": found.activations, "logits": found.logits, "peak": self.peak,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change, as a key of the recipe, and the memory with it and with those before it."""
+
+    change: str
+    peak: int
+    needed: int
+    fits: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes:
+        needed: bytes on the device: the peak, and what a process holds beside tensors.
+        vram: bytes that are there, or None where nobody said.
+        run: entries, tokens, steps, so far as the data are at hand.
+        disk: bytes of the saved model, of a checkpoint, how many are kept, and all in all.
+        seconds: of a step on average, of the longest, of evaluations while training, and of all of training; None where
+            no step was measured.
+        measured: bytes of memory at the peak of the measured steps, by place.
+        notes: what the figures rest on.
+    """
+
+    model: str
+    strategy: str
+    device: str
+    parameters: ParameterCounts
+    batch: dict[str, int]
+    memory: dict[str, int]
+    needed: int
+    vram: int | None
+    fits: bool | None
+    remedies: list[Remedy]
+    run: dict[str, float]
+    disk: dict[str, int]
+    seconds: dict[str, float] | None = None
+    measured: dict[str, int] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, sizes in bytes."""
+        counts = asdict(self.parameters) | {"trainable_percent": self.parameters.trainable_percent}
+        return asdict(self) | {"parameters": counts}
+
+    def table(self) -> Group:
+        """For the screen."""
+        parts: list[Any] = [console.facts("", self._facts())]
+        rows = [[name, size_words(size)] for name, size in self.memory.items()]
+        rows.append(["with libraries", size_words(self.needed)])
+        rows += [[f"measured in a few steps ({place})", size_words(size)] for place, size in (self.measured or {}).items()]
+        parts.append(console.table("", ["memory (estimate)", ""], rows))
+        if self.vram is not None:
+            parts.append(Text(self._verdict(), style="bold"))
+        if self.remedies:
+            found = [[r.change, size_words(r.needed), "fits" if r.fits else "-"] for r in self.remedies]
+            parts.append(console.table("", ["each with those above it", "memory", ""], found))
+        parts += [Text(f"· {note}") for note in self.notes]
+        return Group(*parts)
+
+    def _facts(self) -> dict[str, str]:
+        counts, batch = self.parameters, self.batch
+        trained = f"{counts.trainable:,} trainable of {counts.total:,} ({counts.trainable_percent:.4f} %)"
+        stored = f", {counts.stored:,} as stored" if counts.stored != counts.total else ""
+        facts = {
+            "model": f"{self.model}, {self.strategy}, on {self.device}",
+            "parameters": trained + stored,
+            "longest batch": f"{batch['rows']} rows of {batch['length']:,} tokens, {batch['accumulation']} to a step",
+        }
+        if self.run:
+            facts["run"] = ", ".join(
+                f"{value:,g} {name}" if value % 1 else f"{int(value):,} {name}" for name, value in self.run.items()
+            )
+        if self.seconds:
+            facts["time"] = seconds_words(self.seconds)
+        disk = self.disk
+        facts["disk"] = f"{size_words(disk['total'])}: model {size_words(disk['model'])}, " + (
+            f"{disk['checkpoints']} checkpoints of {size_words(disk['checkpoint'])}"
+        )
+        return facts
+
+    def _verdict(self) -> str:
+        assert self.vram is not None
+        room = f"{size_words(self.needed)} of {size_words(self.vram)}"
+        if self.fits:
+            return f"fits: {room}"
+        helped = any(remedy.fits for remedy in self.remedies)
+        return f"does not fit: {room}" + (
+            "; it would with the changes below" if helped else "; no change below makes it fit"
+        )
+
+
+def make_plan(recipe: Recipe, device: str | None = None, vram: float | None = None, *, measure: bool = True) -> Plan:
+    """The plan of a recipe's run.
+
+    Args:
+        device: cpu or cuda; default what this machine has.
+        vram: GiB of memory that the run may take.
+        measure: whether a few steps are made, where the weights are here, to tell the time.
+
+    Raises:
+        UserError: config.json cannot be had, the data are at hand and faulty, or the strategy does not fit the model.
+    """
+    device = device or own_device(recipe)
+    require_sound(device, vram)
+    task, notes = TASKS[recipe.task](recipe.data), list[str]()
+    config = load_config(recipe.model, {})
+    auto_class = task.auto_class(config)
+    figures = data_figures(recipe, task, config, notes)
+    if knows_labels(recipe, task, figures):
+        config = load_config(recipe.model, task.config_values())
+    else:
+        notes.append(f"the number of labels is that of the model's config, {config.num_labels}: the data are not at hand")
+    planner = Planner(recipe, auto_class, config, device, new_head=task.new_head)
+    with console.status("going through a step without weights"):
+        first = planner.estimate(planner.setup(figures))
+        needed = planner.needed(first)  # before a model is loaded to measure its pace
+        room = None if vram is None else int(vram * GIB)
+        remedies = planner.remedies(first, room, figures) if room is not None and needed > room else []
+    counts = count_from_config(auto_class, config, recipe.strategy, new_head=task.new_head)
+    setup, run = first.setup, run_figures(recipe, figures)
+    pace = pace_at_hand(recipe, device, figures, notes) if measure else None
+    if pace and max(pace.peak.values()) > BEYOND * needed:
+        notes.append(
+            "the measured peak is above the estimate, which is of training alone: measuring takes "
+            f"{recipe.training.per_device_eval_batch_size} rows at a time (training.per_device_eval_batch_size)"
+        )
+    seconds = forecast(pace, figures.lengths, recipe, int(run["steps"])).as_json() if pace and figures else None
+    return Plan(
+        recipe.model.name, recipe.strategy.name, device, counts,
+        {"rows": setup.rows, "length": setup.length, "accumulation": setup.accumulation}, first.parts(),
+        needed, room, None if room is None else needed <= room, remedies, run,
+        disk_figures(recipe, first, int(run.get("steps", 0))), seconds, pace.peak if pace else None,
+        [*notes, *planner.notes()],
+    )  # fmt: skip
+
+
+def pace_at_hand(recipe: Recipe, device: str, figures: DataFigures | None, notes: list[str]) -> Pace | None:
+    """The measured pace; None, and a note, where something for it is not here."""
+    missing = ""
+    if figures is None:
+        missing = "the data are not at hand"
+    elif device != own_device(recipe):
+        missing = f"this machine's device is {own_device(recipe)}"
+    elif not has_weights(recipe.model):
+        missing = "the model's weights are not here"
+    if missing:
+        notes.append(f"no time is told: {missing}")
+        return None
+    with console.status("measuring a few steps"), console.hushed():  # it was said of the data what is to be said
+        pace = measure_pace(recipe)
+    notes.append(
+        f"time is from {pace.steps} measured steps, for this machine as busy as it is now; without the measuring before "
+        "and after training"
+    )
+    return pace
+
+
+def own_device(recipe: Recipe) -> str:
+    """Where this machine would train."""
+    return "cuda" if torch.cuda.is_available() and not recipe.training.use_cpu else "cpu"
+
+
+def require_sound(device: str, vram: float | None) -> None:
+    """Raises UserError where an option makes no sense."""
+    if device not in DEVICES:
+        raise UserError(f"no device '{device}'", f"there are {', '.join(DEVICES)}", "--device")
+    if vram is not None and not (vram > 0 and math.isfinite(vram)):
+        raise UserError(f"{vram} GiB is no memory", "give a number above 0", "--vram")
+
+
+class Planner:
+    """Estimates of one recipe's model under changing setups."""
+
+    def __init__(self, recipe: Recipe, auto_class: Any, config: PretrainedConfig, device: str, *, new_head: bool) -> None:
+        self.recipe, self.auto_class, self.config, self.device = recipe, auto_class, config, device
+        self.head = find_head(auto_class, config) if new_head else ()
+        self.optim = str(recipe.training.optim)
+        self.autocast = autocast_precision(recipe, device)
+
+    def setup(self, figures: DataFigures | None) -> Setup:
+        """The recipe's own."""
+        training = self.recipe.training
+        limit = self.recipe.model.max_length or min(DEFAULT_MAX_LENGTH, positions(self.config))
+        options = training.activation_checkpointing_kwargs
+        checkpointing = (options if isinstance(options, dict) else {}) if training.activation_checkpointing else None
+        target = (figures.target if figures else limit) if self.config.is_encoder_decoder else 0
+        return Setup(
+            self.recipe.strategy, self.recipe.model.dtype, training.per_device_train_batch_size,
+            training.gradient_accumulation_steps, figures.longest if figures else limit, target, checkpointing,
+        )  # fmt: skip
+
+    def estimate(self, setup: Setup) -> Estimate:
+        """What a setup takes.
+
+        Raises:
+            UserError: the model's forward pass needs its weights.
+        """
+        attention = self.recipe.model.attn_implementation
+        options = {"dtype": setup.dtype, "attention": "sdpa" if attention == "flash_attention_2" else attention}
+        batch = Batch(
+            setup.rows, setup.length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing,
+            setup.accumulation > 1, setup.target,
+        )  # fmt: skip
+        try:
+            found = rehearse(self.auto_class, self.config, setup.strategy, self.head, options, batch)
+        except (RuntimeError, NotImplementedError) as error:
+            message = f"a step of this model cannot be gone through without weights: {first_line(error)}"
+            raise UserError(message, "`ftkit check` runs one with them", key="model.name") from error
+        return Estimate(setup, found, optimizer_bytes(self.optim, found.learning))
+
+    def needed(self, estimate: Estimate) -> int:
+        """Bytes on the device."""
+        return estimate.peak + beside_tensors(self.device, estimate.peak)
+
+    def remedies(self, first: Estimate, room: int, figures: DataFigures | None) -> list[Remedy]:
+        """What would make it fit, least harm first, each on top of those before it; it ends where it fits."""
+        found: list[Remedy] = []
+        current = first
+        for rung in LADDER:
+            better = None
+            for change, setup in rung(current.setup, self.recipe, figures):
+                estimate = self.estimate(setup)
+                if estimate.peak < WORTH * current.peak:
+                    better = Remedy(change, estimate.peak, self.needed(estimate), self.needed(estimate) <= room), estimate
+                if better and better[0].fits:
+                    break
+            if better:
+                found.append(better[0])
+                current = better[1]
+                if better[0].fits:
+                    break
+        return found
+
+    def notes(self) -> list[str]:
+        """What the figures rest on."""
+        precision = "float32" if self.autocast is None else f"{str(self.autocast).removeprefix('torch.')} autocast"
+        found = [
+            f"computed in {precision}; parameters, weights, gradients and optimizer are exact, activations, logits and peak "
+            "come from a step on shapes alone, without the kernels' own workspaces",
+            "evaluation is not in the estimate; parts are not all held at once; 'with libraries' adds " + (
+                "the context of CUDA, an estimate" if self.device == "cuda" else
+                f"the {size_words(library_bytes())} that this process holds without a model, and what kernels and gaps "
+                "between blocks took in measured runs"
+            ),
+        ]  # fmt: skip
+        if not knows_optimizer(self.optim):
+            found.append(f"the states of optimizer {self.optim} are not known and taken to be AdamW's")
+        if self.device == "cuda":
+            found.append("the kernels are those of a CPU: a GPU's fused attention can hold less where attention has dropout")
+        if self.recipe.model.attn_implementation == "flash_attention_2":
+            found.append("flash_attention_2 is planned as sdpa, which holds no score matrices either")
+        return found
+
+
+Rung = Callable[[Setup, Recipe, DataFigures | None], Iterator[tuple[str, Setup]]]
+
+
+def with_checkpointing(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
+    """The same losses; a second forward pass in every step."""
+    if setup.checkpointing is None:
+        yield "training.activation_checkpointing=true", replace(setup, checkpointing={})
+
+
+def with_smaller_batches(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
+    """The same effective batch in more, smaller parts."""
+    rows, accumulation = setup.rows, setup.accumulation
+    while rows > 1 and rows % 2 == 0:
+        rows, accumulation = rows // 2, accumulation * 2
+        change = f"training.per_device_train_batch_size={rows} training.gradient_accumulation_steps={accumulation}"
+        yield change, replace(setup, rows=rows, accumulation=accumulation)
+    if rows > 1:
+        rows, accumulation = 1, accumulation * rows
+        change = f"training.per_device_train_batch_size=1 training.gradient_accumulation_steps={accumulation}"
+        yield change, replace(setup, rows=rows, accumulation=accumulation)
+
+
+def with_bf16_base(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
+    """Frozen weights rest in half the bytes; what learns stays in float32."""
+    if setup.strategy.name != "full" and setup.dtype == "float32":
+        yield "model.dtype=bfloat16", replace(setup, dtype="bfloat16")
+
+
+def with_shorter_rows(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
+    """No shorter than 99 % of the rows; without the data nobody knows what it would cut."""
+    if figures and figures.p99 < setup.length and not recipe.data.packing:
+        yield f"model.max_length={figures.p99} (99 % of the rows are no longer)", replace(setup, length=figures.p99)
+
+
+def with_lora(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
+    """Another method: adapters on all linear layers in place of all weights."""
+    if setup.strategy.name == "full" and "lora" in recipe.spec.strategies:
+        block = Lora(name="lora", **ADAPTER)
+        change = "strategy {name: lora, r: 16, target_modules: all-linear} with model.dtype=bfloat16"
+        yield change, replace(setup, strategy=block, dtype="bfloat16")
+
+
+def with_qlora(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
+    """The same adapters over a base in 4 bits."""
+    if setup.strategy.name == "lora" and "qlora" in recipe.spec.strategies:
+        values = {name: getattr(setup.strategy, name) for name in setup.strategy.model_fields_set - {"name"}}
+        yield "strategy.name=qlora", replace(setup, strategy=QLora(name="qlora", **values))
+
+
+LADDER: tuple[Rung, ...] = (
+    with_checkpointing, with_smaller_batches, with_bf16_base, with_shorter_rows, with_lora, with_qlora,
+)  # fmt: skip
+
+
+def autocast_precision(recipe: Recipe, device: str) -> torch.dtype | None:
+    """As training will compute: by the recipe, else bfloat16 where the device has it, as a GPU since Ampere has."""
+    training = recipe.training
+    if training.fp16:
+        return torch.float16
+    bf16 = training.bf16 if training.bf16 is not None else device == "cuda" or has_bf16()
+    return torch.bfloat16 if bf16 else None
+
+
+def labels_of(task: str, config: PretrainedConfig) -> str:
+    """What a batch's labels are, in the words of `Batch`."""
+    if task == "text-regression":
+        return "number"
+    if task == "text-classification":
+        return "classes" if config.problem_type == "multi_label_classification" else "class"
+    return "tokens"
+
+
+def positions(config: PretrainedConfig) -> int:
+    """Positions a model has; without learnt ones there may be no limit."""
+    return int(config.to_dict().get("max_position_embeddings") or DEFAULT_MAX_LENGTH)
+
+
+def knows_labels(recipe: Recipe, task: Task, figures: DataFigures | None) -> bool:
+    """Whether the task can say how large the head is."""
+    return bool(figures or recipe.data.labels or not task.new_head or recipe.task == "text-regression")
+
+
+def predicted_peak(recipe: Recipe, task: Task, config: PretrainedConfig, data: Data) -> dict[str, int] | None:
+    """Bytes of memory at the peak as planned, under the name under which the run measures them; None where nobody can tell.
+
+    It takes about a second for a model of six blocks, and more in proportion to the blocks, not to their size.
+    """
+    device = own_device(recipe)
+    planner = Planner(recipe, task.auto_class(config), config, device, new_head=task.new_head)
+    try:
+        with console.hushed():
+            found = planner.estimate(planner.setup(figures_of(data)))
+    except Exception as error:  # whatever a model does on shapes alone: a prediction never ends a run
+        console.say(f"no peak memory is predicted: {first_line(error)}")
+        return None
+    return {"gpu": found.peak} if device == "cuda" else {"process": planner.needed(found)}
+
+
+def data_figures(recipe: Recipe, task: Task, config: PretrainedConfig, notes: list[str]) -> DataFigures | None:
+    """Of the training entries as they are encoded; None, and a note, where they are not at hand."""
+    if missing := missing_for_data(recipe):
+        notes.append(f"{missing}: the longest batch is taken to be model.max_length, steps are not known")
+        return None
+    return figures_of(prepare(recipe, task, load_tokenizer(recipe.model), config))
+
+
+def figures_of(data: Data) -> DataFigures:
+    """The figures of the training entries."""
+    facts = data.facts["train"]
+    lengths, target = facts.lengths, int(facts.supervised.max()) if facts.pairs else 0
+    tokens = int(lengths.sum()) + (int(facts.supervised.sum()) if facts.pairs else 0)
+    return DataFigures(len(lengths), tokens, lengths, target)
+
+
+def missing_for_data(recipe: Recipe) -> str:
+    """What is lacking to encode the data without fetching anything, in words; nothing where all is at hand."""
+    if recipe.data.streaming:
+        return "the data are streamed"
+    for name, kind, _ in hub_names(recipe):
+        if kind == "dataset" and is_hub_id(name) and not cached(name, kind):
+            return f"the data {name} are not in the cache"
+    name = locate(recipe.model.tokenizer or recipe.model.name)
+    folder = Path(name)
+    if folder.is_dir() and not any(file for pattern in TOKENIZERS for file in folder.glob(pattern)):
+        return "there is no tokenizer"
+    return "" if folder.is_dir() or cached(name, "model") else "the tokenizer is not in the cache"
+
+
+def run_figures(recipe: Recipe, figures: DataFigures | None) -> dict[str, float]:
+    """Entries, tokens and steps of the run, so far as they are known; tokens are those of the rows, without padding."""
+    training = recipe.training
+    step = training.per_device_train_batch_size * training.gradient_accumulation_steps
+    if figures is None:
+        return {"steps": training.max_steps} if training.max_steps > 0 else {}
+    steps = steps_of(
+        figures.entries, training.per_device_train_batch_size, training.gradient_accumulation_steps,
+        training.num_train_epochs, training.max_steps,
+    )  # fmt: skip
+    epochs = training.num_train_epochs if training.max_steps <= 0 else steps * step / figures.entries
+    return {"entries": figures.entries, "epochs": round(epochs, 2), "steps": steps, "tokens": int(figures.tokens * epochs)}
+
+
+def disk_figures(recipe: Recipe, estimate: Estimate, steps: int) -> dict[str, int]:
+    """Adapters are saved without their base, other models whole; a checkpoint has the optimizer's states too."""
+    training, found = recipe.training, estimate.rehearsal
+    saved = found.gradients if recipe.strategy.name in ("lora", "qlora") else found.weights
+    checkpoint, limit = saved + estimate.optimizer, training.save_total_limit
+    epochs = training.num_train_epochs
+    kept = kept_checkpoints(training.save_strategy, steps or (limit or 1) * 10**9, training.save_steps, epochs, limit)
+    return {"model": saved, "checkpoint": checkpoint, "checkpoints": kept, "total": saved + kept * checkpoint}
+
+
+def seconds_words(seconds: dict[str, float]) -> str:
+    """A forecast's figures on one line."""
+    words = f"{time_words(seconds['training'])} of training, {seconds['step']:.2f} s a step"
+    words += f" ({seconds['longest_step']:.2f} s on the longest rows)"
+    return words + (f", {time_words(seconds['evaluation'])} of it evaluating" if seconds["evaluation"] else "")
+
+
+def time_words(seconds: float) -> str:
+    """Seconds for people."""
+    return (
+        f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+    )
+
+
+def size_words(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / GIB:,.2f} GiB" if size >= GIB else f"{size / 2**20:,.1f} MiB"

@@ -1,0 +1,245 @@
+"""One training step without weights: every operation runs on shapes alone, and what it would hold in memory is added up.
+
+PyTorch's fake tensors (https://docs.pytorch.org/docs/stable/torch.compiler_fake_tensor.html) go through the very
+operations of forward and backward, autocast and checkpointing included, so that no formula for an architecture is needed
+and none can be forgotten: score matrices of eager attention, copies of weights under autocast, copies of logits.
+"""
+
+import copy
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate.utils import convert_outputs_to_fp32
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ftkit.models.counts import quantized_layers
+from ftkit.models.load import torch_dtype
+from ftkit.models.strategies.table import STRATEGIES
+from ftkit.training.footprint import Learning, four_bit_bytes, gradient_bytes, resting_bytes
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The shape of a micro-batch, and how it is computed.
+
+    Attributes:
+        autocast: the precision of autocast, or None.
+        accumulates: whether gradients of earlier micro-batches are there.
+        labels: of each row: `tokens`, `class` or `number`; `classes` where there may be several.
+        checkpointing: the arguments of activation checkpointing, or None where there is none.
+        target: tokens of the target where a decoder with an encoder learns.
+    """
+
+    rows: int
+    length: int
+    labels: str
+    autocast: torch.dtype | None = None
+    checkpointing: dict[str, Any] | None = None
+    accumulates: bool = False
+    target: int = 0
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """Bytes of a step, beside the weights where nothing else is said.
+
+    Attributes:
+        weights: all that the model rests in, adapters with it.
+        adapters: those of the weights that were added to the base.
+        activations: held when forward ends, without logits.
+        logits: most at any time in tensors as large as rows x length x vocabulary.
+        step: most at any time in forward and backward, gradients with it.
+        learning: the tensors that learn.
+    """
+
+    weights: int
+    adapters: int
+    gradients: int
+    activations: int
+    logits: int
+    step: int
+    learning: tuple[Learning, ...]
+
+
+class FourBitProduct(torch.autograd.Function):
+    """A product with packed weights: they are unpacked for it, forward and backward, and only they are kept.
+
+    So does bitsandbytes: https://github.com/bitsandbytes-foundation/bitsandbytes/blob/0.50.2/bitsandbytes/autograd/_functions.py,
+    MatMul4Bit.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: torch.Tensor, packed: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+        ctx.save_for_backward(packed)
+        ctx.shape = shape
+        return inputs @ inputs.new_empty(shape).t()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return gradients[0] @ gradients[0].new_empty(ctx.shape), None, None
+
+
+class FourBitLinear(nn.Linear):
+    """A linear layer in the shape of its packed weights; it computes in bfloat16 and gives what it was given."""
+
+    def __init__(self, inside: int, outside: int, bias: nn.Parameter | None) -> None:
+        super().__init__(1, 1, bias=False)
+        self.in_features, self.out_features = inside, outside
+        self.weight = nn.Parameter(torch.empty(four_bit_bytes(inside * outside), dtype=torch.uint8), requires_grad=False)
+        # Cast for good by the layer's first forward pass.
+        self.bias = bias if bias is None else nn.Parameter(bias.detach().to(torch.bfloat16), requires_grad=False)  # type: ignore[assignment]
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", enabled=False):
+            shape = (self.out_features, self.in_features)
+            found = FourBitProduct.apply(inputs.to(torch.bfloat16), self.weight, shape)
+            return (found if self.bias is None else found + self.bias).to(inputs.dtype)
+
+
+class MemoryLedger(TorchDispatchMode):
+    """Adds up the storages that operations make, and takes them off when they are let go."""
+
+    def __init__(self, known: Iterable[torch.Tensor], logits: set[int]) -> None:
+        """Args: known: tensors that do not count. logits: numbers of entries by which logits are known."""
+        super().__init__()
+        self._sizes: dict[int, tuple[int, bool]] = {tensor.untyped_storage()._cdata: (0, False) for tensor in known}
+        self._logit_counts = logits
+        self.live = self.peak = self.logits = self.logits_peak = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(found):
+            if isinstance(tensor, torch.Tensor):
+                self._enter(tensor)
+        return found
+
+    def _enter(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if (key := storage._cdata) in self._sizes:
+            return
+        size, is_logits = storage.nbytes(), tensor.numel() in self._logit_counts
+        self._sizes[key] = size, is_logits
+        self._add(size, is_logits)
+        weakref.finalize(storage, self._leave, key)
+
+    def _leave(self, key: int) -> None:
+        size, is_logits = self._sizes.pop(key)
+        self._add(-size, is_logits)
+
+    def _add(self, size: int, is_logits: bool) -> None:
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        self.logits += size if is_logits else 0
+        self.logits_peak = max(self.logits_peak, self.logits)
+
+
+def rehearse(
+    auto_class: Any, config: Any, block: Any, head: tuple[str, ...], options: dict[str, str | None], batch: Batch
+) -> Rehearsal:
+    """A step of `config`'s model under the recipe's strategy `block`.
+
+    Args:
+        options: `dtype` in which frozen weights rest, and `attention`, None for the library's choice.
+
+    Raises:
+        UserError: the strategy's values do not fit the model.
+        RuntimeError: the model's forward pass looks at values, which are not there.
+    """
+    strategy = STRATEGIES[block.name]
+    if block.name in ("lora", "qlora"):  # the shapes are the same, and some ways of drawing them need values
+        block = block.model_copy(update={"init_lora_weights": True})
+    dtype = torch.float32 if block.name == "full" else torch_dtype(options["dtype"] or "float32")
+    config = copy.deepcopy(config)
+    config.use_cache = False  # as the Trainer sets it: a training step keeps no keys and values
+    with torch.device("meta"):
+        base = auto_class.from_config(config, attn_implementation=options["attention"], dtype=dtype)
+        if strategy.quantized:
+            pack_layers(base, head)
+        before = sum(tensor.nbytes for tensor in _tensors(base))  # each once: parameters() passes over ties
+        model = strategy.apply(base, block, head)
+    with FakeTensorMode():
+        put_on_cpu(model)
+        return _step(model.train(), before, batch)
+
+
+def put_on_cpu(model: nn.Module) -> None:
+    """Give a model on the meta device fake tensors that pass for a CPU's: there is no autocast on meta. Ties are kept."""
+    made: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for name, old in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            if id(old) not in made:
+                new = torch.empty(old.shape, dtype=old.dtype)
+                made[id(old)] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+            setattr(module, name, made[id(old)])
+
+
+def pack_layers(model: nn.Module, head: tuple[str, ...]) -> None:
+    """Put layers in the shape of packed weights where 4-bit loading would."""
+    packed = {id(layer) for layer in quantized_layers(model, head)}
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if id(layer) in packed:
+                shape = layer.weight.shape if isinstance(layer, nn.Linear) else layer.weight.shape[::-1]  # type: ignore[union-attr, index]
+                setattr(parent, name, FourBitLinear(shape[1], shape[0], layer.bias))  # type: ignore[arg-type, index]
+
+
+def learning_tensors(model: nn.Module) -> tuple[Learning, ...]:
+    """The tensors of a model that learn, tied ones once."""
+    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+    return tuple(Learning(tuple(p.shape), id(p) in embeddings) for p in model.parameters() if p.requires_grad)
+
+
+def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
+    learning, weights = learning_tensors(model), resting_bytes(_tensors(model))
+    if batch.checkpointing is not None:
+        options = dict(batch.checkpointing)
+        every = options.pop("every_n_layers", 1)
+        options.pop("offload", None)
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options or None, every_n_layers=every)
+    if batch.accumulates:
+        for parameter in model.parameters():
+            parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
+    inputs, vocabulary = _inputs(model, batch), model.get_input_embeddings().weight.shape[0]
+    logits = {batch.rows * length * vocabulary for side in (batch.length, batch.target) for length in (side, side - 1)}
+    gradients = gradient_bytes(learning)
+    earlier = [p.grad for p in model.parameters() if p.grad is not None]
+    with MemoryLedger([*_tensors(model), *inputs.values(), *earlier], logits - {0}) as ledger:
+        loss = _forward(model, inputs, batch)
+        held, held_logits = ledger.live, ledger.logits
+        loss.backward()  # type: ignore[no-untyped-call]
+        del loss
+    step = ledger.peak + (gradients if batch.accumulates else 0)
+    return Rehearsal(weights, weights - before, gradients, held - held_logits, ledger.logits_peak, step, learning)
+
+
+def _forward(model: Any, inputs: dict[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+    """The loss; the outputs are let go, as the Trainer does. Under autocast accelerate gives them back in float32."""
+    if batch.autocast is None:
+        loss: torch.Tensor = model(**inputs).loss
+    else:
+        with torch.autocast("cpu", dtype=batch.autocast):
+            forward = convert_outputs_to_fp32(model.__call__)  # with its hooks, which put a frozen body into eval mode
+            loss = forward(**inputs)["loss"]
+    return loss
+
+
+def _inputs(model: Any, batch: Batch) -> dict[str, torch.Tensor]:
+    shape = (batch.rows, batch.length)
+    labels = {
+        "tokens": lambda: torch.zeros((batch.rows, batch.target or batch.length), dtype=torch.long),
+        "class": lambda: torch.zeros(batch.rows, dtype=torch.long),
+        "classes": lambda: torch.zeros(batch.rows, model.config.num_labels),
+        "number": lambda: torch.zeros(batch.rows),
+    }[batch.labels]()
+    ones = torch.ones(shape, dtype=torch.long)
+    return {"input_ids": torch.zeros(shape, dtype=torch.long), "attention_mask": ones, "labels": labels}
+
+
+def _tensors(model: nn.Module) -> list[torch.Tensor]:
+    return [*model.parameters(), *model.buffers()]
