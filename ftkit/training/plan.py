@@ -18,6 +18,7 @@ from rich.text import Text
 from transformers import PretrainedConfig
 
 from ftkit import console
+from ftkit.data.paths import locate
 from ftkit.errors import UserError
 from ftkit.hub import cached, hub_names, is_hub_id
 from ftkit.models.counts import ParameterCounts, count_from_config
@@ -29,7 +30,6 @@ from ftkit.models.load import (
     has_weights,
     load_config,
     load_tokenizer,
-    locate,
 )
 from ftkit.recipe.schema import Lora, QLora, Recipe
 from ftkit.tasks.base import Task
