@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from rich.console import Group
 from rich.text import Text
-from transformers import PretrainedConfig
+from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from ftkit import console
 from ftkit.data.paths import locate
@@ -50,12 +50,17 @@ ADAPTER = {"r": 16, "target_modules": "all-linear"}
 
 @dataclass(frozen=True)
 class DataFigures:
-    """Of the training entries: how many, their tokens, and their lengths; of pairs `target` is the longest target."""
+    """Of the training entries: how many, their tokens, lengths and supervised tokens; `target`: of pairs the longest."""
 
     entries: int
     tokens: int
     lengths: np.ndarray
     target: int = 0
+    supervised: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+
+    def supervised_of_longest(self, rows: int) -> int:
+        """Supervised tokens of each of the longest rows, on average."""
+        return math.ceil(self.supervised[np.argsort(-self.lengths, kind="stable")[:rows]].mean())
 
     @property
     def longest(self) -> int:
@@ -77,6 +82,7 @@ class Setup:
     length: int
     target: int
     checkpointing: dict[str, Any] | None
+    supervised: int = 0
 
 
 @dataclass(frozen=True)
@@ -293,7 +299,16 @@ class Planner:
         return Setup(
             self.recipe.strategy, self.recipe.model.dtype, training.per_device_train_batch_size,
             training.gradient_accumulation_steps, figures.longest if figures else limit, target, checkpointing,
+            self.supervised(figures, limit),
         )  # fmt: skip
+
+    def supervised(self, figures: DataFigures | None, limit: int) -> int:
+        """Tokens a row on which a decoder's head runs, see `training/supervised_loss.py`; 0 where it runs on all."""
+        training = self.recipe.training
+        apart = self.recipe.speed.supervised_logits and not training.label_smoothing_factor
+        if self.auto_class is not AutoModelForCausalLM or not apart:
+            return 0
+        return figures.supervised_of_longest(training.per_device_train_batch_size) if figures else limit - 1
 
     def estimate(self, setup: Setup) -> Estimate:
         """What a setup takes.
@@ -305,7 +320,7 @@ class Planner:
         options = {"dtype": setup.dtype, "attention": "sdpa" if attention == "flash_attention_2" else attention}
         batch = Batch(
             setup.rows, setup.length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing,
-            setup.accumulation > 1, setup.target,
+            setup.accumulation > 1, setup.target, setup.rows * min(setup.supervised, setup.length),
         )  # fmt: skip
         try:
             found = rehearse(self.auto_class, self.config, setup.strategy, self.head, options, batch)
@@ -469,7 +484,7 @@ def figures_of(data: Data) -> DataFigures:
     facts = data.facts["train"]
     lengths, target = facts.lengths, int(facts.supervised.max()) if facts.pairs else 0
     tokens = int(lengths.sum()) + (int(facts.supervised.sum()) if facts.pairs else 0)
-    return DataFigures(len(lengths), tokens, lengths, target)
+    return DataFigures(len(lengths), tokens, lengths, target, facts.supervised)
 
 
 def missing_for_data(recipe: Recipe) -> str:

@@ -22,6 +22,7 @@ from ftkit.models.counts import quantized_layers
 from ftkit.models.load import torch_dtype
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.training.footprint import Learning, four_bit_bytes, gradient_bytes, resting_bytes
+from ftkit.training.supervised_loss import CHUNK, ChunkedCrossEntropy, Head, has_plain_head
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Batch:
         labels: of each row: `tokens`, `class` or `number`; `classes` where there may be several.
         checkpointing: the arguments of activation checkpointing, or None where there is none.
         target: tokens of the target where a decoder with an encoder learns.
+        supervised: tokens of all rows on which a decoder's head runs; 0 where it runs on all that there are.
     """
 
     rows: int
@@ -43,6 +45,7 @@ class Batch:
     checkpointing: dict[str, Any] | None = None
     accumulates: bool = False
     target: int = 0
+    supervised: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Rehearsal:
         weights: all that the model rests in, adapters with it.
         adapters: those of the weights that were added to the base.
         activations: held when forward ends, without logits.
-        logits: most at any time in tensors as large as rows x length x vocabulary.
+        logits: most at any time in tensors as large as the logits are.
         step: most at any time in forward and backward, gradients with it.
         learning: the tensors that learn.
     """
@@ -206,11 +209,15 @@ def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
         for parameter in model.parameters():
             parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
     inputs, vocabulary = _inputs(model, batch), model.get_input_embeddings().weight.shape[0]
-    logits = {batch.rows * length * vocabulary for side in (batch.length, batch.target) for length in (side, side - 1)}
+    supervised = batch.supervised if batch.supervised and has_plain_head(model) else 0
+    positions = {batch.rows * length for side in (batch.length, batch.target) for length in (side, side - 1)}
+    if supervised:
+        positions = {min(supervised, CHUNK), supervised % CHUNK}
+    logits = {count * vocabulary for count in positions}
     gradients = gradient_bytes(learning)
     earlier = [p.grad for p in model.parameters() if p.grad is not None]
     with MemoryLedger([*_tensors(model), *inputs.values(), *earlier], logits - {0}) as ledger:
-        loss = _forward(model, inputs, batch)
+        loss = _forward(model, inputs, batch.autocast, supervised)
         held, held_logits = ledger.live, ledger.logits
         loss.backward()  # type: ignore[no-untyped-call]
         del loss
@@ -218,15 +225,20 @@ def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
     return Rehearsal(weights, weights - before, gradients, held - held_logits, ledger.logits_peak, step, learning)
 
 
-def _forward(model: Any, inputs: dict[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+def _forward(model: Any, inputs: dict[str, torch.Tensor], autocast: torch.dtype | None, supervised: int) -> torch.Tensor:
     """The loss; the outputs are let go, as the Trainer does. Under autocast accelerate gives them back in float32."""
-    if batch.autocast is None:
-        loss: torch.Tensor = model(**inputs).loss
-    else:
-        with torch.autocast("cpu", dtype=batch.autocast):
-            forward = convert_outputs_to_fp32(model.__call__)  # with its hooks, which put a frozen body into eval mode
-            loss = forward(**inputs)["loss"]
-    return loss
+    call = model.__call__ if autocast is None else convert_outputs_to_fp32(model.__call__)  # with its hooks
+    with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
+        if not supervised:
+            loss: torch.Tensor = call(**inputs)["loss"]
+            return loss
+        head = Head(model)
+        with head.kept() as kept:
+            call(**{name: value for name, value in inputs.items() if name != "labels"})
+        chosen = kept.pop().flatten(0, 1)[:supervised].clone()
+        targets = torch.zeros(supervised, dtype=torch.long)
+        total, _ = ChunkedCrossEntropy.apply(chosen, head.layer.weight, head.layer.bias, targets)  # type: ignore[no-untyped-call]
+        return total / supervised
 
 
 def _inputs(model: Any, batch: Batch) -> dict[str, torch.Tensor]:

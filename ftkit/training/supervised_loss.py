@@ -107,14 +107,14 @@ class Head:
         """The sum; and of each supervised token its loss in nats and the number of its row."""
         labels = inputs["labels"]
         wanted = labels[:, 1:] != IGNORED  # the hidden state at a position foretells the next token
-        with self._kept() as kept:
+        with self.kept() as kept:
             model(**{name: value for name, value in inputs.items() if name != "labels"})
         hidden, targets = kept[0][:, :-1][wanted], labels[:, 1:][wanted]
         total, losses = ChunkedCrossEntropy.apply(hidden, self.layer.weight, self.layer.bias, targets)  # type: ignore[no-untyped-call]
         return total, losses, wanted.nonzero()[:, 0]
 
     @contextmanager
-    def _kept(self) -> Iterator[list[torch.Tensor]]:
+    def kept(self) -> Iterator[list[torch.Tensor]]:
         """Inside the block the layer keeps what it is given, and computes the logits of one position only."""
         kept: list[torch.Tensor] = []
 
@@ -129,6 +129,12 @@ class Head:
             handle.remove()
 
 
+def has_plain_head(model: Any) -> bool:
+    """Whether the head is a linear layer without adapters, so far as can be seen without trying it."""
+    caps = model.config.get_text_config().to_dict().get("final_logit_softcapping")  # too small to show in a new model
+    return not caps and type(model.get_output_embeddings()) is nn.Linear
+
+
 def plain_head(model: Any, row: dict[str, Any]) -> Head | None:
     """The head of a decoder whose loss can be computed so; tried on a row, against the model's own loss.
 
@@ -138,8 +144,7 @@ def plain_head(model: Any, row: dict[str, Any]) -> Head | None:
     Args:
         row: a batch of one row, with labels.
     """
-    caps = model.config.get_text_config().to_dict().get("final_logit_softcapping")  # too small to show in a new model
-    if caps or type(model.get_output_embeddings()) is not nn.Linear:
+    if not has_plain_head(model):
         return None
     head, training = Head(model), model.training
     model.eval()

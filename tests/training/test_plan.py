@@ -135,7 +135,10 @@ def test_activations_are_those_that_autograd_keeps(
     recipe: Callable[..., Recipe], tmp_path: Path, strategy: str, task: str, kind: str, bf16: bool, attention: str
 ) -> None:
     """But for the logits, of which the plan tells the most there are, within one part in a hundred."""
-    made = recipe(strategy, task=task, kind=kind, training={"bf16": bf16}, model={"attn_implementation": attention})
+    made = recipe(
+        strategy, task=task, kind=kind, training={"bf16": bf16}, model={"attn_implementation": attention},
+        speed={"supervised_logits": False},
+    )  # fmt: skip
     memory = api.plan(made, device="cpu", measure=False).memory
     parts = build(made, tmp_path / "out", [])
     kept: list[torch.Tensor] = []
