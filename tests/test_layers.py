@@ -12,7 +12,7 @@ import ftkit
 PACKAGE = Path(ftkit.__file__).parent
 # From the top down; a file may import from its own layer and from those above it.
 LAYERS = [
-    ["errors", "process"],
+    ["errors", "process", "cache"],
     ["console"],
     ["recipe"],
     ["hub"],
