@@ -50,13 +50,13 @@ class FrozenBlocks:
         model.register_forward_pre_hook(self._take, with_kwargs=True)
         model.register_forward_hook(self._release, always_call=True)
 
-    @torch.no_grad()
     def compute(self, batch: Batch) -> tuple[Any, torch.Tensor]:
-        """The whole model's output, and what the last frozen block gave on the way."""
+        """The whole model's output, and what the last frozen block gave on the way, shape (rows, tokens, width)."""
         found: list[torch.Tensor] = []
-        with hooked(self.blocks[-1], lambda _module, _inputs, output: found.append(self._hidden(output))):
+        hook = hooked(self.blocks[-1], lambda _module, _inputs, output: found.append(self._hidden(output)))
+        with torch.no_grad(), hook:
             output = self.forward(batch)
-        return output, found[-1]
+        return output, found[-1]  # the last: a block may run several times, as in ALBERT
 
     def forward(self, batch: Batch) -> Any:
         """The model's output in the precision of training."""
@@ -158,8 +158,8 @@ def shaken(model: nn.Module) -> Iterator[None]:
 def find_reading(frozen: FrozenBlocks, batch: Batch) -> tuple[Reading | None, torch.Tensor]:
     """What must be kept of the frozen blocks' output so that the model says the same of a batch without computing it.
 
-    The model is asked in training mode, with the same seed each time: dropout in the frozen part would show, and so would a
-    head whose own dropout draws otherwise.
+    The model is asked in training mode, with the same seed each time, so that a head whose own dropout draws otherwise would
+    show. Dropout in the frozen part shows beside evaluation mode.
 
     Returns:
         What is read, or None where nothing gives the same; and what the frozen blocks gave.
@@ -167,6 +167,9 @@ def find_reading(frozen: FrozenBlocks, batch: Batch) -> tuple[Reading | None, to
     with seeded(frozen.model):
         output, hidden = frozen.compute(batch)
         expected, draw = seen(output, batch), float(torch.rand((), device=hidden.device))
+    frozen.model.eval()
+    if difference(frozen.compute(batch)[1], hidden) > ROUNDING[frozen.precision]:
+        return None, hidden
     with seeded(frozen.model):
         narrow = positions_read(frozen, batch, hidden)
     for reading in dict.fromkeys((narrow, Reading.ALL)):

@@ -113,43 +113,27 @@ class FrozenBody:
         return {"computed": "in every epoch", "reason": self.reason} if self.reason else {"computed": "once", **self.facts}
 
     def _keep(self, split: str, rows: Dataset, lengths: np.ndarray, frozen: FrozenBlocks) -> KeptOutputs | None:
-        started = time.monotonic()
-        probe = spread(lengths)
-        batch = self.collate([rows[index] for index in probe])
-        reading, hidden = find_reading(frozen, dict(batch))
+        started, probe = time.monotonic(), spread(lengths)
+        batch = dict(self.collate([rows[index] for index in probe]))
+        reading, hidden = find_reading(frozen, batch)
         if reading is None:
-            return self._refuse(split, "with its kept outputs the model does not say the same")
-        entries = len(rows) if reading is not Reading.ALL else int(lengths.sum())
-        needed = entries * hidden.shape[-1] * hidden.element_size()
+            return self._refuse(split, "there is dropout in it, or the head reads more than its outputs")
         folder = outputs_folder() / self._key(rows, reading, frozen)
         kept = open_kept(folder)
-        if kept is not None and not self._is_right(kept, probe, batch, hidden):
-            kept = None
-        reused = kept is not None
-        if kept is None:
+        reused = kept is not None and self._is_right(kept, probe, batch, hidden)
+        if not reused:
+            entries = len(rows) if reading is not Reading.ALL else int(lengths.sum())
+            needed = entries * hidden.shape[-1] * hidden.element_size()
             if not room(needed):
                 return self._refuse(split, f"its {mebibytes(needed)} do not fit into {folder.parent} with room to spare")
-            make_room(needed)
-            kept = self._record(split, rows, lengths, reading, folder)
+            try:
+                shutil.rmtree(folder, ignore_errors=True)  # what lies there cannot be read, or is not right
+                make_room(needed)
+                kept = record(frozen, split, rows, self.collate, Writer(folder, reading, lengths))
+            except OSError as error:
+                return self._refuse(split, f"it cannot be kept in {folder.parent}: {error.strerror}")
         self._tell(split, kept, reused, time.monotonic() - started)
         return kept
-
-    def _record(self, split: str, rows: Dataset, lengths: np.ndarray, reading: Reading, folder: Path) -> KeptOutputs | None:
-        assert self.frozen is not None
-        shutil.rmtree(folder, ignore_errors=True)  # what lies there cannot be read, or is not right
-        writer = Writer(folder, reading, lengths)
-        try:
-            with console.progress_bar() as bar:
-                task = bar.add_task(f"computing the frozen body for {split}", total=len(rows))
-                for chosen in batches(lengths):
-                    batch = dict(self.collate(rows.__getitems__(chosen.tolist())))
-                    self.frozen.model.eval()
-                    writer.put(chosen, batch, self.frozen.compute(batch)[1])
-                    bar.advance(task, len(chosen))
-            writer.close()
-        finally:
-            writer.discard()
-        return open_kept(folder)
 
     def _is_right(self, kept: KeptOutputs, probe: list[int], batch: Batch, hidden: torch.Tensor) -> bool:
         """Whether a few rows are kept as they are computed now, but for rounding."""
@@ -161,9 +145,11 @@ class FrozenBody:
         self.model_key = self.model_key or model_key(frozen, self.precision)
         return digest(self.model_key, fingerprint(rows), reading.value)
 
-    def _refuse(self, split: str, why: str) -> None:
+    def _refuse(self, split: str, why: str) -> KeptOutputs | None:
+        """Say why nothing is kept, and give that nothing."""
         console.say(f"the frozen body is computed in every epoch for the {split} rows: {why}")
         self.facts[split] = {"computed": "in every epoch", "reason": why}
+        return None
 
     def _tell(self, split: str, kept: KeptOutputs | None, reused: bool, seconds: float) -> None:
         if kept is None:
@@ -177,6 +163,27 @@ class FrozenBody:
             "rows": kept.rows, "bytes": kept.bytes, "kept": kept.reading.value, "folder": str(kept.folder), "reused": reused,
             "seconds": round(seconds, 3),
         }  # fmt: skip
+
+
+def record(
+    frozen: FrozenBlocks, split: str, rows: Dataset, collate: Callable[[list[Any]], Any], writer: Writer
+) -> KeptOutputs | None:
+    """Compute what the frozen blocks give for all rows, those of about the same length together.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    frozen.model.eval()
+    try:
+        with console.progress_bar() as bar:
+            task = bar.add_task(f"computing the frozen body for {split}", total=len(rows))
+            for chosen in batches(writer.lengths):
+                batch = dict(collate(rows.__getitems__(chosen.tolist())))
+                writer.put(chosen, batch, frozen.compute(batch)[1])
+                bar.advance(task, len(chosen))
+        return writer.close()
+    finally:
+        writer.discard()
 
 
 def why_not(model: Any, block: Transfer, arguments: TrainingArguments, *, streamed: bool, rows: int) -> str:
@@ -232,4 +239,4 @@ def model_key(frozen: FrozenBlocks, precision: torch.dtype | None) -> str:
 
 
 def mebibytes(count: int) -> str:
-    return f"{count / 2**20:,.1f} MiB"
+    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{max(1, count // 1024)} KiB"

@@ -7,6 +7,7 @@ one after another; where one token is read, it is kept with what else the model 
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,10 +77,14 @@ class KeptOutputs:
 
 
 class Writer:
-    """Rows are put into a new folder batch by batch, in any order."""
+    """Rows are put into a new folder batch by batch, in any order.
+
+    Raises:
+        OSError: the disk is full, or may not be written to.
+    """
 
     def __init__(self, folder: Path, reading: Reading, lengths: np.ndarray) -> None:
-        self.folder, self.reading = folder, reading
+        self.folder, self.reading, self.lengths = folder, reading, lengths
         self.starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         self.beside = folder.with_name(f".{folder.name}.{os.getpid()}")
         self.arrays: dict[str, np.ndarray] = {}
@@ -98,8 +103,8 @@ class Writer:
         for place, (row, length) in enumerate(zip(rows, lengths_of(batch).tolist(), strict=True)):
             array[self.starts[row] : self.starts[row + 1]] = values[place, :length]
 
-    def close(self) -> None:
-        """Make the folder whole; another process may have been first, with the same."""
+    def close(self) -> KeptOutputs | None:
+        """Make the folder whole and open it; another process may have been first, with the same."""
         for array in self.arrays.values():
             array.flush()  # type: ignore[attr-defined]
         np.save(self.beside / "starts.npy", self.starts)
@@ -112,7 +117,7 @@ class Writer:
         except OSError:
             if not (self.folder / META).is_file():
                 raise
-            self.discard()
+        return open_kept(self.folder)
 
     def discard(self) -> None:
         shutil.rmtree(self.beside, ignore_errors=True)
@@ -121,9 +126,22 @@ class Writer:
         if name not in self.arrays:
             kind = torch.empty(0, dtype=NUMPY_TYPES.get(value.dtype, value.dtype)).numpy().dtype
             shape = (count, *value.shape[1:])
-            self.arrays[name] = open_memmap(self.beside / f"{name}.npy", mode="w+", dtype=kind, shape=shape)
+            file = self.beside / f"{name}.npy"
+            self.arrays[name] = open_memmap(file, mode="w+", dtype=kind, shape=shape)
+            take_space(file)
             self.types[name] = value.dtype
         return self.arrays[name]
+
+
+def take_space(file: Path) -> None:
+    """Take a mapped file's blocks on the disk now: writing to one on a full disk would kill the process.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    if sys.platform == "linux":
+        with file.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
 
 
 def plain(value: torch.Tensor) -> np.ndarray:
