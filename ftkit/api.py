@@ -292,7 +292,7 @@ def verify(folder: str | Path) -> CheckReport:
     """
     run = Run(Path(folder))
     if run.state != FINISHED or not run.model.is_dir():
-        raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe", str(folder))
+        raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     hush_libraries()
     facts, failures = {"weights": "not checked: the run recorded no scores (evaluation.verify)"}, list[str]()
     if is_recorded(run.verification):

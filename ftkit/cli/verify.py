@@ -7,6 +7,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Quiet
+from ftkit.errors import Unverified
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -28,8 +29,13 @@ def verify(
     console.set_quiet(quiet or as_json)
     from ftkit import api  # torch and transformers
 
-    report = api.verify(run)
+    try:
+        report = api.verify(run)
+    except Unverified as error:
+        if as_json:
+            console.out.print_json(json.dumps({"sound": False, "failures": str(error).splitlines()}))
+        raise
     if as_json:
-        console.out.print_json(json.dumps(report.facts))
+        console.out.print_json(json.dumps({"sound": True, **report.facts}))
     else:
         console.out.print(report.table())

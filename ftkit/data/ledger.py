@@ -183,17 +183,22 @@ class Ledger:
 
     def names(self, rows: np.ndarray) -> list[str]:
         """Each of many rows in words, as `a.csv row 3`."""
-        found, files = [""] * len(rows), [Path(source.path).name for source in self.sources]
-        for source, file in zip(self.sources, files, strict=True):
-            short = file if files.count(file) == 1 else source.path
+        found = [""] * len(rows)
+        for source, short in zip(self.sources, self._short_paths(), strict=True):
             for index in np.flatnonzero((rows >= source.first) & (rows < source.first + source.count)):
                 found[index] = f"{short} row {rows[index] - source.first + 1}"
         return found
 
     def files(self, rows: np.ndarray) -> list[str]:
-        """The source of each of many rows."""
+        """The source of each of many rows, called as in `names`."""
         places = np.searchsorted([source.first for source in self.sources], rows, side="right") - 1
-        return [self.sources[place].path for place in places]
+        short = self._short_paths()
+        return [short[place] for place in places]
+
+    def _short_paths(self) -> list[str]:
+        """Each source's file name, or its whole path where two are called so."""
+        files = [Path(source.path).name for source in self.sources]
+        return [file if files.count(file) == 1 else source.path for file, source in zip(files, self.sources, strict=True)]
 
     def report(self) -> dict[str, Any]:
         """For data_report.json: the sources, how many rows met which fate, and which rows those are but for whole ones."""

@@ -141,7 +141,7 @@ def finished_run(folder: str | Path) -> Run:
     """Raises UserError where the folder holds no finished run, or one without rows to compare on."""
     run = Run(Path(folder))
     if not is_run(run.folder) or run.state != FINISHED or not run.model.is_dir():
-        raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe", str(folder))
+        raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     if not is_recorded(run.verification):
         hint = "train it without evaluation.verify: false"
         raise UserError("the run kept no rows that the result could be compared on", hint, str(folder))

@@ -77,7 +77,10 @@ def make_slices(properties: dict[str, list[Any]]) -> Slices:
 def _grouped(by: str, values: list[Any]) -> Iterator[tuple[str, str, np.ndarray]]:
     if all(isinstance(value, int | float) for value in values) and len(set(values)) > LENGTH_PARTS:
         numbers = np.array(values, dtype=np.float64)
-        quarters = np.unique(np.quantile(numbers, np.linspace(0, 1, LENGTH_PARTS + 1)[1:-1]))
+        quarters = np.quantile(numbers, np.linspace(0, 1, LENGTH_PARTS + 1)[1:-1])
+        if (numbers == numbers.round()).all():
+            quarters = np.floor(quarters)  # the same groups, and no halves of a token
+        quarters = np.unique(quarters)
         for low, high in pairwise([-np.inf, *(CONFIDENCES if by == "confidence" else quarters), np.inf]):
             name = f"over {low:g}" if high == np.inf else f"up to {high:g}" if low == -np.inf else f"{low:g} to {high:g}"
             yield by, name, (numbers > low) & (numbers <= high)

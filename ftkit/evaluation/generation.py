@@ -76,13 +76,28 @@ def without_autocast(model: Any) -> Iterator[None]:
 def generate_ids(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], block: Generation, stops: list[int]
 ) -> list[list[int]]:
-    """Token ids of an answer a prompt, in one batch, each up to and with the first stop token."""
+    """Token ids of an answer a prompt, each up to and with the first stop token.
+
+    In one batch, but for prompts near the model's longest length: their answers have less room, and are generated apart, so
+    that they do not cut those of the others.
+    """
+    rooms = [room_for_answer(model, len(prompt), block) for prompt in prompts]
+    answers: dict[int, list[int]] = {}
+    for room in sorted(set(rooms)):
+        places = [place for place, own in enumerate(rooms) if own == room]
+        asked = [prompts[place] for place in places]
+        made = generate_batch(model, tokenizer, asked, block, stops, room) if room > 0 else [[] for _ in asked]
+        answers |= dict(zip(places, made, strict=True))
+    return [answers[place] for place in range(len(prompts))]
+
+
+def generate_batch(
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], block: Generation, stops: list[int], room: int
+) -> list[list[int]]:
+    """The same for prompts whose answers may all have `room` tokens."""
     width = max(map(len, prompts))
     pad = tokenizer.pad_token_id
     left = not model.config.is_encoder_decoder  # an encoder counts its positions from the left
-    room = room_for_answer(model, width, block)
-    if room < 1:
-        return [[] for _ in prompts]
     padding = [[pad] * (width - len(prompt)) for prompt in prompts]
     rows = zip(padding, prompts, strict=True)
     ids = torch.tensor([[*blank, *prompt] if left else [*prompt, *blank] for blank, prompt in rows])
@@ -103,7 +118,7 @@ def generate_ids(
 
 
 def room_for_answer(model: Any, width: int, block: Generation) -> int:
-    """Tokens that an answer may have behind prompts of `width` tokens."""
+    """Tokens that an answer may have behind a prompt of `width` tokens."""
     if model.config.is_encoder_decoder:
         return block.max_new_tokens
     return min(block.max_new_tokens, (getattr(model.config, "max_position_embeddings", None) or 10**9) - width)

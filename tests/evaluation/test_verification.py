@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ftkit import Recipe, Unverified, train, verify
+from ftkit.cli.verify import verify as verify_command
 from ftkit.evaluation.scoring import digest, largest_difference
 from ftkit.evaluation.verification import Reloader, reloading
 from ftkit.run import Run
@@ -111,6 +112,16 @@ def test_a_head_that_is_not_in_the_file_is_named(finished: Callable[[str], Path]
     change(files_of(folder), lambda tensors: tensors.pop(f"{prefix}classifier.weight"))
     with pytest.raises(Unverified, match=rf"1 tensor \({prefix}classifier.weight\) not in the saved files"):
         verify(folder)
+
+
+def test_what_is_wrong_is_json_too(finished: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = finished("lora")
+    change(files_of(folder), lambda tensors: tensors.pop("base_model.model.classifier.weight"))
+    with pytest.raises(Unverified):
+        verify_command(folder, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert found["sound"] is False
+    assert "classifier.weight) not in the saved files" in found["failures"][0]
 
 
 def test_a_tensor_that_was_changed_is_named(finished: Callable[[str], Path]) -> None:
