@@ -46,7 +46,8 @@ from ftkit.training.dispatcher import Parts, build, seed_everything, take_kept_r
 ROWS, EVAL_ROWS, BATCH, RATE, SEED = 960, 240, 32, 1e-3, 42
 EPOCHS = (1, 3, 10, 20)
 QUIET: dict[str, Any] = {
-    "eval_strategy": "no", "save_strategy": "no", "logging_steps": 5, "report_to": "none", "use_cpu": True,
+    "eval_strategy": "no", "save_strategy": "no", "logging_steps": 5, "logging_first_step": True, "report_to": "none",
+    "use_cpu": True,
 }  # fmt: skip
 
 
