@@ -63,7 +63,7 @@ from ftkit.run import (
 from ftkit.tasks.table import TASKS
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
 from ftkit.training.checkpoints import last_whole_checkpoint, step_of
-from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything
+from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything, take_kept_rows
 from ftkit.training.energy import EnergyMeter
 from ftkit.training.evidence import (
     Before,
@@ -489,6 +489,9 @@ def fit(recipe: Recipe, run: Run, parts: Parts, stop: StopOnSignal, checkpoint: 
     progress = ShowProgress(recipe.evaluation.metrics or recipe.spec.default_metrics)
     for callback in (progress, WriteLog(run)):
         trainer.add_callback(callback)
+    if parts.frozen is not None:
+        take_kept_rows(parts)
+        run.update(frozen_body=parts.frozen.describe())
     seed_everything(recipe)  # measuring the baseline may have drawn numbers
     if checkpoint is not None and load_finished(trainer, checkpoint):
         return time.monotonic() - started

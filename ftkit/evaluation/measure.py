@@ -78,9 +78,14 @@ def measure(
     encoded: Encoded,
     block: Evaluation,
     spec: TaskSpec,
+    kept: Any = None,
 ) -> Measurement:
-    """Score every row in batches, and generate for the first rows where the task does so."""
-    output = trainer.predict(encoded.dataset)
+    """Score every row in batches, and generate for the first rows where the task does so.
+
+    Args:
+        kept: the same rows with a part of the model computed already, where there are such.
+    """
+    output = trainer.predict(encoded.dataset if kept is None else kept)
     prediction = EvalPrediction(predictions=output.predictions, label_ids=output.label_ids)
     prediction = task.complete(prediction, encoded.dataset, tokenizer)
     answers = []

@@ -84,6 +84,11 @@ class Transfer(Block):
 
     name: Literal["transfer"] = Field(description="The body is frozen, the head learns.")
     unfreeze_last: int = Field(0, ge=0, description="So many of the last transformer blocks learn too.")
+    cache_frozen: Boolean = Field(
+        True,
+        description="Compute the frozen blocks once for each row and keep what they give in the cache, where the disk has "
+        "room; false computes them in every epoch.",
+    )
 
 
 class _LoraFields(field_model("_LoraFields", _FIELDS["lora"], OWNED_LORA, Block)):  # type: ignore[misc]

@@ -29,10 +29,11 @@ from ftkit.models.load import first_line, fit_tokenizer, load_base, load_config,
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.process import return_blocks
 from ftkit.recipe.schema import Model as ModelBlock
-from ftkit.recipe.schema import Recipe
+from ftkit.recipe.schema import Recipe, Transfer
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import training_arguments
+from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
 from ftkit.training.memory import library_bytes
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.trainer import Trainer, speed_up
@@ -48,6 +49,7 @@ class Parts:
     data: Data
     model: Any
     trainer: Trainer
+    frozen: FrozenBody | None = None
 
 
 def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) -> Parts:
@@ -74,7 +76,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
         trainer.train_collator = packed_collator(tokenizer, model)
     require_labels(trainer, data)
     hurry(recipe, task, config, trainer, data)
-    return Parts(task, config, tokenizer, data, model, trainer)
+    return Parts(task, config, tokenizer, data, model, trainer, frozen_body(recipe, model, data, trainer))
 
 
 def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> Any:
@@ -90,6 +92,25 @@ def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, 
         if auto_class is not AutoModelForCausalLM:
             divide_loss_by_accumulation(base)
         return strategy.apply(base, recipe.strategy, head)
+
+
+def frozen_body(recipe: Recipe, model: Any, data: Data, trainer: Trainer) -> FrozenBody | None:
+    """The frozen blocks where the strategy leaves some; the trainer takes their outputs from then on beside plain rows."""
+    if not isinstance(recipe.strategy, Transfer):
+        return None
+    streamed = data.stream is not None
+    entries = {name: (encoded.dataset, data.facts[name].lengths) for name, encoded in data.encoded.items()}
+    reason = why_not(model, recipe.strategy, trainer.args, streamed=streamed, rows=len(data.encoded["train"].dataset))
+    body = FrozenBody(model, recipe.strategy, trainer.args, trainer.data_collator, entries, reason)
+    trainer.data_collator = KeptCollator(trainer.data_collator)
+    return body
+
+
+def take_kept_rows(parts: Parts) -> None:
+    """Let the trainer train and evaluate on rows whose frozen blocks are computed, where they are kept."""
+    if parts.frozen is not None:
+        parts.trainer.train_dataset = parts.frozen.rows("train") or parts.trainer.train_dataset
+        parts.trainer.eval_dataset = parts.frozen.rows("eval") or parts.trainer.eval_dataset
 
 
 def build_for_evaluation(target: Target, output_dir: Path) -> Parts:

@@ -97,7 +97,8 @@ def measured(name: str, recipe: Recipe, parts: Parts, encoded: Encoded | None = 
     """The model as it is now, on the eval rows or on others."""
     with console.status(f"measuring the {name}"):
         rows = encoded or parts.data.encoded["eval"]
-        return measure(parts.trainer, parts.task, parts.tokenizer, rows, recipe.evaluation, recipe.spec)
+        kept = parts.frozen.rows("eval") if parts.frozen and encoded is None else None
+        return measure(parts.trainer, parts.task, parts.tokenizer, rows, recipe.evaluation, recipe.spec, kept)
 
 
 def few_shot_entries(recipe: Recipe, parts: Parts) -> Encoded:

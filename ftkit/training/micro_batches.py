@@ -46,7 +46,8 @@ def cut_by_length(inputs: dict[str, Any], cost: float, *, shifted: bool = False,
         decoder_inputs: labels and decoder_input_ids have tokens of their own, those of an encoder-decoder's target.
     """
     mask = inputs.get("attention_mask")
-    if not isinstance(mask, torch.Tensor) or mask.dim() != 2 or len(mask) < 2 or "labels" not in inputs:
+    vectors = any(isinstance(value, torch.Tensor) and value.dim() > 2 for value in inputs.values())  # no tokens to save
+    if not isinstance(mask, torch.Tensor) or mask.dim() != 2 or len(mask) < 2 or "labels" not in inputs or vectors:
         return [Part(inputs, 1.0)]
     lengths = mask.sum(1).cpu().numpy()
     order = np.argsort(-lengths, kind="stable")

@@ -43,6 +43,7 @@ from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
 
 GIB = 2**30
 DEVICES = ("cpu", "cuda")
+LONGEST = 8  # rows whose supervised tokens stand for those of the longest batch
 WORTH = 0.99  # a remedy that leaves more than this share of the memory is none
 BEYOND = 1.1  # a measured peak above so many times the estimate is told
 ADAPTER = {"r": 16, "target_modules": "all-linear"}
@@ -58,9 +59,10 @@ class DataFigures:
     target: int = 0
     supervised: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
-    def supervised_of_longest(self, rows: int) -> int:
+    @property
+    def supervised_of_longest(self) -> float:
         """Supervised tokens of each of the longest rows, on average."""
-        return math.ceil(self.supervised[np.argsort(-self.lengths, kind="stable")[:rows]].mean())
+        return float(self.supervised[np.argsort(-self.lengths, kind="stable")[:LONGEST]].mean())
 
     @property
     def longest(self) -> int:
@@ -82,7 +84,7 @@ class Setup:
     length: int
     target: int
     checkpointing: dict[str, Any] | None
-    supervised: int = 0
+    supervised: float = 0
 
 
 @dataclass(frozen=True)
@@ -302,13 +304,13 @@ class Planner:
             self.supervised(figures, limit),
         )  # fmt: skip
 
-    def supervised(self, figures: DataFigures | None, limit: int) -> int:
+    def supervised(self, figures: DataFigures | None, limit: int) -> float:
         """Tokens a row on which a decoder's head runs, see `training/supervised_loss.py`; 0 where it runs on all."""
         training = self.recipe.training
         apart = self.recipe.speed.supervised_logits and not training.label_smoothing_factor
         if self.auto_class is not AutoModelForCausalLM or not apart:
             return 0
-        return figures.supervised_of_longest(training.per_device_train_batch_size) if figures else limit - 1
+        return figures.supervised_of_longest if figures else limit - 1
 
     def estimate(self, setup: Setup) -> Estimate:
         """What a setup takes.
@@ -320,7 +322,7 @@ class Planner:
         options = {"dtype": setup.dtype, "attention": "sdpa" if attention == "flash_attention_2" else attention}
         batch = Batch(
             setup.rows, setup.length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing,
-            setup.accumulation > 1, setup.target, setup.rows * min(setup.supervised, setup.length),
+            setup.accumulation > 1, setup.target, math.ceil(setup.rows * min(setup.supervised, setup.length)),
         )  # fmt: skip
         try:
             found = rehearse(self.auto_class, self.config, setup.strategy, self.head, options, batch)

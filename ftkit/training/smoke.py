@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit import console
+from ftkit.cache import cache_folder
 from ftkit.data.prompts import ALPACA, ALPACA_WITH_INPUT, fill
 from ftkit.data.samples.table import generate
 from ftkit.errors import UserError
@@ -20,7 +21,6 @@ from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Recipe
 from ftkit.run import resolved_values, write_jsonl
 
-CACHE = "FTKIT_CACHE"
 MAX_LENGTH = 128
 WARM_UP_ROWS = 8_000
 TRAIN_ROWS, EVAL_ROWS = 4000, 200
@@ -100,13 +100,6 @@ def smoke_training(values: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
         "learning_rate": ADAPTER_RATE if generating_adapter else LEARNING_RATE,
         "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1, "per_device_eval_batch_size": 50,
     }  # fmt: skip
-
-
-def cache_folder() -> Path:
-    """Where stand-ins are kept: $FTKIT_CACHE, else $XDG_CACHE_HOME/ftkit, else ~/.cache/ftkit."""
-    if given := os.environ.get(CACHE):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ftkit"
 
 
 def stand_in(kind: str, train: Callable[..., Any]) -> Path:

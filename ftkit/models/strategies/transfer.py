@@ -29,12 +29,14 @@ class TransferStrategy:
         for module_name in learning:
             model.get_submodule(module_name).requires_grad_(True)
         hold_in_float32(model)
-        keep_frozen_in_eval_mode(model)
+        keep_frozen_in_eval_mode(model, name)
         return model
 
 
-def keep_frozen_in_eval_mode(model: nn.Module) -> None:
+def keep_frozen_in_eval_mode(model: nn.Module, blocks: str) -> None:
     """Before each forward pass in training, put modules without a learning parameter into eval mode: no dropout in them.
+
+    Dropout between the embeddings and the blocks, as GPT-2 has it, is in the body too.
 
     The Trainer calls `model.train()` before every step, which would switch the frozen body's dropout on again.
     """
@@ -44,8 +46,19 @@ def keep_frozen_in_eval_mode(model: nn.Module) -> None:
             for part in frozen:
                 part.eval()
 
-    frozen = _outermost_frozen(model)
+    frozen = [*_outermost_frozen(model), *_dropout_before(model, blocks)]
     model.register_forward_pre_hook(restore)
+
+
+def _dropout_before(model: nn.Module, blocks: str) -> list[nn.Module]:
+    """Modules without parameters that stand before the list of blocks, or before a module that holds it."""
+    found: list[nn.Module] = []
+    parts = blocks.split(".")
+    for depth, part in enumerate(parts):
+        children = list(model.get_submodule(".".join(parts[:depth])).named_children())
+        before = children[: [name for name, _ in children].index(part)]
+        found += [child for _, child in before if next(child.parameters(), None) is None]
+    return found
 
 
 def _outermost_frozen(module: nn.Module) -> list[nn.Module]:
