@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -158,15 +157,14 @@ def test_quotes_that_are_meant_are_read(tmp_path: Path) -> None:
     assert [len(text) for text in rows["text"]] == [len(long) - 2, 5, 1]
 
 
-def test_a_million_quoted_rows_are_scanned_within_seconds(tmp_path: Path) -> None:
+@pytest.mark.timeout(120)  # a scan that grows with the square of the rows would take hours
+def test_a_million_quoted_rows_are_scanned(tmp_path: Path) -> None:
     from ftkit.data.diagnose import require_closed_quotes
     from ftkit.data.files import DataFile
 
     for cell in (b'"quite good","1"\n', b"quite good,1\n"):
         path = written(tmp_path / "a.csv", b"text,label\n" + cell * 1_000_000)
-        begun = time.perf_counter()
         require_closed_quotes(DataFile(path, "a.csv", ".csv"), "utf-8-sig", ",", 2)
-        assert time.perf_counter() - begun < 5
 
 
 @pytest.mark.parametrize(
