@@ -47,8 +47,9 @@ def front_matter(evidence: Evidence) -> ModelCardData:
 def results(evidence: Evidence) -> list[EvalResult]:
     """The tuned model's metrics, as the hub's leaderboards take them."""
     recipe = evidence.recipe
-    path = (recipe.data.eval or recipe.data.train)[0].path
-    name = path if path in evidence.record.get("hub_ids", []) else Path(path).name
+    hub_ids = evidence.record.get("hub_ids", [])
+    paths = [source.path for source in recipe.data.eval or recipe.data.train]
+    name = ", ".join(dict.fromkeys(path if path in hub_ids else Path(path).name for path in paths))
     task = PIPELINES.get(evidence.record["auto_class"], recipe.task)
     return [
         EvalResult(
