@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 from datasets import Dataset
 from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer
 
@@ -85,7 +86,7 @@ def measure(
     Args:
         kept: the same rows with a part of the model computed already, where there are such.
     """
-    output = trainer.predict(encoded.dataset if kept is None else kept)
+    output = predict_by_length(trainer, encoded.dataset) if kept is None else trainer.predict(kept)
     prediction = EvalPrediction(predictions=output.predictions, label_ids=output.label_ids)
     prediction = task.complete(prediction, encoded.dataset, tokenizer)
     answers = []
@@ -95,6 +96,16 @@ def measure(
             batch_size=trainer.args.per_device_eval_batch_size, end_tokens=task.end_tokens(tokenizer),
         )  # fmt: skip
     return assess(Outputs(prediction, answers), task, encoded.rows, block, spec)
+
+
+def predict_by_length(trainer: Trainer, dataset: Dataset) -> Any:
+    """The Trainer's prediction of the rows in their order, made from the longest to the shortest: so least is padded."""
+    tables = dataset.select_columns("input_ids").with_format("arrow").iter(1000)
+    lengths = np.concatenate([pc.list_value_length(table["input_ids"]).to_numpy() for table in tables])
+    order = np.argsort(-lengths, kind="stable")
+    output = trainer.predict(dataset.select(order))
+    back = np.argsort(order)
+    return output._replace(predictions=output.predictions[back], label_ids=output.label_ids[back])
 
 
 def assess(outputs: Outputs, task: Task, numbers: list[int], block: Evaluation, spec: TaskSpec) -> Measurement:
