@@ -35,7 +35,7 @@ def find_batch(recipe: Recipe, parts: Parts) -> BatchSize:
     sizes = batch_sizes(effective_batch(recipe), arguments.world_size * max(1, arguments.n_gpu))
     with console.status("looking for the largest batch that fits"):
         found = tried(parts, sizes) if arguments.device.type == "cuda" else estimated(recipe, parts, sizes)
-    console.say(f"batch: {found.rows} rows at a time, {found.accumulation} times a step of {found.effective}")
+    console.say(f"batch: {found.rows} rows at a time, {found.accumulation} to a step of {found.effective}")
     arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps = found.rows, found.accumulation
     parts.trainer._train_batch_size = arguments.train_batch_size
     return found

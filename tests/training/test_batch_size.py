@@ -95,20 +95,20 @@ def test_a_containers_limits_are_known(tmp_path: Path) -> None:
 
 def needed(recipe: Recipe, parts: Parts, rows: int) -> int:
     planner = Planner(recipe, parts.task.auto_class(parts.config), parts.config, "cpu", new_head=parts.task.new_head)
-    return planner.needed_with(BatchSize(12, rows, 12 // rows).applied(recipe), figures_of(parts.data))
+    return planner.needed_with(BatchSize(96, rows, 96 // rows).applied(recipe), figures_of(parts.data))
 
 
 def test_on_a_cpu_the_batch_is_what_the_plan_says_fits(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = auto(recipe)
+    made = auto(recipe, effective=96)
     parts = build(row_by_row(made), tmp_path / "out", [])
-    for rows in (12, 4, 1):
+    for rows in (96, 24, 1):
         room = needed(made, parts, rows)
         monkeypatch.setattr("ftkit.training.batch_search.room_bytes", lambda room=room: room)
-        assert find_batch(made, parts) == BatchSize(12, rows, 12 // rows)
-        assert (parts.trainer.args.train_batch_size, parts.trainer.args.gradient_accumulation_steps) == (rows, 12 // rows)
-        assert parts.trainer.get_train_dataloader().batch_size == rows
+        assert find_batch(made, parts) == BatchSize(96, rows, 96 // rows)
+        assert (parts.trainer.args.train_batch_size, parts.trainer.args.gradient_accumulation_steps) == (rows, 96 // rows)
+        assert len(next(iter(parts.trainer.get_train_dataloader()))["labels"]) == rows
     monkeypatch.setattr("ftkit.training.batch_search.room_bytes", lambda: needed(made, parts, 1) - 1)
     with pytest.raises(UserError, match="not even one row"):
         find_batch(made, parts)
@@ -164,9 +164,9 @@ def test_a_run_keeps_the_batch_that_it_found(recipe: RecipeMaker, tmp_path: Path
     saved = yaml.safe_load((folder / "recipe.yaml").read_text())["training"]
     assert (saved["per_device_train_batch_size"], saved["gradient_accumulation_steps"]) == (12, 1)
     assert "effective_batch_size" not in saved
-    assert len(losses(folder)) == 4
     again = train(made, output_dir=folder, overwrite=True)
     assert again.record["batch_size"] == resumed.record["batch_size"]
+    assert len(losses(folder)) == 4
     assert losses(folder) == losses(train(load_recipe(folder / "recipe.yaml"), output_dir=tmp_path / "second").folder)
 
 
@@ -219,7 +219,7 @@ def test_a_step_without_memory_is_done_again(
         parts.trainer.tell = told.append
         if fails:
             learning = [parameter for parameter in parts.model.parameters() if parameter.requires_grad]
-            call = 2 * accumulation + accumulation  # the last batch of the third step
+            call = 2 * accumulation  # the last batch of the second step
             if where == "forward":
                 parts.model.register_forward_pre_hook(once(torch.OutOfMemoryError("CUDA out of memory."), call))
             else:
