@@ -85,7 +85,7 @@ from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
 from ftkit.training.trackers import place_tensorboard, tell_trackers
-from ftkit.training.trainer import Trainer, speed_facts
+from ftkit.training.trainer import Trainer, speed_facts, speed_words
 
 
 @dataclass(frozen=True)
@@ -419,6 +419,7 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
     finally:
         remove_empty(run)
     place_tensorboard(parts.trainer, run.tensorboard)
+    console.say(speed_words(parts.trainer))
     checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
     with claimed(run), recorded(run):
         if checkpoint is None:

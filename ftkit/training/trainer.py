@@ -143,3 +143,12 @@ def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bo
 def speed_facts(trainer: Trainer) -> dict[str, bool]:
     """What is on, for run.json."""
     return {"supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts}
+
+
+def speed_words(trainer: Trainer) -> str:
+    """What is on, in one line."""
+    arguments = trainer.args
+    found = ["bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else "float32"]
+    found += ["logits where supervised"] if trainer.head is not None else []
+    found += ["batches in parts of like length"] if trainer.cuts else []
+    return f"computed on {arguments.device}: {', '.join(found)}"
