@@ -29,10 +29,13 @@ def find_batch(recipe: Recipe, parts: Parts) -> BatchSize:
         parts: as built row by row.
 
     Raises:
-        UserError: not even one row fits.
+        UserError: not even one row fits, or there are several processes, which would each find another batch.
     """
     arguments = parts.trainer.args
-    sizes = batch_sizes(effective_batch(recipe), arguments.world_size * max(1, arguments.n_gpu))
+    if arguments.world_size > 1:
+        message = f"auto finds the batch of one process, and there are {arguments.world_size}"
+        raise UserError(message, "set a number", key="training.per_device_train_batch_size")
+    sizes = batch_sizes(effective_batch(recipe), max(1, arguments.n_gpu))
     with console.status("looking for the largest batch that fits"):
         found = tried(parts, sizes) if arguments.device.type == "cuda" else estimated(recipe, parts, sizes)
     console.say(f"batch: {found.rows} rows at a time, {found.accumulation} to a step of {found.effective}")
@@ -62,6 +65,7 @@ def tried(parts: Parts, sizes: list[BatchSize]) -> BatchSize:
     """By steps on the longest rows; the model is afterwards as it was."""
     trainer, arguments = parts.trainer, parts.trainer.args
     states = optimizer_bytes(str(arguments.optim), learning_tensors(parts.model))
+    forward = parts.model.forward
     model = trainer.accelerator.prepare_model(parts.model, evaluation_mode=True)  # as training wraps it, but alone
     if arguments.activation_checkpointing:
         enable_checkpointing(parts.model, arguments.activation_checkpointing_kwargs)
@@ -70,8 +74,8 @@ def tried(parts: Parts, sizes: list[BatchSize]) -> BatchSize:
     finally:
         if arguments.activation_checkpointing:
             parts.model.activation_checkpointing_disable()
-        trainer.accelerator.unwrap_model(parts.model, keep_fp32_wrapper=False)
         trainer.accelerator.free_memory()
+        parts.model.forward = forward  # accelerate's own way back takes the model's decorators off too
         parts.model.eval()
 
 

@@ -260,7 +260,9 @@ def settled(planner: "Planner", recipe: Recipe, figures: DataFigures | None, vra
         return sizes[0].applied(recipe)
     with console.status("looking for the largest batch that fits"):
         fitting = (size for size in sizes if planner.needed_with(size.applied(recipe), figures) <= room)
-        found = next(fitting, sizes[-1])
+        found = next(fitting, None)
+    if found is None:
+        return sizes[-1].applied(recipe)
     notes.append(f"the batch is the largest that is estimated to fit into {size_words(room)}")
     return found.applied(recipe)
 
