@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from ftkit import console
 from ftkit.compat import hush_libraries
 from ftkit.data.samples.table import generate
 from ftkit.models.standins import make_stand_in
@@ -82,6 +83,12 @@ def half_precision(stand_in: Callable[[str], Path], tmp_path_factory: pytest.Tem
     AutoModelForMaskedLM.from_pretrained(stand_in("distilbert"), dtype=torch.float16).save_pretrained(folder)
     AutoTokenizer.from_pretrained(stand_in("distilbert")).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def spoken() -> None:
+    """What one test made quiet is not quiet in the next."""
+    console.set_quiet(False)
 
 
 @pytest.fixture

@@ -100,8 +100,8 @@ def test_adapters_of_a_4bit_model_learn_after_it_was_evaluated(
     before, after = gradients_before_and_after()
     assert before == after == 14
     without(monkeypatch, "keep_4bit_weights", "ftkit.models.load")
-    before, after = gradients_before_and_after()
-    assert after < before
+    _, after = gradients_before_and_after()
+    assert after < 14
 
 
 @pytest.mark.parametrize("strategy", ["full", "transfer", "lora"])

@@ -10,6 +10,7 @@ RECIPES = Path(__file__).parent.parent.parent / "recipes"
 NO_END = "{% for m in messages %}{{ m.content }} {% endfor %}"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_end_token_masked_on_purpose_is_flagged(tmp_path: Path) -> None:
     overrides = [f"data.chat_template={NO_END!r}", "data.gate.without_end=1.0"]

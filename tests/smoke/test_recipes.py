@@ -20,8 +20,11 @@ LEARNT = {
 }
 
 
-# Those whose task and strategy others have too; `make test-slow` runs them.
-SLOW = ("full_distilbert", "qlora_distilbert", "lora_llama2_summarization")
+# `make test-slow` runs them; of each strategy and kind of model one stays.
+SLOW = (
+    "full_distilbert", "qlora_distilbert", "lora_llama2_summarization", "full_distilbert_entities",
+    "lora_distilbert_regression", "gpt2_domain",
+)  # fmt: skip
 
 
 def marked(path: Path) -> Any:
