@@ -78,7 +78,7 @@ from ftkit.training.evidence import (
     row_names,
 )
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
-from ftkit.training.memory import peak_memory_bytes
+from ftkit.training.memory import peak_memory_bytes, peak_within
 from ftkit.training.plan import Plan, make_plan, predicted_peak
 from ftkit.training.prepare import allowances, prepare
 from ftkit.training.probe import probe
@@ -511,10 +511,11 @@ def fit(recipe: Recipe, run: Run, parts: Parts, stop: StopOnSignal, checkpoint: 
     if checkpoint is not None and load_finished(trainer, checkpoint):
         return time.monotonic() - started
     try:
-        with stop.listening():
+        with stop.listening(), peak_within() as peak:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         progress.close()
+    run.update(training_peak_bytes=peak)
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(run.folder, trainer.state.global_step)
     return time.monotonic() - started

@@ -83,9 +83,11 @@ def run_facts(record: dict[str, Any], folder: str) -> dict[str, str]:
 
 
 def planned(record: dict[str, Any]) -> str:
-    """The peak memory that was predicted, to stand behind what was measured; nothing where there was no prediction."""
+    """The peak of training beside what was predicted, to stand behind the peak of the run; nothing without a prediction."""
     found = (record.get("plan") or {}).get("peak_memory_bytes") or {}
-    return "".join(f", planned {size / 2**20:,.0f} MiB" for size in found.values())
+    own = record.get("training_peak_bytes") or record["peak_memory_bytes"]
+    parts = [(own[place] / 2**20, size / 2**20) for place, size in found.items() if place in own]
+    return "".join(f"; training {measured:,.0f} MiB, planned {size:,.0f} MiB" for measured, size in parts)
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,8 @@
 import functools
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -16,10 +18,33 @@ GPU_CONTEXT = 1024 * MIB
 KERNELS = 140 * MIB
 GAPS = 0.10
 MARGIN = 0.85  # of the free memory; the estimate is within 10 %, and others take memory too
+FORGET = Path("/proc/self/clear_refs")  # Linux forgets a process's peak when it is told 5, see proc(5)
+
+_forgotten: dict[str, int] = {}  # the peaks up to the last time that they were forgotten
 
 
 def peak_memory_bytes() -> dict[str, int]:
     """Peak resident memory of this process, and peak allocated memory of the GPU where there is one."""
+    found = _peaks()
+    return {place: max(size, _forgotten.get(place, 0)) for place, size in found.items()}
+
+
+@contextmanager
+def peak_within() -> Iterator[dict[str, int]]:
+    """Filled with the peaks of the block alone when it ends; of all so far where the system cannot forget a peak."""
+    found: dict[str, int] = {}
+    _forgotten.update(peak_memory_bytes())
+    with suppress(OSError):
+        FORGET.write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        yield found
+    finally:
+        found.update(_peaks())
+
+
+def _peaks() -> dict[str, int]:
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     peaks = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     if torch.cuda.is_available():
