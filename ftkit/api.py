@@ -61,6 +61,8 @@ from ftkit.run import (
     write_jsonl,
 )
 from ftkit.tasks.table import TASKS
+from ftkit.training.batch_search import find_batch
+from ftkit.training.batch_size import in_one, known_batch, row_by_row
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
 from ftkit.training.checkpoints import last_whole_checkpoint, step_of
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything, take_kept_rows
@@ -83,7 +85,7 @@ from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
 from ftkit.training.trackers import place_tensorboard, tell_trackers
-from ftkit.training.trainer import speed_facts, speed_words
+from ftkit.training.trainer import Trainer, speed_facts, speed_words
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,9 @@ def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
         recipe = smoke_recipe(recipe, train)
     with recipe.located(), tempfile.TemporaryDirectory() as folder:
         require_reachable(hub_names(recipe))
-        parts = build(recipe, Path(folder), [])
+        parts = build(row_by_row(recipe), Path(folder), [])
+        if recipe.training.finds_batch:
+            recipe = find_batch(recipe, parts).applied(recipe)
         require_measurable(recipe, parts)
         counts = count_parameters(parts.model)
         trained = f"{counts.trainable:,} trainable of {counts.total:,} ({counts.trainable_percent:.4f} %)"
@@ -194,6 +198,7 @@ def preview(
     require_shown(recipe, rows, split, smoke=smoke)
     if smoke:
         recipe = smoke_recipe(recipe, train)
+    recipe = in_one(recipe)
     block, training, gate = recipe.data, recipe.training, allowances(recipe)
     if block.streaming:
         block = block.model_copy(update={"judged_rows": STREAM_HEAD})  # a look at rows does not wait for all of them
@@ -399,11 +404,17 @@ def predict(
 
 def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
     started, meter = time.monotonic(), EnergyMeter()
+    batch = known_batch(recipe, run, resume=resume)
+    if batch is not None:
+        recipe = batch.applied(recipe)
     if resume:
         require_same_recipe(run, recipe)
     stop = StopOnSignal()
     try:
-        parts = build(recipe, run.checkpoints, [stop, SealCheckpoints()])
+        parts = build(row_by_row(recipe), run.checkpoints, [stop, SealCheckpoints()])
+        if recipe.training.finds_batch:
+            batch = find_batch(recipe, parts)
+            recipe = batch.applied(recipe)
         text = require_measurable(recipe, parts)
     finally:
         remove_empty(run)
@@ -413,7 +424,9 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
     with claimed(run), recorded(run):
         if checkpoint is None:
             hub_ids = sorted({name for name, _, _ in hub_names(recipe) if is_hub_id(name)})
-            names = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids}
+            names: dict[str, Any] = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids}
+            if batch is not None:
+                names["batch_size"] = asdict(batch)
             start_run(
                 run, recipe, {**names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)}
             )
@@ -490,6 +503,7 @@ def fit(recipe: Recipe, run: Run, parts: Parts, stop: StopOnSignal, checkpoint: 
     progress = ShowProgress(recipe.evaluation.metrics or recipe.spec.default_metrics)
     for callback in (progress, WriteLog(run)):
         trainer.add_callback(callback)
+    keep_parts_small(run, trainer)
     if parts.frozen is not None:
         take_kept_rows(parts)
         run.update(frozen_body=parts.frozen.describe())
@@ -505,6 +519,13 @@ def fit(recipe: Recipe, run: Run, parts: Parts, stop: StopOnSignal, checkpoint: 
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(run.folder, trainer.state.global_step)
     return time.monotonic() - started
+
+
+def keep_parts_small(run: Run, trainer: Trainer) -> None:
+    """Where memory runs out while training, it goes into run.json; a resumed run knows it from there."""
+    before = run.record.get("out_of_memory", [])
+    trainer.most_rows = before[-1]["rows"] if before else None
+    trainer.tell = lambda found: run.update(out_of_memory=[*run.record.get("out_of_memory", []), found])
 
 
 def finish(

@@ -224,6 +224,8 @@ def resolved_values(recipe: Recipe) -> dict[str, Any]:
     if values["data"].get("streaming"):
         for key in ("augment", "drop_overlap", "packing"):
             values["data"].pop(key, None)
+    if recipe.training.finds_batch:
+        values["training"].pop("gradient_accumulation_steps", None)
     for kind in ("eval", "save", "logging"):
         if values["training"][f"{kind}_strategy"] != "steps":
             values["training"].pop(f"{kind}_steps", None)

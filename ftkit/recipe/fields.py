@@ -108,6 +108,13 @@ BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("seed", "data_seed"), (0, 2**32 - 1)),
     "max_steps": (-1, 2**31),
 }
+TRAINING_WORDS: dict[str, dict[str, Any]] = {  # words that ftkit takes beside the library's values
+    "per_device_train_batch_size": {
+        "words": ["auto"],
+        "about": "Rows that each device takes in one training batch; auto: as many as fit into memory, beside "
+        "effective_batch_size.",
+    },
+}
 DATA_DRIVEN_INITS = ("eva", "corda", "lora_ga")  # init_lora_weights that need a pass over the data before training
 TRAINING_TYPES = {"bf16": "bool | null", "fsdp": "bool | str | null"}  # the library takes true, its annotation lags
 
@@ -120,6 +127,8 @@ def library_fields() -> dict[str, dict[str, dict[str, Any]]]:
         table["training"][name]["default"] = default
     for name, type_text in TRAINING_TYPES.items():
         table["training"][name]["type"] = type_text
+    for name, entry in TRAINING_WORDS.items():
+        table["training"][name] |= entry
     return table
 
 
@@ -151,10 +160,12 @@ def as_boolean(value: Any) -> Any:
 
 
 def _checker(key: str, entry: dict[str, Any]) -> Any:
-    names, valid = entry["type"].split(" | "), entry.get("choices")
-    words = " or ".join(TYPE_WORDS[name] for name in names if name != "null")
+    names, valid, further = entry["type"].split(" | "), entry.get("choices"), entry.get("words", [])
+    words = " or ".join([TYPE_WORDS[name] for name in names if name != "null"] + further)
 
     def check(value: Any) -> Any:
+        if isinstance(value, str) and value in further:
+            return value
         if "bool" in names and "str" not in names:
             value = as_boolean(value)
         fits = any(isinstance(value, TYPES[name]) and (name == "bool" or not isinstance(value, bool)) for name in names)
@@ -173,7 +184,8 @@ def _json_schema(entry: dict[str, Any]) -> dict[str, Any]:
     if "choices" in entry:
         return {"enum": entry["choices"] + ([None] if "null" in entry["type"] else [])}
     kinds = [JSON_TYPES[name] for name in entry["type"].split(" | ")]
-    return {"type": kinds if len(kinds) > 1 else kinds[0]}
+    plain = {"type": kinds if len(kinds) > 1 else kinds[0]}
+    return {"anyOf": [plain, {"enum": entry["words"]}]} if "words" in entry else plain
 
 
 class Block(BaseModel):

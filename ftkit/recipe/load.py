@@ -263,6 +263,7 @@ def find_joint_mistakes(document: Document) -> list[Mistake]:
         name: values[name] if isinstance(values.get(name), dict) else {} for name in ("data", "evaluation", "training")
     }
     mistakes = find_idle_keys(document, blocks["data"], blocks["training"])
+    mistakes += find_batch_mistakes(document, blocks["training"])
     mistakes += find_streaming_mistakes(document, blocks["data"], blocks["training"])
     if isinstance(values.get("strategy"), dict) and values["strategy"].get("init_lora_weights") in DATA_DRIVEN_INITS:
         message = f"strategy.init_lora_weights: {values['strategy']['init_lora_weights']} needs a pass over the data first"
@@ -323,6 +324,26 @@ def find_prompt_mistakes(document: Document, prompt: Any, spec: TaskSpec) -> lis
     if not named:
         mistakes.append(Mistake(place, "the prompt names no column", f"write one in braces, as {{{askable[0]}}}"))
     return mistakes
+
+
+def find_batch_mistakes(document: Document, training: dict[str, Any]) -> list[Mistake]:
+    """Keys that say how large a step is where the batch is found, and where it is not."""
+    if training.get("per_device_train_batch_size") == "auto":
+        beside = {
+            "gradient_accumulation_steps": "it follows: say how many rows a step takes with effective_batch_size",
+            "auto_find_batch_size": "memory that runs out later is met by smaller parts of the same step",
+            "deepspeed": "it needs the batch beforehand", "fsdp": "it needs the batch beforehand",
+        }  # fmt: skip
+    else:
+        beside = {"effective_batch_size": "set per_device_train_batch_size and gradient_accumulation_steps"}
+    how = "beside" if len(beside) > 1 else "without"
+    return [
+        Mistake(
+            document.place(("training", key)),
+            f"'training.{key}' cannot be {how} per_device_train_batch_size: auto", hint,
+        )
+        for key, hint in beside.items() if training.get(key) not in (None, False)
+    ]  # fmt: skip
 
 
 def find_streaming_mistakes(document: Document, data: dict[str, Any], training: dict[str, Any]) -> list[Mistake]:

@@ -317,6 +317,18 @@ class Evaluation(Block):
 class Training(field_model("_TrainingFields", _FIELDS["training"], OWNED_TRAINING, Block)):  # type: ignore[misc]
     """Any field of transformers.TrainingArguments."""
 
+    effective_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Rows that an optimizer step takes on all devices together where per_device_train_batch_size is auto, "
+        "default 32; gradient_accumulation_steps then follows.",
+    )
+
+    @property
+    def finds_batch(self) -> bool:
+        """Whether the batch is found on the machine."""
+        return bool(self.per_device_train_batch_size == "auto")
+
 
 class Speed(Block):
     """Ways of doing the same in less time and memory; each is on where it is right, and said in run.json."""

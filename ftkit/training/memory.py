@@ -17,6 +17,7 @@ GPU_CONTEXT = 1024 * MIB
 # share of the tensors. Fitted to training runs of 23 to 124 million parameters: benchmarks/plan_against_measured.py.
 KERNELS = 140 * MIB
 GAPS = 0.10
+MARGIN = 0.85  # of the free memory; the estimate is within 10 %, and others take memory too
 FORGET = Path("/proc/self/clear_refs")  # Linux forgets a process's peak when it is told 5, see proc(5)
 
 _forgotten: dict[str, int] = {}  # the peaks up to the last time that they were forgotten
@@ -60,3 +61,35 @@ def library_bytes() -> int:
 def beside_tensors(device: str, tensors: int) -> int:
     """Bytes that a process takes on a device beside so many bytes of tensors."""
     return GPU_CONTEXT if device == "cuda" else library_bytes() + KERNELS + int(GAPS * tensors)
+
+
+def room_bytes() -> int:
+    """Memory that this process may hold all in all: what it has, and what machine and container have free, less a margin."""
+    free = [psutil.virtual_memory().available, *container_free()]
+    return int(psutil.Process().memory_info().rss + MARGIN * min(free))
+
+
+def container_free(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """Bytes that each control group of this process has left that has a limit: Linux's way to bound a container.
+
+    A group's files, version 2: https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files, and 1:
+    https://docs.kernel.org/admin-guide/cgroup-v1/memory.html. What it holds of files that nobody reads can be taken back.
+    """
+    found = []
+    for line in groups.read_text().splitlines() if groups.is_file() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = root / "memory" if controllers else root
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
+        own = top / path.lstrip("/")
+        for folder in [own, *own.parents][: len(own.relative_to(top).parts) + 1]:
+            limit, used = (folder / name for name in names)
+            if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
+                found.append(max(0, int(most) - int(used.read_text()) + _idle_files(folder)))
+    return found
+
+
+def _idle_files(folder: Path) -> int:
+    stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    return int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))

@@ -57,6 +57,16 @@ def cut_by_length(inputs: dict[str, Any], cost: float, *, shifted: bool = False,
     return list(_parts(inputs, mask, order, bounds, shifted=shifted, decoder_inputs=decoder_inputs))
 
 
+def cut_rows(part: Part, most: int, *, shifted: bool = False) -> Iterator[Part]:
+    """A part in parts of at most so many rows, in their order; those without anything supervised have no loss and go."""
+    count, whole = len(part.inputs["labels"]), _weight(part.inputs, shifted)
+    for start in range(0, count, most):
+        rows = slice(start, start + most)
+        inputs = {name: value[rows] if _by_row(value, count) else value for name, value in part.inputs.items()}
+        if weight := _weight(inputs, shifted):
+            yield Part(inputs, part.share * weight / whole)
+
+
 def best_cuts(lengths: np.ndarray, cost: float) -> list[int]:
     """Where to cut rows of descending lengths so that padded tokens and the parts' own cost are least.
 

@@ -35,8 +35,9 @@ from ftkit.recipe.schema import Lora, QLora, Recipe
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import has_bf16
+from ftkit.training.batch_size import batch_sizes, effective_batch
 from ftkit.training.footprint import Peak, kept_checkpoints, knows_optimizer, optimizer_bytes, steps_of
-from ftkit.training.memory import beside_tensors, library_bytes
+from ftkit.training.memory import beside_tensors, library_bytes, room_bytes
 from ftkit.training.pace import Pace, forecast, measure_pace
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
@@ -225,6 +226,8 @@ def make_plan(recipe: Recipe, device: str | None = None, vram: float | None = No
     else:
         notes.append(f"the number of labels is that of the model's config, {config.num_labels}: the data are not at hand")
     planner = Planner(recipe, auto_class, config, device, new_head=task.new_head)
+    if recipe.training.finds_batch:
+        recipe = planner.recipe = settled(planner, recipe, figures, vram, notes)
     with console.status("going through a step without weights"):
         first = planner.estimate(planner.setup(figures))
         needed = planner.needed(first)  # before a model is loaded to measure its pace
@@ -246,6 +249,29 @@ def make_plan(recipe: Recipe, device: str | None = None, vram: float | None = No
         disk_figures(recipe, first, int(run.get("steps", 0))), seconds, pace.peak if pace else None,
         [*notes, *planner.notes()],
     )  # fmt: skip
+
+
+def settled(planner: "Planner", recipe: Recipe, figures: DataFigures | None, vram: float | None, notes: list[str]) -> Recipe:
+    """The recipe with the largest batch that is estimated to fit; one row at a time where none does."""
+    room = room_on(planner.device) if vram is None else int(vram * GIB)
+    sizes = batch_sizes(effective_batch(recipe))
+    if room is None:
+        notes.append("the rows of a step are taken to be one batch: give --vram, the memory that there is")
+        return sizes[0].applied(recipe)
+    with console.status("looking for the largest batch that fits"):
+        fitting = (size for size in sizes if planner.needed_with(size.applied(recipe), figures) <= room)
+        found = next(fitting, None)
+    if found is None:
+        return sizes[-1].applied(recipe)
+    notes.append(f"the batch is the largest that is estimated to fit into {size_words(room)}")
+    return found.applied(recipe)
+
+
+def room_on(device: str) -> int | None:
+    """Memory that there is on a device of this machine; None of a GPU where there is none."""
+    if device == "cpu":
+        return room_bytes()
+    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
 
 
 def pace_at_hand(recipe: Recipe, device: str, figures: DataFigures | None, notes: list[str]) -> Pace | None:
@@ -334,6 +360,11 @@ class Planner:
     def needed(self, estimate: Estimate) -> int:
         """Bytes on the device."""
         return estimate.peak + beside_tensors(self.device, estimate.peak)
+
+    def needed_with(self, recipe: Recipe, figures: DataFigures | None) -> int:
+        """Bytes on the device with the batch of this recipe, which is else the planner's."""
+        self.recipe = recipe
+        return self.needed(self.estimate(self.setup(figures)))
 
     def remedies(self, first: Estimate, room: int, figures: DataFigures | None) -> list[Remedy]:
         """What would make it fit, least harm first, each on top of those before it; it ends where it fits."""

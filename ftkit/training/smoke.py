@@ -22,6 +22,7 @@ from ftkit.recipe.schema import Recipe
 from ftkit.run import resolved_values, write_jsonl
 
 MAX_LENGTH = 128
+SMOKE_ROWS = 16  # of a step
 WARM_UP_ROWS = 8_000
 TRAIN_ROWS, EVAL_ROWS = 4000, 200
 KEPT_DATA = (
@@ -95,10 +96,11 @@ def shrunk(strategy: dict[str, Any]) -> dict[str, Any]:
 def smoke_training(values: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     """The recipe's training with the steps and rates of a tiny model."""
     generating_adapter = recipe.generates and recipe.strategy.name in ("lora", "qlora")
-    return values | {
+    rows = {"per_device_train_batch_size": SMOKE_ROWS, "gradient_accumulation_steps": 1}
+    return values | ({"effective_batch_size": SMOKE_ROWS} if recipe.training.finds_batch else rows) | {
         "max_steps": recipe.spec.smoke_steps, "warmup_steps": 20,
         "learning_rate": ADAPTER_RATE if generating_adapter else LEARNING_RATE,
-        "per_device_train_batch_size": 16, "gradient_accumulation_steps": 1, "per_device_eval_batch_size": 50,
+        "per_device_eval_batch_size": 50,
     }  # fmt: skip
 
 

@@ -1,13 +1,16 @@
 """The Trainer with ftkit's ways of doing the same steps in less time and memory."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from torch import nn
 
 from ftkit import compat
 from ftkit.recipe.schema import Speed
-from ftkit.training.micro_batches import Part, cut_by_length, part_cost
+from ftkit.training.micro_batches import Part, cut_by_length, cut_rows, part_cost
+from ftkit.training.out_of_memory import Step, halved, lacks_memory
 from ftkit.training.supervised_loss import Head, plain_head
 
 
@@ -18,10 +21,20 @@ class Trainer(compat.Trainer):
         head: of a decoder whose logits are made where they are supervised only; then predictions are each row's summed loss
             and number of tokens, in place of logits.
         cuts: whether batches are cut into micro-batches of rows of like length.
+        decoder: whether a row's first label does not count.
+        retries: whether a step in which memory runs out is done again in smaller parts.
+        most_rows: of a part, once memory ran out.
+        tell: is told of it.
     """
 
     head: Head | None = None
     cuts: bool = False
+    decoder: bool = False
+    retries: bool = False
+    most_rows: int | None = None
+    tell: Callable[[dict[str, int]], None] | None = None
+    _step: Step | None = None
+    _rows = 0  # of the present micro-batch
     _share = 1.0  # of its batch's loss that the present micro-batch has
 
     def compute_loss(
@@ -36,14 +49,52 @@ class Trainer(compat.Trainer):
         return loss if self._share == 1.0 else loss * self._share
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """As the Trainer's, a micro-batch at a time."""
+        """As the Trainer's, a micro-batch at a time; where memory runs out, the same step in smaller ones.
+
+        Raises:
+            UserError: memory ran out with one row at a time.
+        """
+        if not self.retries or self._step is None:
+            return self.compute_batch(model, inputs, num_items_in_batch)
+        self._step.add(inputs)
+        try:
+            return self.compute_batch(model, inputs, num_items_in_batch)
+        except RuntimeError as error:
+            if not lacks_memory(error):
+                raise
+        return self._do_again(model, self._step, num_items_in_batch)  # here the error no longer holds what was computed
+
+    def get_batch_samples(self, *arguments: Any, **named: Any) -> tuple[list[Any], Any]:
+        """As the Trainer's: the batches of one step."""
+        self._step = Step()
+        found: tuple[list[Any], Any] = super().get_batch_samples(*arguments, **named)
+        return found
+
+    def compute_batch(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """The loss of a batch; its gradients are added to those that are there."""
         losses = []
         for part in self._parts(inputs):
+            self._rows = len(part.inputs["labels"])
             # what is divided by the items of the whole step needs no share
             self._share = 1.0 if self.model_accepts_loss_kwargs and num_items_in_batch is not None else part.share
             losses.append(super().training_step(model, part.inputs, num_items_in_batch))
         self._share = 1.0
         return torch.stack(losses).sum()
+
+    def _do_again(self, model: nn.Module, step: Step, items: Any) -> torch.Tensor:
+        """All batches of the step once more: what the one that failed has added to the gradients cannot be told apart."""
+        while True:
+            self.most_rows = halved(self._rows, self.state.global_step + 1)
+            if self.tell is not None:
+                self.tell({"step": self.state.global_step + 1, "rows": self.most_rows})
+            model.zero_grad()
+            clear_device_cache()
+            step.restore_draws()
+            try:
+                return [self.compute_batch(model, batch, items) for batch in step.batches][-1]
+            except RuntimeError as error:
+                if not lacks_memory(error):
+                    raise
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
@@ -58,11 +109,13 @@ class Trainer(compat.Trainer):
         return loss, None if prediction_loss_only else sums, inputs["labels"]
 
     def _parts(self, inputs: dict[str, Any]) -> list[Part]:
-        if not self.cuts:
-            return [Part(inputs, 1.0)]
-        cost = part_cost(self._parameters)
-        pairs = bool(self.model.config.is_encoder_decoder)
-        return cut_by_length(inputs, cost, shifted=self.head is not None, decoder_inputs=pairs)
+        parts = [Part(inputs, 1.0)]
+        if self.cuts:
+            pairs = bool(self.model.config.is_encoder_decoder)
+            parts = cut_by_length(inputs, part_cost(self._parameters), shifted=self.decoder, decoder_inputs=pairs)
+        if self.most_rows is None:
+            return parts
+        return [small for part in parts for small in cut_rows(part, self.most_rows, shifted=self.decoder)] or parts
 
     @property
     def _parameters(self) -> int:
@@ -83,6 +136,7 @@ def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bo
         if trainer.head is not None:
             trainer.preprocess_logits_for_metrics = None  # predictions are reduced already
     wanted = trainer.args.device.type == "cpu" if block.micro_batches is None else block.micro_batches
+    trainer.decoder, trainer.retries = decoder, alone
     trainer.cuts = bool(wanted and alone and (trainer.head is not None or not decoder))
 
 
