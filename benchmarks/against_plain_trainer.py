@@ -121,8 +121,16 @@ def main() -> int:
         return 0
     if not options.only:
         first_run = options.output / next(iter(cases)) / "ftkit"
-        (HERE / "RESULTS.md").write_text(results_page(table, rows, first_run), encoding="utf-8")
+        write_page(results_page(table, rows, first_run))
     return 0 if all(row.reached for row in rows) else 1
+
+
+def write_page(own: str) -> None:
+    """Put this script's part of RESULTS.md in place of the one there; the sections that others wrote stay."""
+    page = HERE / "RESULTS.md"
+    before = page.read_text(encoding="utf-8") if page.is_file() else ""
+    _, heading, others = before.partition("\n## ")
+    page.write_text(f"{own.rstrip()}\n{heading}{others}", encoding="utf-8")
 
 
 def parse_arguments() -> argparse.Namespace:
