@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # Two processes, a file in one of them, each with one thread: most tests wait for imports and disk.
-PARALLEL := --numprocesses 2 --dist loadfile --durations 15
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15
 test test-slow: export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
