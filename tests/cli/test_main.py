@@ -184,6 +184,7 @@ def start_and_wait_for_steps_after_resume(recipe_file: Path, run: Run) -> subpro
     return process
 
 
+@pytest.mark.slow
 def test_after_kill_9_the_run_goes_on_from_its_last_whole_checkpoint(recipe_file: Path, tmp_path: Path) -> None:
     process = start_and_wait_for_steps(recipe_file, tmp_path / "run")
     process.kill()

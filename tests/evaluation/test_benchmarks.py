@@ -64,6 +64,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[BenchmarkScores, dic
     return ours, directly(folder, SIX, data, tmp_path_factory.mktemp("tasks"), LIMIT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIX)
 def test_the_numbers_are_those_of_the_harness(name: str, both: tuple[BenchmarkScores, dict[str, Any]]) -> None:
     ours, found = both
@@ -78,6 +79,7 @@ def test_the_numbers_are_those_of_the_harness(name: str, both: tuple[BenchmarkSc
         assert np.mean(documents) == pytest.approx(score.models["model"].value, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_what_a_reader_must_know_is_said(both: tuple[BenchmarkScores, dict[str, Any]]) -> None:
     ours, _ = both
     assert ours.parameters == {"model": 260032}

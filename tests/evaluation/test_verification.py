@@ -165,6 +165,7 @@ def test_a_changed_recipe_and_changed_rows_are_told(finished: Callable[[str], Pa
     assert f"the data changed since the run: the train rows, from {other}" in said
 
 
+@pytest.mark.slow
 def test_rows_that_are_gone_are_said_to_be_unchecked(recipe: RecipeMaker, tmp_path: Path, reviews: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     shutil.copy(reviews, rows)
@@ -173,6 +174,7 @@ def test_rows_that_are_gone_are_said_to_be_unchecked(recipe: RecipeMaker, tmp_pa
     assert verify(folder).facts["data"].startswith("not checked: ")
 
 
+@pytest.mark.slow
 def test_a_learning_rate_of_nothing_is_found_and_the_run_is_finished(
     recipe: RecipeMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -247,6 +249,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_the_words_of_the_readme_load_the_model(recipe: RecipeMaker, tmp_path: Path) -> None:
     folder = train(recipe("qlora"), output_dir=tmp_path / "run").folder
     readme = (folder / "README.md").read_text(encoding="utf-8")
@@ -257,6 +260,7 @@ def test_the_words_of_the_readme_load_the_model(recipe: RecipeMaker, tmp_path: P
     assert "torch.Size([2, 2])" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_adapter_on_a_base_with_another_head_loads_by_the_words_of_its_readme(
     recipe: RecipeMaker, tmp_path: Path
 ) -> None:

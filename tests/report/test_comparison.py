@@ -176,6 +176,7 @@ def test_a_strategy_that_the_task_does_not_have_is_refused(recipe: RecipeMaker, 
         strategy_recipes(tmp_path / "r.yaml", ["full", "transfer"], [])
 
 
+@pytest.mark.slow
 def test_one_recipe_under_two_strategies_and_again(recipe_file: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "ftkit", "compare", str(recipe_file), "--strategies", "transfer,lora", "-o", "both"]
     first = subprocess.run([*words, "--json"], capture_output=True, text=True)

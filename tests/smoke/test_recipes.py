@@ -23,7 +23,7 @@ LEARNT = {
 # `make test-slow` runs them; of each strategy and kind of model one stays.
 SLOW = (
     "full_distilbert", "qlora_distilbert", "lora_llama2_summarization", "full_distilbert_entities",
-    "lora_distilbert_regression", "gpt2_domain",
+    "lora_distilbert_regression", "gpt2_domain", "lora_gpt2_instruction",
 )  # fmt: skip
 
 

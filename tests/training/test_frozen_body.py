@@ -199,6 +199,7 @@ def test_a_spoilt_file_is_computed_anew(recipe: RecipeMaker, tmp_path: Path) -> 
     assert np.array_equal(kept(trained(settings, tmp_path / "three", train_steps=False)).arrays[FROZEN], right)
 
 
+@pytest.mark.slow
 def test_scores_of_a_run_are_those_without_it(recipe: RecipeMaker, tmp_path: Path) -> None:
     settings = {"max_steps": 26, "eval_strategy": "steps", "eval_steps": 13, "bf16": False}
     runs = [
@@ -294,6 +295,7 @@ train(load_recipe(sys.argv[1]), output_dir=sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_computes_leaves_no_half_of_it(recipe: RecipeMaker, tmp_path: Path, own_cache: Path) -> None:
     values = resolved_values(recipe(transfer(), training=LONG))
     values["data"]["train"] = [{"path": "sample:sentiment", "rows": 8000}]
