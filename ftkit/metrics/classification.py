@@ -95,8 +95,12 @@ def _f_scores(labels: np.ndarray, predicted: np.ndarray, average: str, known: li
 
     names = ("precision", "recall", "f1")
     averages = dict(zip(names, of(average, known), strict=True))
-    micro = {f"{name}_micro": value for name, value in zip(names, of("micro"), strict=True)}
-    return averages | micro | {"f1_weighted": of("weighted")[2]}
+    several = {
+        f"{name}_{kind}": value
+        for kind, among in (("micro", None), ("macro", known))
+        for name, value in zip(names, of(kind, among), strict=True)
+    }
+    return averages | several | {"f1_weighted": of("weighted")[2]}
 
 
 def classification_resamplers(logits: np.ndarray, labels: np.ndarray) -> dict[str, Resampler]:
@@ -166,7 +170,7 @@ def _f_resamplers(truth: np.ndarray, predicted: np.ndarray, only: int | None) ->
         hits, found, wanted = np.split(sums, 3, axis=1)
         return ratio(hits, found), ratio(hits, wanted), ratio(2 * hits, found + wanted), wanted, found + wanted
 
-    def averaged(part: int) -> Resampler:
+    def averaged(part: int, only: int | None) -> Resampler:
         def finish(sums: np.ndarray) -> np.ndarray:
             *parts, _, seen = scores(sums)
             if only is not None:
@@ -187,7 +191,9 @@ def _f_resamplers(truth: np.ndarray, predicted: np.ndarray, only: int | None) ->
         return of_sums(columns, finish)
 
     names = tuple(enumerate(("precision", "recall", "f1")))
-    named = {name: averaged(part) for part, name in names} | {f"{name}_micro": micro(part) for part, name in names}
+    named = {name: averaged(part, only) for part, name in names}
+    named |= {f"{name}_micro": micro(part) for part, name in names}
+    named |= {f"{name}_macro": averaged(part, None) for part, name in names}
     return named | {"f1_weighted": of_sums(columns, weighted)}
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ftkit.data.encode import IGNORED
-from ftkit.metrics.resampling import Resampler, of_ratio
+from ftkit.metrics.resampling import Resampler, of_ratio, of_sums, ratio
 
 OUTSIDE = "O"
 _TAG = re.compile(r"([BIESLU])(?:-(.+))?", re.DOTALL)  # BIO, BIOES and BILOU
@@ -58,10 +58,11 @@ def token_metrics(predictions: np.ndarray, labels: np.ndarray, names: Sequence[s
 
 def token_resamplers(predictions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Resampler]:
     """The metrics of `token_metrics` for any weights of the rows."""
-    counts = []
+    counts, by_kind = [], []
     for row, truth in zip(predictions, labels, strict=True):
         right, found = (set(entities(tags)) for tags in tags_of(row, truth, names))
         counts.append((len(right), len(found), len(right & found)))
+        by_kind.append(tuple(Counter(entity.kind for entity in members) for members in (right & found, found, right)))
     expected, predicted, shared = np.array(counts, dtype=np.float64).T
     counted = labels != IGNORED
     tokens = counted.sum(1)
@@ -69,9 +70,22 @@ def token_resamplers(predictions: np.ndarray, labels: np.ndarray, names: Sequenc
         "f1": of_ratio(2 * shared, expected + predicted),
         "precision": of_ratio(shared, predicted),
         "recall": of_ratio(shared, expected),
+        "f1_macro": _macro_f1(by_kind),
         "accuracy": of_ratio(((predictions[..., 0] == labels) & counted).sum(1), tokens),
         "loss": of_ratio(np.where(counted, predictions[..., 1], 0).astype(np.float64).sum(1), tokens),
     }
+
+
+def _macro_f1(rows: list[tuple[Counter[str], ...]]) -> Resampler:
+    """The mean over types of entities that are there or were found, from each row's shared, found and expected of a type."""
+    kinds = sorted({kind for row in rows for counts in row for kind in counts})
+    columns = np.array([[counts[kind] for counts in row for kind in kinds] for row in rows], dtype=np.float64)
+
+    def finish(sums: np.ndarray) -> np.ndarray:
+        shared, found, expected = np.split(sums, 3, axis=1)
+        return ratio(ratio(2 * shared, found + expected).sum(1), (found + expected > 0).sum(1))
+
+    return of_sums(columns, finish)
 
 
 def entity_scores(predictions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:

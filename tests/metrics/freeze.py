@@ -175,7 +175,8 @@ def f_scores(labels: np.ndarray, predicted: np.ndarray, average: str) -> Figures
     found = {"accuracy": float(sk.accuracy_score(labels, predicted))}
     for name, score in (("f1", sk.f1_score), ("precision", sk.precision_score), ("recall", sk.recall_score)):
         found[name] = float(score(labels, predicted, average=average))
-        found[f"{name}_micro"] = float(score(labels, predicted, average="micro"))
+        for other in ("micro", "macro"):
+            found[f"{name}_{other}"] = float(score(labels, predicted, average=other))
     found["f1_weighted"] = float(sk.f1_score(labels, predicted, average="weighted"))
     return found
 
@@ -212,6 +213,7 @@ def of_tags(rows: Rows) -> Figures:
 
     tags = column(rows, "reference"), column(rows, "prediction")
     found = {name: float(getattr(seqeval, f"{name}_score")(*tags)) for name in ("f1", "precision", "recall", "accuracy")}
+    found["f1_macro"] = float(seqeval.f1_score(*tags, average="macro"))
     report = seqeval.classification_report(*tags, output_dict=True)
     kinds = {name: one for name, one in report.items() if not name.endswith("avg")}
     return found | {"by_label": [

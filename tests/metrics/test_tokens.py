@@ -52,7 +52,7 @@ def test_scores_by_hand() -> None:
     found = np.array([[4, 1, 0, 4, 0, 3], [4, 0, -100, -100, -100, -100]])
     loss = np.array([[9, 1, 2, 9, 3, 4], [9, 5, 9, 9, 9, 9]])
     scores = token_metrics(np.stack([found, loss], -1).astype(np.float32), labels, BIO)
-    assert scores == {"f1": 0.5, "precision": 0.5, "recall": 0.5, "accuracy": 0.8, "loss": 3.0}
+    assert scores == {"f1": 0.5, "f1_macro": 0.5, "precision": 0.5, "recall": 0.5, "accuracy": 0.8, "loss": 3.0}
     assert scores.keys() == TASK_SPECS["token-classification"].metrics.keys()
 
 
