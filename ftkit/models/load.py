@@ -32,13 +32,20 @@ def require_files(name: str, patterns: tuple[str, ...], what: str, key: str) -> 
 def has_weights(block: Model) -> bool:
     """Whether the model's weights are on this machine, in its folder or in the hub's cache."""
     try:
-        name = locate(block.name)
-        folder = Path(
-            name if Path(name).is_dir() else snapshot_download(name, revision=block.revision, local_files_only=True)
-        )
+        folder = weights_folder(block)
     except LocalEntryNotFoundError:
         return False
     return any(file for pattern in WEIGHTS for file in folder.glob(pattern))
+
+
+def weights_folder(block: Model) -> Path:
+    """The model's folder, or that of the hub's cache.
+
+    Raises:
+        LocalEntryNotFoundError: it is in neither.
+    """
+    name = locate(block.name)
+    return Path(name if Path(name).is_dir() else snapshot_download(name, revision=block.revision, local_files_only=True))
 
 
 def load_config(block: Model, values: dict[str, Any]) -> PretrainedConfig:

@@ -341,6 +341,10 @@ class Speed(Block):
         None,
         description="Each batch is computed in parts of rows of like length; same gradient. Default: on a CPU only.",
     )
+    frozen_bfloat16: Boolean = Field(
+        True,
+        description="Under lora with bf16, frozen linear layers rest in bfloat16 while training; same losses, less memory.",
+    )
 
 
 class Recipe(Block):

@@ -25,7 +25,8 @@ from ftkit.data.packing import packed_collator, require_isolation
 from ftkit.errors import UserError
 from ftkit.evaluation.target import Target
 from ftkit.models.heads import find_head
-from ftkit.models.load import first_line, fit_tokenizer, load_base, load_config, load_tokenizer
+from ftkit.models.load import first_line, fit_tokenizer, load_base, load_config, load_tokenizer, weights_folder
+from ftkit.models.resting import RestingBase, may_rest
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.process import return_blocks
 from ftkit.recipe.schema import Model as ModelBlock
@@ -36,7 +37,7 @@ from ftkit.training.arguments import training_arguments
 from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
 from ftkit.training.memory import library_bytes
 from ftkit.training.prepare import Data, prepare
-from ftkit.training.trainer import Trainer, speed_up
+from ftkit.training.trainer import Trainer, is_alone, speed_up
 
 
 @dataclass
@@ -76,6 +77,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
         trainer.train_collator = packed_collator(tokenizer, model)
     require_labels(trainer, data)
     hurry(recipe, task, config, trainer, data)
+    let_base_rest(recipe, trainer)
     return Parts(task, config, tokenizer, data, model, trainer, frozen_body(recipe, model, data, trainer))
 
 
@@ -92,6 +94,13 @@ def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, 
         if auto_class is not AutoModelForCausalLM:
             divide_loss_by_accumulation(base)
         return strategy.apply(base, recipe.strategy, head)
+
+
+def let_base_rest(recipe: Recipe, trainer: Trainer) -> None:
+    """Let frozen layers rest in bfloat16 while training, where one process computes in it."""
+    if recipe.speed.frozen_bfloat16 and trainer.args.bf16 and may_rest(recipe.strategy) and is_alone(trainer):
+        resting = RestingBase(trainer.model, weights_folder(recipe.model))
+        trainer.resting = resting if resting.layers else None
 
 
 def frozen_body(recipe: Recipe, model: Any, data: Data, trainer: Trainer) -> FrozenBody | None:

@@ -31,6 +31,7 @@ from ftkit.models.load import (
     load_config,
     load_tokenizer,
 )
+from ftkit.models.resting import may_rest
 from ftkit.recipe.schema import Lora, QLora, Recipe
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
@@ -98,9 +99,9 @@ class Estimate:
 
     @property
     def peak(self) -> int:
-        """Bytes in tensors at the fullest moment of a step."""
+        """Bytes in tensors at the fullest moment of a step, or with the weights as they are loaded."""
         found = self.rehearsal
-        return Peak(found.weights, self.optimizer, found.gradients, found.step).bytes
+        return max(found.loaded, Peak(found.weights, self.optimizer, found.gradients, found.step).bytes)
 
     def parts(self) -> dict[str, int]:
         """Bytes by part. They are not all held at once, so that the peak is below their sum."""
@@ -349,6 +350,7 @@ class Planner:
         batch = Batch(
             setup.rows, setup.length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing,
             setup.accumulation > 1, setup.target, math.ceil(setup.rows * min(setup.supervised, setup.length)),
+            self.autocast is torch.bfloat16 and self.recipe.speed.frozen_bfloat16 and may_rest(setup.strategy),
         )  # fmt: skip
         try:
             found = rehearse(self.auto_class, self.config, setup.strategy, self.head, options, batch)

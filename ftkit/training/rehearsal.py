@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from ftkit.models.counts import quantized_layers
 from ftkit.models.load import torch_dtype
+from ftkit.models.resting import rest, resting_layers
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.training.footprint import Learning, four_bit_bytes, gradient_bytes, resting_bytes
 from ftkit.training.supervised_loss import CHUNK, ChunkedCrossEntropy, Head, has_plain_head
@@ -36,6 +37,7 @@ class Batch:
         checkpointing: the arguments of activation checkpointing, or None where there is none.
         target: tokens of the target where a decoder with an encoder learns.
         supervised: tokens of all rows on which a decoder's head runs; 0 where it runs on all that there are.
+        rests: whether frozen layers rest in bfloat16, see `models/resting.py`.
     """
 
     rows: int
@@ -46,6 +48,7 @@ class Batch:
     accumulates: bool = False
     target: int = 0
     supervised: int = 0
+    rests: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class Rehearsal:
     """Bytes of a step, beside the weights where nothing else is said.
 
     Attributes:
-        weights: all that the model rests in, adapters with it.
+        loaded: the weights as they are loaded, adapters with them.
+        weights: the same while it trains.
         adapters: those of the weights that were added to the base.
         activations: held when forward ends, without logits.
         logits: most at any time in tensors as large as the logits are.
@@ -61,6 +65,7 @@ class Rehearsal:
         learning: the tensors that learn.
     """
 
+    loaded: int
     weights: int
     adapters: int
     gradients: int
@@ -199,7 +204,10 @@ def learning_tensors(model: nn.Module) -> tuple[Learning, ...]:
 
 
 def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
-    learning, weights = learning_tensors(model), resting_bytes(_tensors(model))
+    learning, loaded = learning_tensors(model), resting_bytes(_tensors(model))
+    if batch.rests:
+        rest(resting_layers(model))
+    weights = resting_bytes(_tensors(model))
     if batch.checkpointing is not None:
         options = dict(batch.checkpointing)
         every = options.pop("every_n_layers", 1)
@@ -222,7 +230,7 @@ def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
         loss.backward()  # type: ignore[no-untyped-call]
         del loss
     step = ledger.peak + (gradients if batch.accumulates else 0)
-    return Rehearsal(weights, weights - before, gradients, held - held_logits, ledger.logits_peak, step, learning)
+    return Rehearsal(loaded, weights, loaded - before, gradients, held - held_logits, ledger.logits_peak, step, learning)
 
 
 def _forward(model: Any, inputs: dict[str, torch.Tensor], autocast: torch.dtype | None, supervised: int) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """The Trainer with ftkit's ways of doing the same steps in less time and memory."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from accelerate.utils.memory import clear_device_cache
 from torch import nn
 
 from ftkit import compat
+from ftkit.models.resting import RestingBase
 from ftkit.recipe.schema import Speed
 from ftkit.training.micro_batches import Part, cut_by_length, cut_rows, part_cost
 from ftkit.training.out_of_memory import Step, halved, lacks_memory
@@ -22,6 +24,7 @@ class Trainer(compat.Trainer):
             and number of tokens, in place of logits.
         cuts: whether batches are cut into micro-batches of rows of like length.
         decoder: whether a row's first label does not count.
+        resting: the frozen base, where it rests in bfloat16 while the model trains.
         retries: whether a step in which memory runs out is done again in smaller parts.
         most_rows: of a part, once memory ran out.
         tell: is told of it.
@@ -30,12 +33,18 @@ class Trainer(compat.Trainer):
     head: Head | None = None
     cuts: bool = False
     decoder: bool = False
+    resting: RestingBase | None = None
     retries: bool = False
     most_rows: int | None = None
     tell: Callable[[dict[str, int]], None] | None = None
     _step: Step | None = None
     _rows = 0  # of the present micro-batch
     _share = 1.0  # of its batch's loss that the present micro-batch has
+
+    def train(self, *arguments: Any, **named: Any) -> Any:
+        """As the Trainer's, with the frozen base at rest."""
+        with self.resting.at_rest() if self.resting else nullcontext():
+            return super().train(*arguments, **named)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -129,7 +138,7 @@ def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bo
         row: an encoded row with labels as a batch of one, on which a decoder's head is tried.
         decoder: the model is a decoder that foretells the next token.
     """
-    alone = trainer.accelerator.num_processes == 1 and trainer.args.n_gpu <= 1  # else its own wrappers must see every step
+    alone = is_alone(trainer)  # else its own wrappers must see every step
     if decoder and alone and block.supervised_logits and not trainer.args.label_smoothing_factor:
         with trainer.accelerator.autocast():
             trainer.head = plain_head(trainer.model, trainer._prepare_inputs(row))
@@ -140,15 +149,25 @@ def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bo
     trainer.cuts = bool(wanted and alone and (trainer.head is not None or not decoder))
 
 
+def is_alone(trainer: Trainer) -> bool:
+    """Whether one process trains on one device."""
+    return trainer.accelerator.num_processes == 1 and trainer.args.n_gpu <= 1
+
+
 def speed_facts(trainer: Trainer) -> dict[str, bool]:
     """What is on, for run.json."""
-    return {"supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts}
+    return {
+        "supervised_logits": trainer.head is not None,
+        "micro_batches": trainer.cuts,
+        "frozen_bfloat16": trainer.resting is not None,
+    }
 
 
 def speed_words(trainer: Trainer) -> str:
     """What is on, in one line."""
     arguments = trainer.args
     found = ["bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else "float32"]
+    found += ["frozen base in bfloat16"] if trainer.resting else []
     found += ["logits where supervised"] if trainer.head is not None else []
     found += ["batches in parts of like length"] if trainer.cuts else []
     return f"computed on {arguments.device}: {', '.join(found)}"

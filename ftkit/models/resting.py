@@ -1,0 +1,139 @@
+"""The frozen linear layers of an adapter's base in bfloat16 while it trains; before and after, in the precision they have.
+
+Autocast casts the weight of a linear layer to bfloat16 in each forward pass, and keeps no cast of one that does not
+learn. Of weights that rest in bfloat16 already it computes the very same, in half the memory and without the cast. Only
+layers that multiply and do nothing else are taken: embeddings and norms compute in float32 under autocast, and would round
+what they give. What the rounding took away is read from the checkpoint again: nothing after the training knows of it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from ftkit import console
+from ftkit.process import return_blocks
+from ftkit.recipe.schema import Lora
+
+MULTIPLIES = (nn.Linear, Conv1D)  # by their very type: a subclass may do something else with its weight
+WRAPPED, KEPT = ".base_layer", ".original_module"  # peft's names for a layer under an adapter, and for one it has a copy of
+PREFIX = "base_model.model."
+PLAIN_INITS = (True, False, "gaussian", "orthogonal")  # of adapters; others change the base's weights
+
+
+def may_rest(strategy: object) -> bool:
+    """Whether a strategy keeps a base that is not saved, and whose weights the checkpoint has."""
+    return isinstance(strategy, Lora) and strategy.init_lora_weights in PLAIN_INITS  # type: ignore[attr-defined]
+
+
+def resting_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The frozen linear layers in float32 of a model with adapters, by their names in it."""
+    holders = [id(weight) for module in model.modules() for weight in module.parameters(recurse=False)]
+    adapted = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    varied = {
+        id(layer.get_base_layer()) for layer in adapted if layer.lora_variant
+    }  # DoRA and its kin compute with the weight
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if type(module) in MULTIPLIES
+        and KEPT not in name
+        and id(module) not in varied
+        and holders.count(id(module.weight)) == 1  # an output layer that is the embedding too stays as it is
+        and module.weight.dtype == torch.float32
+        and not any(parameter.requires_grad for parameter in module.parameters())
+    }
+
+
+def rest(layers: dict[str, nn.Module]) -> None:
+    """Round the layers' weights to bfloat16."""
+    for layer in layers.values():
+        for parameter in layer.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Original:
+    """A tensor of a checkpoint."""
+
+    file: Path
+    key: str
+
+    def read(self, kind: torch.Tensor) -> torch.Tensor | None:
+        """The tensor in float32 on the device of `kind`; None where it is gone, or is not what was rounded to `kind`."""
+        try:
+            with safe_open(self.file, framework="pt") as file:
+                found: torch.Tensor = file.get_tensor(self.key).to(kind.device, torch.float32)
+        except (OSError, SafetensorError):
+            return None
+        return found if torch.equal(found.to(kind.dtype), kind) else None
+
+
+class RestingBase:
+    """The layers of a model that rest in bfloat16 while it trains, and where their weights are read again.
+
+    Args:
+        folder: the checkpoint's; only layers whose weights its safetensors files hold under their own names are taken.
+    """
+
+    def __init__(self, model: nn.Module, folder: Path) -> None:
+        self.model, known = model, checkpoint_tensors(folder)
+        self.layers: dict[str, nn.Module] = {}
+        self.originals: dict[int, Original] = {}
+        for name, layer in resting_layers(model).items():
+            own = name.removeprefix(PREFIX).replace(WRAPPED, "")
+            found = {id(weight): find_original(f"{own}.{part}", weight, known) for part, weight in layer.named_parameters()}
+            if None not in found.values():
+                self.layers[own] = layer
+                self.originals |= found  # type: ignore[arg-type]
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Inside the block the layers rest; after it they are as they were."""
+        rest(self.layers)
+        leave_file(self.model)
+        return_blocks()
+        yield  # whoever leaves by an error has no more use for the weights
+        rounded = [name for name, layer in self.layers.items() if not self._wake(layer)]
+        if rounded:
+            console.warn(
+                f"the checkpoint is not what it was: {len(rounded)} frozen layers stay rounded to bfloat16, as {rounded[0]}"
+            )
+
+    def _wake(self, layer: nn.Module) -> bool:
+        """Give a layer its float32 back, read from the checkpoint; whether that could be done."""
+        found = {part: self.originals[id(weight)].read(weight.data) for part, weight in layer.named_parameters()}
+        for part, weight in layer.named_parameters():
+            original = found[part]
+            weight.data = weight.data.float() if original is None else original
+        return all(value is not None for value in found.values())
+
+
+def leave_file(model: nn.Module) -> None:
+    """Copy what is still read from the checkpoint's file: all its pages stay in memory for as long as one tensor needs it."""
+    for tensor in [*model.parameters(), *model.buffers()]:
+        if tensor.device.type == "cpu" and tensor.dtype == torch.float32 and not tensor.requires_grad:
+            tensor.data = tensor.data.clone()
+
+
+def checkpoint_tensors(folder: Path) -> dict[str, tuple[Path, list[int]]]:
+    """The tensors of a folder's safetensors files: each one's file and shape."""
+    found: dict[str, tuple[Path, list[int]]] = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            found |= {key: (path, file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  it is no mapping
+    return found
+
+
+def find_original(name: str, weight: nn.Parameter, known: dict[str, tuple[Path, list[int]]]) -> Original | None:
+    """Where a weight stands in the checkpoint: under its name, with or without the name of the body in front."""
+    bare = name.partition(".")[2]
+    keys = [key for key in (name, bare) if key in known] or [key for key in known if key.endswith(f".{name}")]
+    fitting = [key for key in keys if known[key][1] == list(weight.shape)]
+    return Original(known[fitting[0]][0], fitting[0]) if fitting else None

@@ -1,0 +1,89 @@
+"""Frozen layers in bfloat16 while training: the same losses, and afterwards the weights that were there before."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from ftkit import Recipe, train
+from ftkit.models.resting import RestingBase, resting_layers
+from ftkit.training.dispatcher import build
+
+RecipeMaker = Callable[..., Recipe]
+KINDS = [("distilbert", "text-classification"), ("gpt2", "instruction"), ("llama", "instruction")]
+
+
+def adapted(folder: Path, **values: Any) -> Any:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("gpt2", n_embd=16, n_layer=2, n_head=2, vocab_size=31, n_positions=16)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return get_peft_model(model, LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True, **values))
+
+
+@pytest.mark.parametrize(("kind", "task"), KINDS)
+def test_losses_and_metrics_are_the_same_to_the_last_bit(recipe: RecipeMaker, tmp_path: Path, kind: str, task: str) -> None:
+    curves, results = [], []
+    for on in (True, False):
+        made = recipe(
+            "lora", task=task, kind=kind, speed={"frozen_bfloat16": on},
+            training={"max_steps": 6, "bf16": True, "eval_strategy": "steps", "eval_steps": 3, "save_strategy": "no"},
+        )  # fmt: skip
+        result = train(made, output_dir=tmp_path / str(on))
+        lines = [json.loads(line) for line in (result.folder / "log.jsonl").read_text().splitlines()]
+        curves.append([(line.get("loss"), line.get("eval_loss")) for line in lines])
+        results.append(result)
+    assert [result.record["speed"]["frozen_bfloat16"] for result in results] == [True, False]
+    assert curves[0] == curves[1]
+    assert results[0].metrics["tuned"] == results[1].metrics["tuned"]
+    assert json.loads((results[0].folder / "run.json").read_text())["state"] == "finished"
+
+
+@pytest.mark.parametrize(("kind", "task"), KINDS)
+def test_weights_rest_and_wake_as_they_were(recipe: RecipeMaker, tmp_path: Path, kind: str, task: str) -> None:
+    parts = build(recipe("lora", task=task, kind=kind, training={"bf16": True}), tmp_path / "out", [])
+    resting = parts.trainer.resting
+    assert resting is not None
+    assert set(resting.layers) == {name.removeprefix("base_model.model.").replace(".base_layer", "")
+                                   for name in resting_layers(parts.model)}  # fmt: skip
+    before = {name: weight.detach().clone() for name, weight in parts.model.named_parameters()}
+    with resting.at_rest():
+        weights = [weight for layer in resting.layers.values() for weight in layer.parameters()]
+        assert {weight.dtype for weight in weights} == {torch.bfloat16}
+        assert {weight.dtype for weight in parts.model.parameters() if weight.requires_grad} == {torch.float32}
+    for name, weight in parts.model.named_parameters():
+        assert torch.equal(weight, before[name]), name
+
+
+def test_what_is_no_plain_product_does_not_rest(tmp_path: Path) -> None:
+    names = set(resting_layers(adapted(tmp_path / "plain")))
+    assert any("c_fc" in name for name in names)
+    assert any("c_attn" in name for name in names)
+    assert not any("lm_head" in name or "lora" in name or "ln_" in name for name in names)  # lm_head is the embedding too
+    varied = resting_layers(adapted(tmp_path / "dora", use_dora=True))
+    assert not any("c_attn" in name for name in varied)
+
+
+def test_an_init_that_changes_the_base_keeps_it(recipe: RecipeMaker, tmp_path: Path) -> None:
+    made = recipe("lora", training={"bf16": True})
+    changed = made.model_copy(update={"strategy": made.strategy.model_copy(update={"init_lora_weights": "olora"})})
+    assert build(changed, tmp_path / "out", []).trainer.resting is None
+
+
+def test_a_checkpoint_that_is_gone_leaves_rounded_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "base"
+    model = adapted(folder)
+    resting = RestingBase(model, folder)
+    before = {
+        name: weight.detach().clone() for name, weight in resting.layers["transformer.h.0.mlp.c_fc"].named_parameters()
+    }
+    with resting.at_rest():
+        next(folder.glob("*.safetensors")).unlink()
+    assert "stay rounded to bfloat16" in capsys.readouterr().err
+    for name, weight in resting.layers["transformer.h.0.mlp.c_fc"].named_parameters():
+        assert torch.equal(weight, before[name].bfloat16().float())
