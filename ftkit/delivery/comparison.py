@@ -81,7 +81,7 @@ def forward_of(model: Any) -> Forward:
     """Logits of a torch model."""
 
     def forward(batch: Batch) -> torch.Tensor:
-        inputs = {name: value.to(model.device) for name, value in batch.items() if name in model_inputs(model)}
+        inputs = {name: value.to(model.device) for name, value in batch.items() if name in taken_names(model)}
         with torch.no_grad(), precision_of(model):
             logits: torch.Tensor = model(**inputs).logits.float().cpu()
         return logits
@@ -90,7 +90,7 @@ def forward_of(model: Any) -> Forward:
     return forward
 
 
-def model_inputs(model: Any) -> set[str]:
+def taken_names(model: Any) -> set[str]:
     """What a batch may bring to the model; an encoder-decoder makes its decoder's input of the labels."""
     names = {"input_ids", "attention_mask", "token_type_ids", "decoder_input_ids"}
     return names | ({"labels"} if model.config.is_encoder_decoder else set())
