@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from transformers import EvalPrediction
 
+from ftkit.data.encode import IGNORED
 from ftkit.evaluation.records import read_rows
-from ftkit.evaluation.scoring import IGNORED, Row, precision_of
+from ftkit.evaluation.scoring import Row, precision_of
 from ftkit.run import Run
 from ftkit.tasks.base import Task
 
