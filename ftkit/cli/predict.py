@@ -14,6 +14,7 @@ from ftkit import console
 from ftkit.cli.arguments import Quiet
 from ftkit.errors import UserError
 from ftkit.run import finished_run
+from ftkit.units import time_words
 
 if TYPE_CHECKING:
     from ftkit.prediction.predict import Predictor
@@ -101,7 +102,7 @@ def say_what_is_done(predictor: "Predictor", source: "Source", before: int, seco
         console.warn(f"{source.name}: no row was predicted")
         return
     behind = f" behind the {before:,} that were there" if before else ""
-    console.say(f"{rows:,} rows predicted{behind} in {seconds:.1f} s ({rows / max(seconds, 1e-9):,.0f} a second)")
+    console.say(f"{rows:,} rows predicted{behind} in {time_words(seconds)} ({rows / max(seconds, 1e-9):,.0f} a second)")
     if counts["cut"]:
         console.warn(f'{counts["cut"]:,} rows were cut to the length of training: "cut" in their line')
     if counts["not answered"]:

@@ -17,9 +17,10 @@ from ftkit.training.dispatcher import Parts
 from ftkit.training.footprint import optimizer_bytes
 from ftkit.training.memory import room_bytes
 from ftkit.training.out_of_memory import lacks_memory
-from ftkit.training.plan import Planner, figures_of, size_words
+from ftkit.training.plan import Planner, figures_of
 from ftkit.training.probe import longest_batch
 from ftkit.training.rehearsal import learning_tensors
+from ftkit.units import size_words
 
 
 def find_batch(recipe: Recipe, parts: Parts) -> BatchSize:

@@ -41,8 +41,8 @@ from ftkit.training.memory import beside_tensors, library_bytes, room_bytes
 from ftkit.training.pace import Pace, forecast, measure_pace
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
+from ftkit.units import GIB, size_words, time_words
 
-GIB = 2**30
 DEVICES = ("cpu", "cuda")
 LONGEST = 8  # rows whose supervised tokens stand for those of the longest batch
 WORTH = 0.99  # a remedy that leaves more than this share of the memory is none
@@ -563,15 +563,3 @@ def seconds_words(seconds: dict[str, float]) -> str:
     words = f"{time_words(seconds['training'])} of training, {seconds['step']:.2f} s a step"
     words += f" ({seconds['longest_step']:.2f} s on the longest rows)"
     return words + (f", {time_words(seconds['evaluation'])} of it evaluating" if seconds["evaluation"] else "")
-
-
-def time_words(seconds: float) -> str:
-    """Seconds for people."""
-    return (
-        f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-    )
-
-
-def size_words(size: int) -> str:
-    """Bytes for people."""
-    return f"{size / GIB:,.2f} GiB" if size >= GIB else f"{size / 2**20:,.1f} MiB"
