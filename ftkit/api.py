@@ -61,6 +61,7 @@ from ftkit.run import (
     write_jsonl,
 )
 from ftkit.tasks.table import TASKS
+from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.batch_search import find_batch
 from ftkit.training.batch_size import in_one, known_batch, row_by_row
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
@@ -462,7 +463,7 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
     auto_class, num_labels = parts.task.auto_class(parts.config), parts.task.config_values().get("num_labels")
     return {
         "seed": arguments.seed,
-        "precision": "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else "float32",
+        "precision": precision_words(autocast_dtype(arguments)),
         "speed": speed_facts(parts.trainer),
         "device": str(arguments.device),
         "process": process_facts(),

@@ -26,6 +26,7 @@ from ftkit.data.splits import fingerprint
 from ftkit.models.frozen import FROZEN, ROUNDING, Batch, FrozenBlocks, Reading, difference, find_reading, replayed
 from ftkit.models.heads import last_blocks
 from ftkit.recipe.schema import Transfer
+from ftkit.training.arguments import autocast_dtype
 from ftkit.training.kept_outputs import KeptOutputs, Writer, make_room, open_kept, outputs_folder, room
 from ftkit.units import size_words, time_words
 
@@ -92,7 +93,7 @@ class FrozenBody:
         splits: dict[str, tuple[Dataset, np.ndarray]], reason: str,
     ) -> None:  # fmt: skip
         self.collate, self.splits, self.reason = collate, splits, reason
-        self.precision = torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else None
+        self.precision = autocast_dtype(arguments)
         self.frozen = None if reason else FrozenBlocks(model, block.unfreeze_last, self.precision)
         self.found: dict[str, KeptRows | None] = {}
         self.facts: dict[str, Any] = {}

@@ -34,7 +34,7 @@ from ftkit.models.load import (
 from ftkit.recipe.schema import Lora, QLora, Recipe
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
-from ftkit.training.arguments import has_bf16
+from ftkit.training.arguments import has_bf16, precision_words
 from ftkit.training.batch_size import batch_sizes, effective_batch
 from ftkit.training.footprint import Peak, kept_checkpoints, knows_optimizer, optimizer_bytes, steps_of
 from ftkit.training.memory import beside_tensors, library_bytes, room_bytes
@@ -387,10 +387,9 @@ class Planner:
 
     def notes(self) -> list[str]:
         """What the figures rest on."""
-        precision = "float32" if self.autocast is None else f"{str(self.autocast).removeprefix('torch.')} autocast"
         found = [
-            f"computed in {precision}; parameters, weights, gradients and optimizer are exact, activations, logits and peak "
-            "come from a step on shapes alone, without the kernels' own workspaces",
+            f"computed in {precision_words(self.autocast)}; parameters, weights, gradients and optimizer are exact, "
+            "activations, logits and peak come from a step on shapes alone, without the kernels' own workspaces",
             "evaluation is not in the estimate; parts are not all held at once; 'with libraries' adds " + (
                 "the context of CUDA, an estimate" if self.device == "cuda" else
                 f"the {size_words(library_bytes())} that this process holds without a model, and what kernels and gaps "

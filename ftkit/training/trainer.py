@@ -9,6 +9,7 @@ from torch import nn
 
 from ftkit import compat
 from ftkit.recipe.schema import Speed
+from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.micro_batches import Part, cut_by_length, cut_rows, part_cost
 from ftkit.training.out_of_memory import Step, halved, lacks_memory
 from ftkit.training.supervised_loss import Head, plain_head
@@ -148,7 +149,7 @@ def speed_facts(trainer: Trainer) -> dict[str, bool]:
 def speed_words(trainer: Trainer) -> str:
     """What is on, in one line."""
     arguments = trainer.args
-    found = ["bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else "float32"]
+    found = [precision_words(autocast_dtype(arguments))]
     found += ["logits where supervised"] if trainer.head is not None else []
     found += ["batches in parts of like length"] if trainer.cuts else []
     return f"computed on {arguments.device}: {', '.join(found)}"
