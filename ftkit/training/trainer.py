@@ -45,8 +45,8 @@ class Trainer(compat.Trainer):
         if self.head is not None and not return_outputs:
             with self.accelerator.autocast():
                 loss = self.head.loss(model, inputs, num_items_in_batch)
-            return loss if self._share == 1.0 else loss * self._share
-        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        else:
+            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         return loss if self._share == 1.0 else loss * self._share
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
