@@ -19,6 +19,7 @@ from ftkit.data.splits import STREAM_HEAD
 from ftkit.errors import Interrupted, Unverified, UserError
 from ftkit.evaluation.benchmarks import BenchmarkScores, benchmark_target
 from ftkit.evaluation.evidence import TUNED, middle, resampled
+from ftkit.evaluation.forgetting import GeneralText
 from ftkit.evaluation.measure import Measurement, join_rows
 from ftkit.evaluation.parity import compare as compare_prompts
 from ftkit.evaluation.parity import record
@@ -61,8 +62,9 @@ from ftkit.run import (
     write_jsonl,
 )
 from ftkit.tasks.table import TASKS
+from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.batch_search import find_batch
-from ftkit.training.batch_size import in_one, known_batch, row_by_row
+from ftkit.training.batch_size import BatchSize, in_one, known_batch, row_by_row
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
 from ftkit.training.checkpoints import last_whole_checkpoint, step_of
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything, take_kept_rows
@@ -402,57 +404,94 @@ def predict(
             yield from batch
 
 
+@dataclass(frozen=True)
+class Built:
+    """What a run starts with: the recipe, with the batch where that was found, and its parts.
+
+    Attributes:
+        text: on which forgetting is measured, or None.
+        batch: that was found, or None.
+    """
+
+    recipe: Recipe
+    parts: Parts
+    text: GeneralText | None
+    batch: BatchSize | None
+
+
 def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
-    started, meter = time.monotonic(), EnergyMeter()
-    batch = known_batch(recipe, run, resume=resume)
-    if batch is not None:
-        recipe = batch.applied(recipe)
-    if resume:
-        require_same_recipe(run, recipe)
-    stop = StopOnSignal()
-    try:
-        parts = build(row_by_row(recipe), run.checkpoints, [stop, SealCheckpoints()])
-        if recipe.training.finds_batch:
-            batch = find_batch(recipe, parts)
-            recipe = batch.applied(recipe)
-        text = require_measurable(recipe, parts)
-    finally:
-        remove_empty(run)
+    started, meter, stop = time.monotonic(), EnergyMeter(), StopOnSignal()
+    built = build_run(recipe, run, stop, resume=resume)
+    recipe, parts = built.recipe, built.parts
     place_tensorboard(parts.trainer, run.tensorboard)
     console.say(speed_words(parts.trainer))
     checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
     with claimed(run), recorded(run):
         if checkpoint is None:
-            hub_ids = sorted({name for name, _, _ in hub_names(recipe) if is_hub_id(name)})
-            names: dict[str, Any] = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids}
-            if batch is not None:
-                names["batch_size"] = asdict(batch)
-            start_run(
-                run, recipe, {**names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)}
-            )
-            run.update(fingerprints=fingerprints(run), plan=planned(recipe, parts))
+            record_start(run, built)
         else:
-            run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step_of(checkpoint)])
-            console.say(f"going on from step {step_of(checkpoint)}")
+            record_going_on(run, step_of(checkpoint))
         write_json(run.data_report, data_report(parts))
-        before = measure_before(recipe, run, parts, text, known=checkpoint is not None)
+        before = measure_before(recipe, run, parts, built.text, known=checkpoint is not None)
         if before.baseline is not None and checkpoint is None:
             tell_trackers(parts.trainer, "baseline", before.baseline.metrics)
         if recipe.evaluation.verify:
             begin(run.verification, parts.model, parts.data.encoded["eval"].dataset, run.record["load"])
         seconds = fit(recipe, run, parts, stop, checkpoint)
-        with reloading(run.model, run.verification if recipe.evaluation.verify else None) as reloader:
-            save_model(
-                parts.model, parts.tokenizer, run.model, parts.task.prompt_forms()
-            )  # before measuring, so that no fault there can lose it
-            if reloader:
-                reloader.saved(parts.model.device.type)
-            tuned = measured("tuned", recipe, parts)
-            keep(tuned, run.outputs / "tuned.npz")
-            if reloader:
-                run.update(verified=conclude(run.verification, parts.model, reloader))
+        tuned = save_and_measure(recipe, run, parts)
         run.update(energy_joules=meter.joules())
         return finish(recipe, run, parts, before, tuned, seconds, started)
+
+
+def build_run(recipe: Recipe, run: Run, stop: StopOnSignal, *, resume: bool) -> Built:
+    """The parts of a run, and the batch where it is to be found; nothing is left in the run's folder if that fails.
+
+    Raises:
+        UserError: something is wrong that the user can mend.
+    """
+    batch = known_batch(recipe, run, resume=resume)
+    if batch is not None:
+        recipe = batch.applied(recipe)
+    if resume:
+        require_same_recipe(run, recipe)
+    try:
+        parts = build(row_by_row(recipe), run.checkpoints, [stop, SealCheckpoints()])
+        if recipe.training.finds_batch:
+            batch = find_batch(recipe, parts)
+            recipe = batch.applied(recipe)
+        return Built(recipe, parts, require_measurable(recipe, parts), batch)
+    finally:
+        remove_empty(run)
+
+
+def record_start(run: Run, built: Built) -> None:
+    """Open the run folder, with the recipe and all that is known of the run before it begins."""
+    recipe, parts = built.recipe, built.parts
+    hub_ids = sorted({name for name, _, _ in hub_names(recipe) if is_hub_id(name)})
+    names: dict[str, Any] = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids}
+    if built.batch is not None:
+        names["batch_size"] = asdict(built.batch)
+    start_run(run, recipe, {**names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)})
+    run.update(fingerprints=fingerprints(run), plan=planned(recipe, parts))
+
+
+def record_going_on(run: Run, step: int) -> None:
+    run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step])
+    console.say(f"going on from step {step}")
+
+
+def save_and_measure(recipe: Recipe, run: Run, parts: Parts) -> Measurement:
+    """The tuned model saved, then measured while another process loads what was saved, where the recipe has it verified."""
+    with reloading(run.model, run.verification if recipe.evaluation.verify else None) as reloader:
+        # before measuring, so that no fault there can lose it
+        save_model(parts.model, parts.tokenizer, run.model, parts.task.prompt_forms())
+        if reloader:
+            reloader.saved(parts.model.device.type)
+        tuned = measured("tuned", recipe, parts)
+        keep(tuned, run.outputs / "tuned.npz")
+        if reloader:
+            run.update(verified=conclude(run.verification, parts.model, reloader))
+    return tuned
 
 
 def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
@@ -462,7 +501,7 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
     auto_class, num_labels = parts.task.auto_class(parts.config), parts.task.config_values().get("num_labels")
     return {
         "seed": arguments.seed,
-        "precision": "bfloat16 autocast" if arguments.bf16 else "float16 autocast" if arguments.fp16 else "float32",
+        "precision": precision_words(autocast_dtype(arguments)),
         "speed": speed_facts(parts.trainer),
         "device": str(arguments.device),
         "process": process_facts(),

@@ -21,7 +21,6 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from ftkit.errors import UserError
 
 T = TypeVar("T")
-IGNORED = -100
 
 
 def divide_loss_by_accumulation(model: nn.Module) -> None:
@@ -70,7 +69,7 @@ def pad_by_position(tokenizer: Any, model: Any = None) -> Any:
     Args:
         model: an encoder-decoder makes its decoder's input of the labels, which label smoothing takes away before forward.
     """
-    return transformers.DataCollatorForSeq2Seq(tokenizer, model, label_pad_token_id=IGNORED)
+    return transformers.DataCollatorForSeq2Seq(tokenizer, model)
 
 
 def modules_not_quantized(head: tuple[str, ...]) -> list[str] | None:

@@ -1,10 +1,13 @@
 """Settings of the process that must stand before torch and its kin are imported; what the user has set stays.
 
-Threads that wait give their core away, and there are no more of them than a container's quota gives cores. (That
-hyperthreads are not counted as cores is torch's own doing.) On Linux, torch takes large blocks as huge pages: a training
-step takes and returns the same gigabyte again and again, and each time the kernel fills it with zeros, page by page.
-`benchmarks/allocator.py` measures it. FTKIT_ALLOCATOR=0 turns that off; FTKIT_ALLOCATOR=keep lets glibc keep what is given
-back to it, too: a little faster again, at a higher peak of memory.
+Threads that wait give their core away, and there are no more of them than a container's quota gives cores. Below that,
+how many there are is torch's choice: as many as MKL says in builds with it, else one for each physical core that cpuinfo
+finds (https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/ParallelOpenMP.cpp, `init_num_threads`). Neither can tell
+a hyperthread that a virtual machine shows as a core; there OMP_NUM_THREADS is the user's to set.
+
+On Linux, torch takes large blocks as huge pages: a training step takes and returns the same gigabyte again and again, and
+each time the kernel fills it with zeros, page by page. `benchmarks/allocator.py` measures it. FTKIT_ALLOCATOR=0 turns that
+off; FTKIT_ALLOCATOR=keep lets glibc keep what is given back to it, too: a little faster again, at a higher peak of memory.
 """
 
 import ctypes

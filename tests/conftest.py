@@ -127,3 +127,13 @@ def recipe(stand_in: Callable[[str], Path], reviews: Path, instructions: Path) -
         return load_values(values)
 
     return make
+
+
+@pytest.fixture
+def verified_recipe(recipe: Callable[..., Recipe]) -> Callable[..., Recipe]:
+    """A small recipe whose run verifies what it saves, as runs do where nothing else is said."""
+
+    def make(*words: Any, **blocks: Any) -> Recipe:
+        return recipe(*words, **blocks | {"evaluation": {"verify": True, **blocks.get("evaluation", {})}})
+
+    return make

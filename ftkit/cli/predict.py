@@ -5,6 +5,8 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from ftkit import console
 from ftkit.cli.arguments import Quiet
 from ftkit.errors import UserError
 from ftkit.run import finished_run
+from ftkit.units import time_words
 
 if TYPE_CHECKING:
     from ftkit.prediction.predict import Predictor
@@ -51,8 +54,8 @@ def predict(
 ) -> None:
     """Predict rows of any number: JSON lines out, one a row, in order, each with the row's fields and what is predicted."""
     console.set_quiet(quiet)
-    from ftkit.prediction.output import opened_output, require_output, whole_lines, write_lines
-    from ftkit.prediction.rows import Source, opened, require_readable
+    from ftkit.prediction.output import require_output, whole_lines
+    from ftkit.prediction.rows import Source, require_readable
 
     source = Source(file, format, encoding, separator)
     require_readable(source)
@@ -65,24 +68,39 @@ def predict(
         finished, batch_size=batch_size, max_new_tokens=max_new_tokens, max_length=max_length, skip_bad=skip_bad
     )
     done = whole_lines(out) if out is not None and resume else 0
+    with told(predictor, source, done, out):
+        write_predictions(predictor, source, out, done, resume=resume)
+
+
+def write_predictions(predictor: "Predictor", source: "Source", out: Path | None, done: int, *, resume: bool) -> None:
+    """Predict and write the rows behind those that are done, a batch at a time."""
+    from ftkit.prediction.output import opened_output, write_lines
+    from ftkit.prediction.rows import opened
+
+    with opened_output(out, resume=resume) as stream, opened(source) as rows, console.progress_bar() as bar:
+        task = bar.add_task("predicting", total=None, visible=out is not None or not sys.stdout.isatty())
+        for batch in predictor.batches(itertools.islice(rows, done, None)):
+            write_lines(stream, batch)
+            bar.advance(task, len(batch))
+
+
+@contextmanager
+def told(predictor: "Predictor", source: "Source", before: int, out: Path | None) -> Iterator[None]:
+    """However the block ends, it is said what is done, but to a reader who has enough; after Ctrl-C also how to go on."""
     started = time.monotonic()
     try:
-        with opened_output(out, resume=resume) as stream, opened(source) as rows, console.progress_bar() as bar:
-            task = bar.add_task("predicting", total=None, visible=out is not None or not sys.stdout.isatty())
-            for batch in predictor.batches(itertools.islice(rows, done, None)):
-                write_lines(stream, batch)
-                bar.advance(task, len(batch))
+        yield
     except BrokenPipeError:  # whoever read has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        say_what_is_done(predictor, source, done, time.monotonic() - started)
+        say_what_is_done(predictor, source, before, time.monotonic() - started)
         say_how_to_go_on(out)
         raise typer.Exit(INTERRUPTED) from None
     except UserError:
-        say_what_is_done(predictor, source, done, time.monotonic() - started)
+        say_what_is_done(predictor, source, before, time.monotonic() - started)
         raise
-    say_what_is_done(predictor, source, done, time.monotonic() - started)
+    say_what_is_done(predictor, source, before, time.monotonic() - started)
 
 
 def require_sizes(batch_size: int | None, separator: str | None) -> None:
@@ -101,7 +119,7 @@ def say_what_is_done(predictor: "Predictor", source: "Source", before: int, seco
         console.warn(f"{source.name}: no row was predicted")
         return
     behind = f" behind the {before:,} that were there" if before else ""
-    console.say(f"{rows:,} rows predicted{behind} in {seconds:.1f} s ({rows / max(seconds, 1e-9):,.0f} a second)")
+    console.say(f"{rows:,} rows predicted{behind} in {time_words(seconds)} ({rows / max(seconds, 1e-9):,.0f} a second)")
     if counts["cut"]:
         console.warn(f'{counts["cut"]:,} rows were cut to the length of training: "cut" in their line')
     if counts["not answered"]:

@@ -53,7 +53,9 @@ def synth(
     try:
         import datasets
 
-        from ftkit.synthesis.synthesize import Settings, kept_line, read_seeds, require_output, synthesize
+        from ftkit.synthesis.seeds import read_seeds
+        from ftkit.synthesis.store import require_output
+        from ftkit.synthesis.synthesize import Settings, kept_line, synthesize
 
         settings = Settings(rows, shots, temperature, max_new_tokens, novelty, seed, patience)
         require_output(output, resume=resume)

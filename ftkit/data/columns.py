@@ -7,9 +7,9 @@ from typing import Any
 
 from datasets import Dataset, Features, Value
 
-from ftkit.data.duplicates import as_text, normalise
 from ftkit.data.files import header_hint
 from ftkit.data.ledger import ROW
+from ftkit.data.texts import as_text, normalise
 from ftkit.errors import UserError
 from ftkit.recipe.tasks import Format, TaskSpec
 

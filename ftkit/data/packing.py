@@ -23,9 +23,9 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from ftkit.compat import keep_4bit_weights
+from ftkit.data.encode import IGNORED
 from ftkit.errors import UserError
 
-IGNORED = -100
 PROBE_LENGTHS = (13, 9, 5)  # tokens of the examples that `require_isolation` tries: two share a block, one is padded
 
 

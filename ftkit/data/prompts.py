@@ -12,9 +12,9 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from ftkit.data.encode import IGNORED
 from ftkit.errors import UserError
 
-IGNORED = -100
 ANY_ANSWER = "any answer at all"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 

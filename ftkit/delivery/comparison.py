@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from transformers import EvalPrediction
 
+from ftkit.data.encode import IGNORED
 from ftkit.evaluation.records import read_rows
-from ftkit.evaluation.scoring import IGNORED, Row, precision_of
+from ftkit.evaluation.scoring import Row, precision_of
 from ftkit.run import Run
 from ftkit.tasks.base import Task
 
@@ -81,7 +82,7 @@ def forward_of(model: Any) -> Forward:
     """Logits of a torch model."""
 
     def forward(batch: Batch) -> torch.Tensor:
-        inputs = {name: value.to(model.device) for name, value in batch.items() if name in model_inputs(model)}
+        inputs = {name: value.to(model.device) for name, value in batch.items() if name in taken_names(model)}
         with torch.no_grad(), precision_of(model):
             logits: torch.Tensor = model(**inputs).logits.float().cpu()
         return logits
@@ -90,7 +91,7 @@ def forward_of(model: Any) -> Forward:
     return forward
 
 
-def model_inputs(model: Any) -> set[str]:
+def taken_names(model: Any) -> set[str]:
     """What a batch may bring to the model; an encoder-decoder makes its decoder's input of the labels."""
     names = {"input_ids", "attention_mask", "token_type_ids", "decoder_input_ids"}
     return names | ({"labels"} if model.config.is_encoder_decoder else set())

@@ -12,9 +12,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ftkit import console
+from ftkit.data.encode import IGNORED, Encoded
 from ftkit.data.prompts import last_answer
 from ftkit.recipe.schema import Generation
-from ftkit.tasks.base import IGNORED, Encoded
 
 
 def generate_answers(

@@ -17,8 +17,9 @@ from ftkit import console
 from ftkit.errors import UserError
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.tasks import TASK_SPECS
-from ftkit.report.summary import duration, model_name, number
+from ftkit.report.summary import model_name, number
 from ftkit.run import finished_run
+from ftkit.units import size_words, time_words
 
 BEST = " *"
 ABSENT = "-"
@@ -76,9 +77,9 @@ class Entry:
         place, peak = max(self.peak_memory.items(), key=lambda item: item[0] == "gpu", default=("", 0))
         return [
             f"{self.trainable:,}\nof {self.total:,}",
-            f"{peak / 2**20:,.0f} MiB\n({place})" if place else ABSENT,
-            duration(self.seconds),
-            f"{self.disk / 2**20:,.1f} MiB",
+            f"{size_words(peak)}\n({place})" if place else ABSENT,
+            time_words(self.seconds),
+            size_words(self.disk),
             forgotten(self.forgetting),
         ]
 

@@ -15,7 +15,8 @@ from ftkit.report.curves import curves, kept_step
 from ftkit.report.evidence import Evidence
 from ftkit.report.examples import Examples, asked_text, choose_examples, shortened, words_of
 from ftkit.report.plots import draw_curve, draw_histogram, library
-from ftkit.report.summary import duration, model_name, number, planned, run_facts, usage
+from ftkit.report.summary import model_name, number, peak_words, planned, run_facts, usage
+from ftkit.units import size_words, time_words
 
 MAX_SLICES = 100
 MINUS = "\u2212"
@@ -149,9 +150,9 @@ def tiles(evidence: Evidence, rows: list[Comparison], examples: Examples) -> lis
     if (fixed := count_changes(evidence, examples)) is not None:
         found.append(("rows fixed, broken", f"{fixed[0]:,}, {fixed[1]:,}", f"of {fixed[2]:,}"))
     found.append(("trained weights", f"{counts['trainable_percent']:.3g} %", f"{counts['trainable']:,}"))
-    found.append(("time", duration(seconds["total"]), f"training {duration(seconds['training'])}"))
+    found.append(("time", time_words(seconds["total"]), f"training {time_words(seconds['training'])}"))
     place, size = max(peak.items(), key=lambda item: item[0] == "gpu")
-    found.append(("peak memory", memory(size), place + planned(record)))
+    found.append(("peak memory", size_words(size), place + planned(record)))
     return found
 
 
@@ -241,11 +242,10 @@ def cost(evidence: Evidence) -> dict[str, str]:
     record = evidence.record
     ended: dict[str, Any] = next((event for event in reversed(evidence.log) if "train_runtime" in event), {})
     facts = {
-        "time": f"{duration(record['seconds']['total'])}, of it training {duration(record['seconds']['training'])}",
+        "time": f"{time_words(record['seconds']['total'])}, of it training {time_words(record['seconds']['training'])}",
         "steps": f"{record['steps']:,}" if "steps" in record else "",
         "rows a second": f"{ended['train_samples_per_second']:,.0f}" if "train_samples_per_second" in ended else "",
-        "peak memory": ", ".join(f"{memory(size)} ({place})" for place, size in record["peak_memory_bytes"].items())
-        + planned(record),
+        "peak memory": peak_words(record),
         "tokens": tokens(evidence, ended.get("epoch")),
         "computation": f"{ended['total_flos']:.3g} floating-point operations" if ended.get("total_flos") else "",
         "energy": energy(record.get("energy_joules")),
@@ -285,10 +285,6 @@ def surroundings(evidence: Evidence) -> dict[str, str]:
         **record.get("versions", {}),
     }
     return {name: value for name, value in facts.items() if value.strip(", ")}
-
-
-def memory(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 10 * 2**30 else f"{size / 2**20:,.0f} MiB"
 
 
 def figure(value: float | None) -> str:

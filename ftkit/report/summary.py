@@ -10,6 +10,7 @@ from rich.text import Text
 from ftkit import console
 from ftkit.recipe.schema import Recipe
 from ftkit.report.usage import loading_words
+from ftkit.units import size_words, time_words
 
 EXAMPLES = 3
 
@@ -70,11 +71,10 @@ def number(value: float) -> str:
 def run_facts(record: dict[str, Any], folder: str) -> dict[str, str]:
     """What the run learnt, cost and left behind."""
     counts, seconds = record["parameters"], record["seconds"]
-    peak = record["peak_memory_bytes"]
     facts = {
         "parameters": f"{counts['trainable']:,} trainable of {counts['total']:,} ({counts['trainable_percent']:.4f} %)",
-        "peak memory": ", ".join(f"{size / 2**20:,.0f} MiB ({place})" for place, size in peak.items()) + planned(record),
-        "time": f"{duration(seconds['total'])} (training {duration(seconds['training'])})",
+        "peak memory": peak_words(record),
+        "time": f"{time_words(seconds['total'])} (training {time_words(seconds['training'])})",
         "run": folder,
     }
     if counts["stored"] != counts["total"]:
@@ -82,20 +82,18 @@ def run_facts(record: dict[str, Any], folder: str) -> dict[str, str]:
     return facts
 
 
+def peak_words(record: dict[str, Any]) -> str:
+    """The peak of the run by place, beside what was predicted."""
+    peaks = record["peak_memory_bytes"].items()
+    return ", ".join(f"{size_words(size)} ({place})" for place, size in peaks) + planned(record)
+
+
 def planned(record: dict[str, Any]) -> str:
     """The peak of training beside what was predicted, to stand behind the peak of the run; nothing without a prediction."""
     found = (record.get("plan") or {}).get("peak_memory_bytes") or {}
     own = record.get("training_peak_bytes") or record["peak_memory_bytes"]
-    parts = [(own[place] / 2**20, size / 2**20) for place, size in found.items() if place in own]
-    return "".join(f"; training {measured:,.0f} MiB, planned {size:,.0f} MiB" for measured, size in parts)
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+    parts = [(size_words(own[place]), size_words(size)) for place, size in found.items() if place in own]
+    return "".join(f"; training {measured}, planned {size}" for measured, size in parts)
 
 
 def closing_table(

@@ -1,36 +1,30 @@
 """Instruction rows made from seed rows, in the style of Self-Instruct (Wang et al. 2022, https://arxiv.org/abs/2212.10560).
 
 Round by round: prompts are built from seed rows and rows made before, a model answers, the rows in its answers are checked
-and compared with all there are, and what is new is appended to the output. Beside it, FILE.rounds has the settings and a
-line a round, written after the round's rows: what stands in the output past the last such line is a round that was cut off,
-and is made again. What is drawn in a round depends on the seed and the round's number alone, so that a run that was stopped
-and resumed gives the rows of an unbroken one, as far as the model answers the same.
+and compared with all there are, and what is new is appended to the output (store.py). What is drawn in a round depends on
+the seed and the round's number alone, so that a run that was stopped and resumed gives the rows of an unbroken one, as far
+as the model answers the same.
 """
 
 import hashlib
 import json
-import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.progress import Progress
 from rich.table import Table
 
 from ftkit import console
-from ftkit.data.sources import read_source
 from ftkit.errors import UserError
-from ftkit.recipe.schema import Source
-from ftkit.run import require_writable, write_text
 from ftkit.synthesis.generators import Generator
 from ftkit.synthesis.novelty import Novelty
 from ftkit.synthesis.prompt import MALFORMED, TOO_LONG, Candidate, Row, build_prompt, choose_shots, parse_answer
+from ftkit.synthesis.store import Round, Store, require_output
 
 PROMPTS_A_ROUND = 4  # few, since a kill loses the round in hand
 LEAST_WORDS, MOST_WORDS = 4, 150  # of an instruction, as in the paper
@@ -46,7 +40,6 @@ HINTS = {
     EMPTY: BETTER_MODEL,
 }
 LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
-CHANGEABLE = {"rows", "patience"}  # from one resumption to the next
 
 
 @dataclass(frozen=True)
@@ -76,18 +69,6 @@ class Settings:
 def _require(sound: bool, name: str, value: object, hint: str) -> None:
     if not sound:
         raise UserError(f"{value} is out of range", hint, f"--{name.replace('_', '-')}")
-
-
-@dataclass(frozen=True)
-class Round:
-    """The counts of a round; `bytes` is the size of the output when it was done."""
-
-    round: int
-    asked: int
-    parsed: int
-    kept: int
-    rejected: dict[str, int]
-    bytes: int
 
 
 @dataclass
@@ -130,62 +111,6 @@ class Result:
         return console.table(str(self.output), ["rows", "number"], rows)
 
 
-def read_seeds(path: str) -> list[Row]:
-    """The seed rows of any source: instruction, input and output, or Self-Instruct's instruction and instances.
-
-    Of several instances the first is taken. Rows without an instruction or an output are passed over, with a warning.
-
-    Raises:
-        UserError: it cannot be read, lacks the columns, or has no whole row.
-    """
-    if not path:
-        raise UserError("no seeds are named", "name a file of instruction rows", "SEEDS")
-    data = read_source(Source.model_validate({"path": path}), split="train", sample_by="line", seed=0, key="SEEDS")
-    columns = set(data.column_names)
-    if "instruction" not in columns or not columns & {"output", "instances"}:
-        message = f"{path} has the columns {', '.join(data.column_names)}"
-        raise UserError(
-            message, "seeds need instruction and output (and may have input), or instruction and instances", "SEEDS"
-        )
-    rows = [_seed_row(number, values) for number, values in enumerate(data)]
-    whole = [row for row in rows if row.instruction and row.output]
-    if not whole:
-        raise UserError(f"{path} has no row with an instruction and an output", "check the file", "SEEDS")
-    if len(whole) < len(rows):
-        console.warn(f"{path}: {len(rows) - len(whole)} of {len(rows)} rows lack an instruction or an output; passed over")
-    return whole
-
-
-def _seed_row(number: int, values: dict[str, Any]) -> Row:
-    instances = values.get("instances")
-    given = instances[0] if isinstance(instances, list) and instances and isinstance(instances[0], dict) else values
-    name = values.get("id")
-    texts = [values.get("instruction"), given.get("input"), given.get("output")]
-    instruction, given_input, output = ("" if text is None else str(text).strip() for text in texts)
-    return Row(f"seed_{number}" if name is None else str(name), instruction, given_input, output)
-
-
-def require_output(output: Path, *, resume: bool) -> None:
-    """Make sure, before anything expensive, that rows may be written there.
-
-    Raises:
-        UserError: there are rows already, there is nothing to resume, or it is not writable.
-    """
-    journal = _journal_of(output)
-    if output.is_dir():
-        raise UserError(f"{output} is a folder", "name a file, as rows.jsonl", "--output")
-    if resume and not journal.is_file():
-        missing = f"there is no {journal}, which has the settings of the rows" if output.exists() else f"no {output}"
-        raise UserError(f"nothing to resume: {missing}", "start it without --resume, with another --output", "--resume")
-    if not resume and output.exists():
-        ways = "go on with --resume, or choose another file" if journal.is_file() else "choose another file, or remove it"
-        raise UserError(f"{output} is there already", ways, "--output")
-    try:
-        require_writable(output.parent)
-    except UserError as error:
-        raise UserError(error.message, "choose another file", "--output") from None
-
-
 def synthesize(
     seeds: Sequence[Row], generator: Generator, output: Path, settings: Settings, *, resume: bool = False
 ) -> Result:
@@ -200,7 +125,7 @@ def synthesize(
         UserError: the generator has no answer, or what is there cannot be gone on with; rows made so far are kept.
     """
     require_output(output, resume=resume)
-    store = _Store(output)
+    store = Store(output)
     result = Result(output, settings.rows)
     with store.claimed():
         rounds = store.resume(_header(seeds, generator, settings)) if resume else []
@@ -324,127 +249,6 @@ class _Work:
 def _count_words(text: str) -> int:
     """Words; two characters count as one where a script has no spaces."""
     return len(text) // 2 if not text.isascii() and " " not in text else len(text.split())
-
-
-def _journal_of(output: Path) -> Path:
-    return output.with_name(f"{output.name}.rounds")  # no ending of a data file, which a folder or glob would take in
-
-
-class _Store:
-    """The output and its journal, both only ever appended to, the output first."""
-
-    def __init__(self, output: Path) -> None:
-        self.output, self.journal = output, _journal_of(output)
-
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """No other process writes these rows while the block runs."""
-        self.output.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.output.with_name(f".{self.output.name}.lock"))
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise UserError(f"another process is writing {self.output}", "wait for it", "--output") from None
-        try:
-            yield
-        finally:
-            Path(lock.lock_file).unlink(missing_ok=True)
-            lock.release()
-
-    def start(self, header: dict[str, Any]) -> None:
-        write_text(self.journal, _line(header))
-
-    def append(self, rows: list[dict[str, Any]], done: Round) -> Round:
-        """Write a round's rows, then its line in the journal."""
-        size = _append(self.output, "".join(map(_line, rows))) if rows else _size(self.output)
-        done = Round(**asdict(done) | {"bytes": size})
-        _append(self.journal, _line(asdict(done)))
-        return done
-
-    def rows(self) -> list[Row]:
-        return [
-            Row(row["id"], row["instruction"], row["input"], row["output"])
-            for row in _whole_lines(self.output, _size(self.output))
-        ]
-
-    def resume(self, header: dict[str, Any]) -> list[Round]:
-        """The rounds that are whole; what is left of another is cut off.
-
-        Raises:
-            UserError: the settings are others, or the output holds what was not written here.
-        """
-        before, *rest = _whole_lines(self.journal, _size(self.journal)) or [{}]
-        self._require_same(before, header)
-        data = self.output.read_bytes() if self.output.is_file() else b""
-        whole = data.rfind(b"\n") + 1
-        rounds = [done for values in rest if (done := Round(**values)).bytes <= whole]
-        end = rounds[-1].bytes if rounds else 0
-        rows, left = _whole_lines(self.output, end), _whole_lines(self.output, whole)
-        counts = Counter(row.get("round") for row in rows)
-        known = all(counts[done.round] == done.kept for done in rounds) and counts.total() == sum(d.kept for d in rounds)
-        if not known or any(row.get("round") != len(rounds) + 1 for row in left[len(rows) :]):
-            message = f"{self.output} was changed since: it is not what {self.journal} tells of"
-            raise UserError(message, "put it back, or start with another --output", "--resume")
-        if end < len(data):
-            console.say(f"round {len(rounds) + 1} was cut off and is made again")
-            os.truncate(self.output, end)
-        write_text(self.journal, "".join(map(_line, [before, *map(asdict, rounds)])))
-        return rounds
-
-    def _require_same(self, before: dict[str, Any], header: dict[str, Any]) -> None:
-        if set(before) != set(header):
-            raise UserError(f"{self.journal} does not begin with settings", "start with another --output", "--resume")
-        other = [name for name in header if name not in CHANGEABLE and header[name] != before[name]]
-        if "seeds" in other:
-            raise UserError("the seeds are not those that the rows were begun with", "name the same ones", "SEEDS")
-        if other:
-            changes = ", ".join(f"--{name.replace('_', '-')} was {before[name]}, is {header[name]}" for name in other)
-            raise UserError(f"the settings changed: {changes}", "resume with those of before", "--resume")
-
-
-def _line(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False) + "\n"
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
-
-
-def _append(path: Path, text: str) -> int:
-    """Append and wait until it is on the disk; gives the file's size.
-
-    Raises:
-        UserError: it cannot be written, as on a full disk.
-    """
-    try:
-        with path.open("ab") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-            return file.tell()
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}", "make room or mend it", "--output") from None
-
-
-def _whole_lines(path: Path, end: int) -> list[dict[str, Any]]:
-    """The objects of the lines within the first `end` bytes, less an unfinished one at the end.
-
-    Raises:
-        UserError: a whole line is no JSON object.
-    """
-    lines = path.read_bytes()[:end].split(b"\n")[:-1] if path.is_file() else []
-    values = []
-    for number, line in enumerate(lines, 1):
-        try:
-            value = json.loads(line)
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise UserError(
-                f"{path}:{number}: no JSON object", "put the file back, or start with another --output", "--resume"
-            )
-        values.append(value)
-    return values
 
 
 class _Progress:

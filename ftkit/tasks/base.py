@@ -9,12 +9,12 @@ import torch
 from datasets import Dataset, Features
 from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.data.encode import IGNORED, Cutter, Encoded, Encoder
+from ftkit.data.encode import Cutter, Encoded, Encoder
 from ftkit.metrics.resampling import Resampler
 
 BLANK = "a"  # in place of an answer that a row does not have: as few tokens as can be
 
-__all__ = ["BLANK", "IGNORED", "Encoded", "Encoder", "Task", "WithoutPrompts", "with_nearest"]
+__all__ = ["BLANK", "Encoded", "Encoder", "Task", "WithoutPrompts", "with_nearest"]
 
 
 class Task(Protocol):

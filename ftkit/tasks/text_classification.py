@@ -6,13 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
-from transformers import (
-    AutoModelForSequenceClassification,
-    DataCollatorWithPadding,
-    EvalPrediction,
-    PretrainedConfig,
-    PreTrainedTokenizerBase,
-)
+from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit.data.encode import BATCH, TOKENS, Encoder, is_empty
 from ftkit.data.ledger import Outcome
@@ -27,13 +21,11 @@ from ftkit.metrics.classification import (
 )
 from ftkit.metrics.resampling import Resampler
 from ftkit.recipe.schema import Data
-from ftkit.tasks.base import WithoutPrompts, with_nearest
-from ftkit.tasks.language import text_of
+from ftkit.tasks.base import with_nearest
+from ftkit.tasks.texts import TextTask, is_list, labels_of, model_inputs, text_encoder
 
 
-class TextClassification(WithoutPrompts):
-    new_head = True
-    generates = False
+class TextClassification(TextTask):
     quality_name = "accuracy"
 
     def __init__(self, data: Data) -> None:
@@ -85,9 +77,6 @@ class TextClassification(WithoutPrompts):
             "problem_type": kind,
         }
 
-    def auto_class(self, config: PretrainedConfig) -> Any:
-        return AutoModelForSequenceClassification
-
     def columns(self, tokenizer: PreTrainedTokenizerBase) -> Features:
         label = List(Value("float32")) if self.multi_label else Value("int64")
         return Features({**dict.fromkeys(model_inputs(tokenizer), TOKENS), "labels": label})
@@ -99,43 +88,32 @@ class TextClassification(WithoutPrompts):
         self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
     ) -> Encoder:
         ids = {name: number for number, name in enumerate(self.labels)}
-        inputs, feature = model_inputs(tokenizer), rows["label"]
+        encode_texts, feature = text_encoder(tokenizer, max_length), rows["label"]
         blank = [0.0] * len(self.labels) if self.multi_label else 0
 
         def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
-            texts = [name for name in ("text", "text_pair") if name in batch]
-            fields = [[text_of(batch, name, index, row) or "" for index, row in enumerate(positions)] for name in texts]
-            encoded = tokenizer(*fields, truncation="longest_first", max_length=max_length)
+            texts = encode_texts(batch, positions)
             names = self._names(batch["label"], feature)
             outcomes = []
             for index, row in enumerate(names):
                 label = batch["label"][index]
                 unlabelled = label is None if self.multi_label else is_empty(label)  # an empty list says: none of them
-                empty = unlabelled or any(not field[index] for field in fields)
                 unknown = any(name not in ids for name in row)
-                cut = bool(encoded.encodings[index].overflowing) if encoded.is_fast else False
                 outcomes.append(
                     Outcome.EMPTY
-                    if empty
+                    if unlabelled or texts.empty[index]
                     else Outcome.UNKNOWN_LABEL
                     if unknown
                     else Outcome.CUT_TEXT
-                    if cut
+                    if texts.cut[index]
                     else Outcome.KEPT
                 )
             labels = [
                 self._label(row, ids) if outcome.is_kept else blank for row, outcome in zip(names, outcomes, strict=True)
             ]
-            return {name: encoded[name] for name in inputs} | {"labels": labels, "outcome": [int(item) for item in outcomes]}
+            return texts.columns | {"labels": labels, "outcome": [int(item) for item in outcomes]}
 
         return encode
-
-    def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
-        return DataCollatorWithPadding(tokenizer)
-
-    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
-        reduced: torch.Tensor = (logits[0] if isinstance(logits, tuple) else logits).float()
-        return reduced
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
         metrics = multi_label_metrics if self.multi_label else classification_metrics
@@ -233,28 +211,10 @@ class TextClassification(WithoutPrompts):
         return [float(name in names) for name in self.labels] if self.multi_label else ids[names[0]]
 
 
-def labels_of(config: PretrainedConfig, named: list[str]) -> list[str]:
-    """The labels of a trained model; where its config has only numbers for them, those that the recipe names."""
-    generic = all(name.startswith("LABEL_") for name in config.id2label.values())
-    if generic and len(named) == config.num_labels:
-        return named
-    return [config.id2label[number] for number in range(config.num_labels)]
-
-
-def is_list(feature: Any) -> bool:
-    """Whether a column holds lists."""
-    return isinstance(feature, list) or type(feature).__name__ in ("List", "LargeList", "Sequence")
-
-
 def class_name(feature: ClassLabel, value: Any) -> str:
     """The name of a class; of a number that is none, as the -1 of rows without a label, the number."""
     known = isinstance(value, int) and 0 <= value < feature.num_classes
     return str(feature.int2str(value)) if known else str(value)
-
-
-def model_inputs(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """What the tokenizer makes for the model, less the attention mask, which follows from the lengths."""
-    return [name for name in tokenizer("a").keys() if name != "attention_mask"]  # noqa: SIM118
 
 
 def _natural(name: str) -> tuple[int, float, str]:

@@ -4,15 +4,8 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import ClassLabel, Dataset, Features, Value
-from transformers import (
-    AutoModelForSequenceClassification,
-    DataCollatorWithPadding,
-    EvalPrediction,
-    PretrainedConfig,
-    PreTrainedTokenizerBase,
-)
+from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit.data.encode import TOKENS, Encoder, is_empty
 from ftkit.data.ledger import Outcome
@@ -21,18 +14,14 @@ from ftkit.errors import UserError
 from ftkit.metrics.regression import regression_metrics, regression_resamplers
 from ftkit.metrics.resampling import Resampler
 from ftkit.recipe.schema import Data
-from ftkit.tasks.base import WithoutPrompts
-from ftkit.tasks.language import text_of
-from ftkit.tasks.text_classification import is_list, model_inputs
+from ftkit.tasks.texts import TextTask, is_list, model_inputs, text_encoder
 
 DIGITS = 6
 
 
-class TextRegression(WithoutPrompts):
+class TextRegression(TextTask):
     """A model's predictions have shape (rows, 1) and stay so: that is what its head gives."""
 
-    new_head = True
-    generates = False
     quality_name = "mae"
 
     def __init__(self, data: Data) -> None:
@@ -66,9 +55,6 @@ class TextRegression(WithoutPrompts):
     def config_values(self) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}
 
-    def auto_class(self, config: PretrainedConfig) -> Any:
-        return AutoModelForSequenceClassification
-
     def columns(self, tokenizer: PreTrainedTokenizerBase) -> Features:
         return Features({**dict.fromkeys(model_inputs(tokenizer), TOKENS), "labels": Value("float32")})
 
@@ -79,36 +65,27 @@ class TextRegression(WithoutPrompts):
         self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
     ) -> Encoder:
         require_one_number(rows["label"])
-        inputs = model_inputs(tokenizer)
+        encode_texts = text_encoder(tokenizer, max_length)
 
         def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
-            texts = [name for name in ("text", "text_pair") if name in batch]
-            fields = [[text_of(batch, name, index, row) or "" for index, row in enumerate(positions)] for name in texts]
-            encoded = tokenizer(*fields, truncation="longest_first", max_length=max_length)
+            texts = encode_texts(batch, positions)
             made: dict[str, list[Any]] = {"labels": [], "outcome": []}
             for index, label in enumerate(batch["label"]):
                 number = as_number(label)
                 outcome = (
                     Outcome.EMPTY
-                    if is_empty(label) or not all(field[index] for field in fields)
+                    if is_empty(label) or texts.empty[index]
                     else Outcome.NO_NUMBER
                     if number is None
                     else Outcome.CUT_TEXT
-                    if encoded.is_fast and encoded.encodings[index].overflowing
+                    if texts.cut[index]
                     else Outcome.KEPT
                 )
                 made["labels"].append(number or 0.0)
                 made["outcome"].append(int(outcome))
-            return {name: encoded[name] for name in inputs} | made
+            return texts.columns | made
 
         return encode
-
-    def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
-        return DataCollatorWithPadding(tokenizer)
-
-    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
-        reduced: torch.Tensor = (logits[0] if isinstance(logits, tuple) else logits).float()
-        return reduced
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
         return regression_metrics(prediction.predictions[:, 0], prediction.label_ids)

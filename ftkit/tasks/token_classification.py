@@ -23,7 +23,7 @@ from ftkit.metrics.resampling import Resampler
 from ftkit.metrics.tokens import OUTSIDE, entities, entity_scores, tags_of, token_metrics, token_resamplers
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import WithoutPrompts, with_nearest
-from ftkit.tasks.text_classification import labels_of, model_inputs
+from ftkit.tasks.texts import labels_of, model_inputs
 
 
 class TokenClassification(WithoutPrompts):

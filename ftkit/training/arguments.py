@@ -51,6 +51,16 @@ def training_arguments(block: Training, output_dir: Path, metrics: dict[str, boo
         raise UserError(f"transformers refuses: {first_line(error)}", key="training") from error
 
 
+def autocast_dtype(arguments: TrainingArguments) -> torch.dtype | None:
+    """The precision of autocast; None where there is none, and float32 is computed in."""
+    return torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else None
+
+
+def precision_words(autocast: torch.dtype | None) -> str:
+    """As run.json and the screen call what is computed in."""
+    return "float32" if autocast is None else f"{str(autocast).removeprefix('torch.')} autocast"
+
+
 def has_bf16() -> bool:
     """Whether this machine computes in bfloat16 in hardware: an Ampere or later GPU, or AVX512-BF16 or AMX on the CPU."""
     if torch.cuda.is_available():

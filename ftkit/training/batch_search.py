@@ -4,8 +4,6 @@ Where memory runs out on a GPU there is an error to catch. On a CPU the kernel e
 there: what a step holds comes from the plan, and the room from what the machine and its container have left.
 """
 
-from typing import Any
-
 import torch
 
 from ftkit import console
@@ -17,9 +15,10 @@ from ftkit.training.dispatcher import Parts
 from ftkit.training.footprint import optimizer_bytes
 from ftkit.training.memory import room_bytes
 from ftkit.training.out_of_memory import lacks_memory
-from ftkit.training.plan import Planner, figures_of, size_words
+from ftkit.training.plan import Planner, figures_of
 from ftkit.training.probe import longest_batch
-from ftkit.training.rehearsal import learning_tensors
+from ftkit.training.rehearsal import enable_checkpointing, learning_tensors
+from ftkit.units import size_words
 
 
 def find_batch(recipe: Recipe, parts: Parts) -> BatchSize:
@@ -77,15 +76,6 @@ def tried(parts: Parts, sizes: list[BatchSize]) -> BatchSize:
         trainer.accelerator.free_memory()
         parts.model.forward = forward  # accelerate's own way back takes the model's decorators off too
         parts.model.eval()
-
-
-def enable_checkpointing(model: Any, given: dict[str, Any] | None) -> None:
-    """As the Trainer does when training begins."""
-    options = dict(given or {})
-    every, offload = options.pop("every_n_layers", 1), options.pop("offload", False)
-    model.activation_checkpointing_enable(
-        activation_checkpointing_kwargs=options or None, every_n_layers=every, offload=offload
-    )
 
 
 def survives(parts: Parts, model: torch.nn.Module, size: BatchSize, states: int) -> bool:

@@ -26,7 +26,9 @@ from ftkit.data.splits import fingerprint
 from ftkit.models.frozen import FROZEN, ROUNDING, Batch, FrozenBlocks, Reading, difference, find_reading, replayed
 from ftkit.models.heads import last_blocks
 from ftkit.recipe.schema import Transfer
+from ftkit.training.arguments import autocast_dtype
 from ftkit.training.kept_outputs import KeptOutputs, Writer, make_room, open_kept, outputs_folder, room
+from ftkit.units import size_words, time_words
 
 TOKENS = 2048  # of a batch that is recorded, padding counted
 PROBED = 16  # rows on which it is tried
@@ -91,7 +93,7 @@ class FrozenBody:
         splits: dict[str, tuple[Dataset, np.ndarray]], reason: str,
     ) -> None:  # fmt: skip
         self.collate, self.splits, self.reason = collate, splits, reason
-        self.precision = torch.bfloat16 if arguments.bf16 else torch.float16 if arguments.fp16 else None
+        self.precision = autocast_dtype(arguments)
         self.frozen = None if reason else FrozenBlocks(model, block.unfreeze_last, self.precision)
         self.found: dict[str, KeptRows | None] = {}
         self.facts: dict[str, Any] = {}
@@ -125,7 +127,7 @@ class FrozenBody:
             entries = len(rows) if reading is not Reading.ALL else int(lengths.sum())
             needed = entries * hidden.shape[-1] * hidden.element_size()
             if not room(needed):
-                return self._refuse(split, f"its {mebibytes(needed)} do not fit into {folder.parent} with room to spare")
+                return self._refuse(split, f"its {size_words(needed)} do not fit into {folder.parent} with room to spare")
             try:
                 shutil.rmtree(folder, ignore_errors=True)  # what lies there cannot be read, or is not right
                 make_room(needed)
@@ -154,10 +156,10 @@ class FrozenBody:
     def _tell(self, split: str, kept: KeptOutputs | None, reused: bool, seconds: float) -> None:
         if kept is None:
             return
-        again = "; reused" if reused else f"; {seconds:.1f} s"
+        again = "; reused" if reused else f"; {time_words(seconds)}"
         console.say(
             f"the frozen body is computed once: {kept.rows:,} {split} rows, {kept.reading.value}, "
-            f"{mebibytes(kept.bytes)} in {kept.folder}{again}"
+            f"{size_words(kept.bytes)} in {kept.folder}{again}"
         )
         self.facts[split] = {
             "rows": kept.rows, "bytes": kept.bytes, "kept": kept.reading.value, "folder": str(kept.folder), "reused": reused,
@@ -236,7 +238,3 @@ def model_key(frozen: FrozenBlocks, precision: torch.dtype | None) -> str:
             found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             found.update(memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))
     return found.hexdigest()
-
-
-def mebibytes(count: int) -> str:
-    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{max(1, count // 1024)} KiB"

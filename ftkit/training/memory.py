@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import torch
 
-MIB = 2**20
+from ftkit.units import MIB
+
 # On a GPU: the context of CUDA and its libraries; a round estimate.
 GPU_CONTEXT = 1024 * MIB
 # On a CPU, beside libraries and tensors: what kernels and their threads keep, and the gaps that the allocator leaves, a

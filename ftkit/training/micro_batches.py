@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-IGNORED = -100
+from ftkit.data.encode import IGNORED
+
 MOST_PARTS = 4
 PLACES = 32  # of a sorted batch where it may be cut
 # What a part costs beside its tokens, in tokens: casting weights and adding gradients (so many whatever the model's size),

@@ -35,15 +35,15 @@ from ftkit.models.resting import may_rest
 from ftkit.recipe.schema import Lora, QLora, Recipe
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
-from ftkit.training.arguments import has_bf16
+from ftkit.training.arguments import has_bf16, precision_words
 from ftkit.training.batch_size import batch_sizes, effective_batch
 from ftkit.training.footprint import Peak, kept_checkpoints, knows_optimizer, optimizer_bytes, steps_of
 from ftkit.training.memory import beside_tensors, library_bytes, room_bytes
 from ftkit.training.pace import Pace, forecast, measure_pace
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
+from ftkit.units import GIB, size_words, time_words
 
-GIB = 2**30
 DEVICES = ("cpu", "cuda")
 LONGEST = 8  # rows whose supervised tokens stand for those of the longest batch
 WORTH = 0.99  # a remedy that leaves more than this share of the memory is none
@@ -389,10 +389,9 @@ class Planner:
 
     def notes(self) -> list[str]:
         """What the figures rest on."""
-        precision = "float32" if self.autocast is None else f"{str(self.autocast).removeprefix('torch.')} autocast"
         found = [
-            f"computed in {precision}; parameters, weights, gradients and optimizer are exact, activations, logits and peak "
-            "come from a step on shapes alone, without the kernels' own workspaces",
+            f"computed in {precision_words(self.autocast)}; parameters, weights, gradients and optimizer are exact, "
+            "activations, logits and peak come from a step on shapes alone, without the kernels' own workspaces",
             "evaluation is not in the estimate; parts are not all held at once; 'with libraries' adds " + (
                 "the context of CUDA, an estimate" if self.device == "cuda" else
                 f"the {size_words(library_bytes())} that this process holds without a model, and what kernels and gaps "
@@ -565,15 +564,3 @@ def seconds_words(seconds: dict[str, float]) -> str:
     words = f"{time_words(seconds['training'])} of training, {seconds['step']:.2f} s a step"
     words += f" ({seconds['longest_step']:.2f} s on the longest rows)"
     return words + (f", {time_words(seconds['evaluation'])} of it evaluating" if seconds["evaluation"] else "")
-
-
-def time_words(seconds: float) -> str:
-    """Seconds for people."""
-    return (
-        f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-    )
-
-
-def size_words(size: int) -> str:
-    """Bytes for people."""
-    return f"{size / GIB:,.2f} GiB" if size >= GIB else f"{size / 2**20:,.1f} MiB"

@@ -25,6 +25,7 @@ from ftkit.models.load import usable_length
 from ftkit.recipe.schema import Data as DataBlock
 from ftkit.recipe.schema import Gate, Recipe
 from ftkit.tasks.base import Task
+from ftkit.units import time_words
 
 MOST_LABELS = 3  # that a message names
 ALLOWED_WHEN_MEASURING = ("dropped", "cut_answer", "without_end", "double_start")
@@ -142,7 +143,7 @@ def prepare(
         with console.status(f"looking for {name} rows among the training rows"):
             data.judged += overlap_findings(data, name, gate)
     console.show(data.table())
-    console.say(f"data ready in {time.monotonic() - started:.1f} s")
+    console.say(f"data ready in {time_words(time.monotonic() - started)}")
     refused = [f for f in data.findings if "train" in parts or f.rule not in ALLOWED_WHEN_MEASURING]
     require(refused, data.ledger, recipe.place)
     for caveat in caveats(data.findings):

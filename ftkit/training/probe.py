@@ -11,6 +11,7 @@ from ftkit.errors import UserError
 from ftkit.evaluation.generation import autocast
 from ftkit.training.dispatcher import Parts
 from ftkit.training.memory import peak_memory_bytes
+from ftkit.units import size_words
 
 
 def probe(parts: Parts) -> dict[str, str]:
@@ -38,10 +39,10 @@ def probe(parts: Parts) -> dict[str, str]:
     if norm == 0:
         raise UserError("no gradient reaches the parameters that should learn", "check target_modules", key="strategy")
     shape = tuple(batch["input_ids"].shape)
-    peak = max(peak_memory_bytes().values()) / 2**20
+    peak = size_words(max(peak_memory_bytes().values()))
     return {
         "longest batch": f"{shape[0]} rows of up to {shape[1]} tokens: loss {value:.4f}, gradient norm {norm:.4f}",
-        "one step": f"{time.monotonic() - started:.2f} s, {peak:,.0f} MiB at the peak so far",
+        "one step": f"{time.monotonic() - started:.2f} s, {peak} at the peak so far",
     }
 
 

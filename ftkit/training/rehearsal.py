@@ -203,16 +203,22 @@ def learning_tensors(model: nn.Module) -> tuple[Learning, ...]:
     return tuple(Learning(tuple(p.shape), id(p) in embeddings) for p in model.parameters() if p.requires_grad)
 
 
+def enable_checkpointing(model: Any, given: dict[str, Any] | None) -> None:
+    """As the Trainer does when training begins."""
+    options = dict(given or {})
+    every, offload = options.pop("every_n_layers", 1), options.pop("offload", False)
+    model.activation_checkpointing_enable(
+        activation_checkpointing_kwargs=options or None, every_n_layers=every, offload=offload
+    )
+
+
 def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
     learning, loaded = learning_tensors(model), resting_bytes(_tensors(model))
     if batch.rests:
         rest(resting_layers(model))
     weights = resting_bytes(_tensors(model))
     if batch.checkpointing is not None:
-        options = dict(batch.checkpointing)
-        every = options.pop("every_n_layers", 1)
-        options.pop("offload", None)
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options or None, every_n_layers=every)
+        enable_checkpointing(model, batch.checkpointing | {"offload": False})  # shapes pass for a CPU's
     if batch.accumulates:
         for parameter in model.parameters():
             parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-IGNORED = -100
+from ftkit.data.encode import IGNORED
+
 CHUNK = 1024  # positions; at a vocabulary of 50,000 their logits take 200 MB in float32
 AGREEMENT = 5e-3  # of two losses in bfloat16, relative
 

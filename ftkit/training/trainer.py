@@ -11,6 +11,7 @@ from torch import nn
 from ftkit import compat
 from ftkit.models.resting import RestingBase
 from ftkit.recipe.schema import Speed
+from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.micro_batches import Part, cut_by_length, cut_rows, part_cost
 from ftkit.training.out_of_memory import Step, halved, lacks_memory
 from ftkit.training.supervised_loss import Head, plain_head
@@ -53,8 +54,8 @@ class Trainer(compat.Trainer):
         if self.head is not None and not return_outputs:
             with self.accelerator.autocast():
                 loss = self.head.loss(model, inputs, num_items_in_batch)
-            return loss if self._share == 1.0 else loss * self._share
-        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        else:
+            loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         return loss if self._share == 1.0 else loss * self._share
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
@@ -166,7 +167,7 @@ def speed_facts(trainer: Trainer) -> dict[str, bool]:
 def speed_words(trainer: Trainer) -> str:
     """What is on, in one line."""
     arguments = trainer.args
-    found = ["bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else "float32"]
+    found = [precision_words(autocast_dtype(arguments))]
     found += ["frozen base in bfloat16"] if trainer.resting else []
     found += ["logits where supervised"] if trainer.head is not None else []
     found += ["batches in parts of like length"] if trainer.cuts else []

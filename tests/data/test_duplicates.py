@@ -8,17 +8,19 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftkit.data import duplicates
+from ftkit.data import shingles
+from ftkit.data import texts as compared
 from ftkit.data.clean import clean_rows
 from ftkit.data.columns import given_rows
 from ftkit.data.duplicates import (
     Overlap,
     exact_duplicates,
     near_duplicates,
-    normalise,
     normalised_duplicates,
     overlap,
 )
+from ftkit.data.shingles import bands_and_slots
+from ftkit.data.texts import normalise
 from ftkit.recipe.schema import Clean
 
 WORDS = [f"word{number}" for number in range(40)]
@@ -113,7 +115,7 @@ def test_cleaning_compares_chats_as_it_compares_instructions(kind: str, left: in
 
 
 def test_near_duplicates_of_planted_copies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "BATCH", 100)
+    monkeypatch.setattr(compared, "BATCH", 100)
     dice = random.Random(1)
     texts = [random_text(dice) for _ in range(500)]
     copies = [f"{text} more" for text in texts]  # 18 of 19 shingles
@@ -145,7 +147,7 @@ def test_a_threshold_is_a_similarity(threshold: float) -> None:
 
 @pytest.mark.parametrize("threshold", [0.05, 0.2, 0.5, 0.7, 0.8, 0.9, 0.99])
 def test_the_bands_miss_one_in_a_thousand_at_the_threshold(threshold: float) -> None:
-    bands, slots = duplicates._bands_and_slots(threshold)
+    bands, slots = bands_and_slots(threshold)
     assert (1 - threshold**slots) ** bands <= 1e-3
 
 
@@ -184,8 +186,8 @@ def test_overlap_finds_every_planted_copy_and_no_pair_below_the_threshold(
 
 
 def test_overlap_finds_planted_near_copies_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "BATCH", 64)
-    monkeypatch.setattr(duplicates, "MAX_GATHERED", 100)
+    monkeypatch.setattr(compared, "BATCH", 64)
+    monkeypatch.setattr(shingles, "MAX_GATHERED", 100)
     dice = random.Random(2)
     train = [random_text(dice) for _ in range(300)]
     evals = [f"{text} more" for text in train[::3]] + [random_text(dice) for _ in range(50)]

@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from ftkit.compat import Trainer
+from ftkit.data.encode import IGNORED
 from ftkit.data.packing import (
-    IGNORED,
     PackedCollator,
     fill_blocks,
     measure_isolation,

@@ -8,7 +8,8 @@ import pytest
 from datasets import Dataset
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from ftkit.data.prompts import ALPACA, CHAT_TEMPLATES, IGNORED, chat_example, fill, last_answer, turn_ends
+from ftkit.data.encode import IGNORED
+from ftkit.data.prompts import ALPACA, CHAT_TEMPLATES, chat_example, fill, last_answer, turn_ends
 from ftkit.errors import UserError
 from ftkit.models.load import load_tokenizer
 from ftkit.recipe.schema import Data, Model

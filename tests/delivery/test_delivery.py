@@ -28,20 +28,10 @@ FASTER = {"training": {"learning_rate": 1e-2, "max_steps": 12}}
 QUICK = ("lora encoder", "qlora gpt2")  # the others are slow together
 
 
-@pytest.fixture
-def recipe(recipe: RecipeMaker) -> RecipeMaker:
-    """Runs that verify what they save."""
-
-    def make(*words: Any, **blocks: Any) -> Recipe:
-        return recipe(*words, **blocks | {"evaluation": {"verify": True, **blocks.get("evaluation", {})}})
-
-    return make
-
-
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
-def test_a_merged_model_is_adapter_and_base(recipe: RecipeMaker, tmp_path: Path, name: str) -> None:
+def test_a_merged_model_is_adapter_and_base(verified_recipe: RecipeMaker, tmp_path: Path, name: str) -> None:
     strategy, blocks = CASES[name]
-    folder = train(recipe(strategy, **blocks, **FASTER), output_dir=tmp_path / "run").folder
+    folder = train(verified_recipe(strategy, **blocks, **FASTER), output_dir=tmp_path / "run").folder
     found = merge(folder, tmp_path / "merged")
     assert found.rows == 20
     assert found.change is not None
@@ -63,15 +53,15 @@ def test_a_merged_model_is_adapter_and_base(recipe: RecipeMaker, tmp_path: Path,
     assert not list(tmp_path.glob(".merged*"))
 
 
-def test_a_merged_classifier_has_the_runs_figures(recipe: RecipeMaker, tmp_path: Path) -> None:
-    made = recipe("lora", training={"bf16": False})
+def test_a_merged_classifier_has_the_runs_figures(verified_recipe: RecipeMaker, tmp_path: Path) -> None:
+    made = verified_recipe("lora", training={"bf16": False})
     result = train(made, output_dir=tmp_path / "run")
     merge(result.folder, tmp_path / "merged", dtype="float32")
     assert evaluate(tmp_path / "merged", recipe=result.folder / "recipe.yaml").metrics == result.metrics["tuned"]
 
 
-def test_an_adapter_that_changes_nothing_is_not_merged(recipe: RecipeMaker, tmp_path: Path) -> None:
-    folder = train(recipe("lora", task="instruction", **NO_TEXT), output_dir=tmp_path / "run").folder
+def test_an_adapter_that_changes_nothing_is_not_merged(verified_recipe: RecipeMaker, tmp_path: Path) -> None:
+    folder = train(verified_recipe("lora", task="instruction", **NO_TEXT), output_dir=tmp_path / "run").folder
     file = folder / "model/adapter_model.safetensors"
     save_file({name: torch.zeros_like(tensor) for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
     with pytest.raises(Unverified, match="no nearer to the trained model than the base is"):
@@ -79,8 +69,8 @@ def test_an_adapter_that_changes_nothing_is_not_merged(recipe: RecipeMaker, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
-def test_what_cannot_be_merged_is_one_line(recipe: RecipeMaker, tmp_path: Path) -> None:
-    folder = train(recipe("full"), output_dir=tmp_path / "run").folder
+def test_what_cannot_be_merged_is_one_line(verified_recipe: RecipeMaker, tmp_path: Path) -> None:
+    folder = train(verified_recipe("full"), output_dir=tmp_path / "run").folder
     with pytest.raises(UserError, match="the run has no adapter; its model is whole already"):
         merge(folder, tmp_path / "merged")
     with pytest.raises(UserError, match="no finished run"):
@@ -98,7 +88,7 @@ def test_what_cannot_be_merged_is_one_line(recipe: RecipeMaker, tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["full encoder", "lora bert", "lora gpt2", "full llama"])
-def test_an_onnx_file_computes_as_the_model(recipe: RecipeMaker, tmp_path: Path, name: str) -> None:
+def test_an_onnx_file_computes_as_the_model(verified_recipe: RecipeMaker, tmp_path: Path, name: str) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     strategy, blocks = {
@@ -107,7 +97,7 @@ def test_an_onnx_file_computes_as_the_model(recipe: RecipeMaker, tmp_path: Path,
         "lora gpt2": ("lora", {"task": "instruction", **NO_TEXT}),
         "full llama": ("full", {"task": "instruction", "kind": "llama", **NO_TEXT}),
     }[name]
-    folder = train(recipe(strategy, **blocks), output_dir=tmp_path / "run").folder
+    folder = train(verified_recipe(strategy, **blocks), output_dir=tmp_path / "run").folder
     found = export(folder, tmp_path / "onnx", kind="onnx")
     assert found.rows == 20
     assert found.largest < 1e-4

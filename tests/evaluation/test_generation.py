@@ -7,9 +7,9 @@ import numpy as np
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ftkit.data.encode import IGNORED, Encoded
 from ftkit.evaluation.generation import generate_answers, generate_ids
 from ftkit.recipe.schema import Generation
-from ftkit.tasks.base import IGNORED, Encoded
 
 
 def test_a_long_prompt_does_not_cut_the_answers_beside_it(stand_in: Callable[[str], Path]) -> None:

@@ -38,21 +38,11 @@ CASES = {
 QUICK = ("lora encoder", "full decoder")  # the others are slow together
 
 
-@pytest.fixture
-def recipe(recipe: RecipeMaker) -> RecipeMaker:
-    """Runs that verify what they save."""
-
-    def make(*words: Any, **blocks: Any) -> Recipe:
-        return recipe(*words, **blocks | {"evaluation": {"verify": True, **blocks.get("evaluation", {})}})
-
-    return make
-
-
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
-def test_a_run_ends_with_its_saved_model_verified(recipe: RecipeMaker, tmp_path: Path, name: str) -> None:
+def test_a_run_ends_with_its_saved_model_verified(verified_recipe: RecipeMaker, tmp_path: Path, name: str) -> None:
     strategy, blocks = CASES[name]
     folder = train(
-        recipe(strategy, evaluation={"generation": {"rows": 0}} if "task" in blocks else {}, **blocks),
+        verified_recipe(strategy, evaluation={"generation": {"rows": 0}} if "task" in blocks else {}, **blocks),
         output_dir=tmp_path / "run",
     ).folder
     found = Run(folder).record["verified"]
@@ -83,13 +73,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def finished(
-    recipe: RecipeMaker, made: dict[str, Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    verified_recipe: RecipeMaker, made: dict[str, Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """A copy of a finished run of a strategy, to be spoiled."""
 
     def copy(strategy: str) -> Path:
         if strategy not in made:
-            made[strategy] = train(recipe(strategy), output_dir=tmp_path_factory.mktemp("runs") / strategy).folder
+            made[strategy] = train(verified_recipe(strategy), output_dir=tmp_path_factory.mktemp("runs") / strategy).folder
         return Path(shutil.copytree(made[strategy], tmp_path / "copy"))
 
     return copy
@@ -166,19 +156,19 @@ def test_a_changed_recipe_and_changed_rows_are_told(finished: Callable[[str], Pa
 
 
 @pytest.mark.slow
-def test_rows_that_are_gone_are_said_to_be_unchecked(recipe: RecipeMaker, tmp_path: Path, reviews: Path) -> None:
+def test_rows_that_are_gone_are_said_to_be_unchecked(verified_recipe: RecipeMaker, tmp_path: Path, reviews: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     shutil.copy(reviews, rows)
-    folder = train(recipe("lora", data={"train": str(rows)}), output_dir=tmp_path / "run").folder
+    folder = train(verified_recipe("lora", data={"train": str(rows)}), output_dir=tmp_path / "run").folder
     rows.unlink()
     assert verify(folder).facts["data"].startswith("not checked: ")
 
 
 @pytest.mark.slow
 def test_a_learning_rate_of_nothing_is_found_and_the_run_is_finished(
-    recipe: RecipeMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    verified_recipe: RecipeMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = train(recipe("lora", training={"learning_rate": 0.0}), output_dir=tmp_path / "run").folder
+    folder = train(verified_recipe("lora", training={"learning_rate": 0.0}), output_dir=tmp_path / "run").folder
     record = Run(folder).record
     assert record["state"] == "finished"
     assert record["verified"]["good"] is False
@@ -191,18 +181,18 @@ def test_a_learning_rate_of_nothing_is_found_and_the_run_is_finished(
     assert "as it did before training: they differ by 0" in str(caught.value)
 
 
-def test_it_can_be_turned_off(recipe: RecipeMaker, tmp_path: Path) -> None:
-    folder = train(recipe("lora", evaluation={"verify": False}), output_dir=tmp_path / "run").folder
+def test_it_can_be_turned_off(verified_recipe: RecipeMaker, tmp_path: Path) -> None:
+    folder = train(verified_recipe("lora", evaluation={"verify": False}), output_dir=tmp_path / "run").folder
     assert "verified" not in Run(folder).record
     assert not (folder / "verification").exists()
     assert verify(folder).facts["weights"].startswith("not checked")
 
 
 def test_a_process_that_does_not_start_loses_no_run(
-    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    verified_recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ftkit.evaluation.verification.sys.executable", str(tmp_path / "no-python"))
-    record = train(recipe("lora"), output_dir=tmp_path / "run").record
+    record = train(verified_recipe("lora"), output_dir=tmp_path / "run").record
     assert record["state"] == "finished"
     assert record["verified"]["failures"] == ["the saved model does not load in a new process: no process could be started"]
 
@@ -250,8 +240,8 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.slow
-def test_the_words_of_the_readme_load_the_model(recipe: RecipeMaker, tmp_path: Path) -> None:
-    folder = train(recipe("qlora"), output_dir=tmp_path / "run").folder
+def test_the_words_of_the_readme_load_the_model(verified_recipe: RecipeMaker, tmp_path: Path) -> None:
+    folder = train(verified_recipe("qlora"), output_dir=tmp_path / "run").folder
     readme = (folder / "README.md").read_text(encoding="utf-8")
     code = readme.split("```python\n")[1].split("```")[0]
     code += 'print(model(**tokenizer(["good", "a longer one"], padding=True, return_tensors="pt")).logits.shape)\n'
@@ -262,16 +252,16 @@ def test_the_words_of_the_readme_load_the_model(recipe: RecipeMaker, tmp_path: P
 
 @pytest.mark.slow
 def test_an_adapter_on_a_base_with_another_head_loads_by_the_words_of_its_readme(
-    recipe: RecipeMaker, tmp_path: Path
+    verified_recipe: RecipeMaker, tmp_path: Path
 ) -> None:
-    base = train(recipe("full"), output_dir=tmp_path / "base").folder
+    base = train(verified_recipe("full"), output_dir=tmp_path / "base").folder
     config = base / "model/config.json"
     names = json.loads(config.read_text(encoding="utf-8"))
     names["id2label"], names["label2id"] = {str(n): str(n) for n in range(3)}, {str(n): n for n in range(3)}
     config.write_text(json.dumps(names), encoding="utf-8")
     grow = {"classifier.weight": torch.rand(3, 256), "classifier.bias": torch.rand(3)}
     change(base / "model/model.safetensors", lambda tensors: tensors.update(grow))
-    result = train(recipe("lora", model={"name": str(base / "model")}), output_dir=tmp_path / "run")
+    result = train(verified_recipe("lora", model={"name": str(base / "model")}), output_dir=tmp_path / "run")
     assert result.record["verified"]["failures"] == []
 
 
@@ -294,12 +284,12 @@ REAL: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_models_are_verified(
-    recipe: RecipeMaker, shared: Path, reviews: Path, instructions: Path, tmp_path: Path, name: str
+    verified_recipe: RecipeMaker, shared: Path, reviews: Path, instructions: Path, tmp_path: Path, name: str
 ) -> None:
     model, task, strategy = REAL[name]
     block = {"name": str(shared / "models" / model), "max_length": 512}
     quick = {"evaluation": {"generation": {"rows": 0}}} if task == "instruction" else {}
-    folder = train(recipe(strategy, task=task, model=block, **quick), output_dir=tmp_path / "run").folder
+    folder = train(verified_recipe(strategy, task=task, model=block, **quick), output_dir=tmp_path / "run").folder
     found = Run(folder).record["verified"]
     assert found["failures"] == []
     assert found["change"] > 100 * found["deviation"]

@@ -11,13 +11,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from ftkit.api import preview
+from ftkit.data.encode import IGNORED
 from ftkit.errors import RecipeError, UserError
 from ftkit.recipe.schema import Recipe
 from ftkit.report.preview import Piece, Preview, histogram, make_pieces, make_row, visible
 from ftkit.report.preview_views import page, terminal
 from ftkit.run import write_jsonl
-
-IGNORED = -100
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from ftkit.errors import UserError
 from ftkit.synthesis import generators
 from ftkit.synthesis.generators import Answer, EndpointGenerator, LocalGenerator, chat_url
 from ftkit.synthesis.novelty import Novelty, rouge_l
-from ftkit.synthesis.prompt import Candidate, Row, build_prompt, choose_shots, parse_answer
-from ftkit.synthesis.synthesize import MALFORMED, REASONS, Result, Settings, read_seeds, synthesize
+from ftkit.synthesis.prompt import MALFORMED, Candidate, Row, build_prompt, choose_shots, parse_answer
+from ftkit.synthesis.seeds import read_seeds
+from ftkit.synthesis.synthesize import REASONS, Result, Settings, synthesize
 
 SEEDS = [Row(f"seed_{n}", v["instruction"], v["input"], v["output"]) for n, v in enumerate(seed_values())]
 SETTINGS = Settings(rows=30)

@@ -31,9 +31,9 @@ from ftkit.training.footprint import (
     steps_of,
 )
 from ftkit.training.pace import ORDER, Pace, Stopwatch, chosen_rows, forecast, pace_of
-from ftkit.training.plan import GIB
 from ftkit.training.probe import longest_batch
 from ftkit.training.rehearsal import MemoryLedger
+from ftkit.units import GIB, size_words
 
 
 def slow(value: Any) -> Any:
@@ -233,7 +233,7 @@ def test_steps_and_tokens_are_those_of_the_run(recipe: Callable[..., Recipe], tm
     )
     planned = result.record["plan"]["peak_memory_bytes"]
     assert planned == ({"gpu": plan.memory["peak"]} if torch.cuda.is_available() else {"process": plan.needed})
-    assert f"planned {next(iter(planned.values())) / 2**20:,.0f} MiB" in (tmp_path / "run" / "report.html").read_text()
+    assert f"planned {size_words(next(iter(planned.values())))}" in (tmp_path / "run" / "report.html").read_text()
     facts = json.loads((tmp_path / "run" / "data_report.json").read_text())["splits"]["train"]
     assert plan.run == {"entries": facts["entries"], "epochs": 2, "steps": len(load_steps(result.folder)), "tokens": 2 * facts["tokens"]}  # fmt: skip
     saved = sum(file.stat().st_size for file in (tmp_path / "run" / "model").glob("*.safetensors"))

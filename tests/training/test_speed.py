@@ -15,11 +15,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
 from ftkit import Recipe, evaluate, train
+from ftkit.data.encode import IGNORED
 from ftkit.tasks.language import token_loss_sums
 from ftkit.training import supervised_loss
 from ftkit.training.dispatcher import build
 from ftkit.training.micro_batches import MOST_PARTS, best_cuts, cut_by_length, part_cost
-from ftkit.training.supervised_loss import IGNORED, ChunkedCrossEntropy, Head, plain_head
+from ftkit.training.supervised_loss import ChunkedCrossEntropy, Head, plain_head
 
 RecipeMaker = Callable[..., Recipe]
 SMALL = {

@@ -1,0 +1,86 @@
+"""What the tasks share that read texts and give labels: a new head on the model, the encoding of texts, names of labels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
+
+from ftkit.tasks.base import WithoutPrompts
+from ftkit.tasks.language import text_of
+
+COLUMNS = ("text", "text_pair")
+
+
+class TextTask(WithoutPrompts):
+    """The parts that are the same where a whole text, or a pair of texts, gets its label or number from one new head."""
+
+    new_head = True
+    generates = False
+
+    def auto_class(self, config: PretrainedConfig) -> Any:
+        return AutoModelForSequenceClassification
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
+        return DataCollatorWithPadding(tokenizer)
+
+    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
+        reduced: torch.Tensor = (logits[0] if isinstance(logits, tuple) else logits).float()
+        return reduced
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of a batch of rows as token ids.
+
+    Attributes:
+        columns: what the model takes, by name.
+        empty: of each row, whether one of its texts says nothing.
+        cut: of each row, whether an end of its texts was cut off; a slow tokenizer does not tell, and it is False.
+    """
+
+    columns: dict[str, list[Any]]
+    empty: list[bool]
+    cut: list[bool]
+
+
+def text_encoder(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Callable[[dict[str, list[Any]], list[int]], Texts]:
+    """A function from a batch of rows and their positions to their encoded texts; of a pair the longer text is cut first.
+
+    That function raises UserError where a field is no text.
+    """
+    inputs = model_inputs(tokenizer)
+
+    def encode(batch: dict[str, list[Any]], positions: list[int]) -> Texts:
+        names = [name for name in COLUMNS if name in batch]
+        fields = [[text_of(batch, name, index, row) or "" for index, row in enumerate(positions)] for name in names]
+        encoded = tokenizer(*fields, truncation="longest_first", max_length=max_length)
+        empty = [not all(row) for row in zip(*fields, strict=True)]
+        cut = [encoded.is_fast and bool(encoded.encodings[index].overflowing) for index in range(len(positions))]
+        return Texts({name: encoded[name] for name in inputs}, empty, cut)
+
+    return encode
+
+
+def model_inputs(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What the tokenizer makes for the model, less the attention mask, which follows from the lengths."""
+    return [name for name in tokenizer("a").keys() if name != "attention_mask"]  # noqa: SIM118
+
+
+def labels_of(config: PretrainedConfig, named: list[str]) -> list[str]:
+    """The labels of a trained model; where its config has only numbers for them, those that the recipe names."""
+    generic = all(name.startswith("LABEL_") for name in config.id2label.values())
+    if generic and len(named) == config.num_labels:
+        return named
+    return [config.id2label[number] for number in range(config.num_labels)]
+
+
+def is_list(feature: Any) -> bool:
+    """Whether a column holds lists."""
+    return isinstance(feature, list) or type(feature).__name__ in ("List", "LargeList", "Sequence")
