@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from loss_curve import Curve, common_level, seconds_to
+from results_page import write_section
 
 HERE = Path(__file__).parent
-BEGIN, END = "<!-- speed.py -->", "<!-- /speed.py -->"
 QUERY_VALUE = {"name": "lora", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
 ALL_LINEAR = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
 SHAPES: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -266,23 +266,19 @@ def write_results(lines: list[str], rate: float, options: argparse.Namespace) ->
     import torch
     import transformers
 
-    page = HERE / "RESULTS.md"
     head = [
-        BEGIN, "## Speed", "",
+        "## Speed", "",
         f"`python benchmarks/speed.py`, {time.strftime('%Y-%m-%d')}, torch {torch.__version__}, transformers "
         f"{transformers.__version__}, {os.cpu_count()} processors, {torch.get_num_threads()} threads; large bf16 product: "
         f"{rate / 1e9:,.0f} GFLOP/s; {options.rounds} rounds in turns, medians.", "",
-        "Seconds of training; seconds until the training loss (the mean of five steps) was first as low as every way got it; "
-        "real (unpadded) tokens a second; how many times as long as ftkit took (least-most of the rounds); peak memory of the "
-        "process above what it held with the model loaded, in MiB; ftkit's as a share of it; loss on the same eval rows "
-        "afterwards.", "",
+        "Seconds of training; seconds until the training loss (the mean of five steps) was first as low as every way got "
+        "it; real (unpadded) tokens a second; how many times as long as ftkit took (least-most of the rounds); peak memory "
+        "of the process above what it held with the model loaded, in MiB; ftkit's as a share of it; loss on the same eval "
+        "rows afterwards.", "",
         "| case | way | s | s to loss | tokens/s | times ftkit | MiB | share | loss |",
-        "|---|---|---|---|---|---|---|---|---|", *lines, END,
+        "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    page.write_text(f"{before.rstrip()}\n\n" + "\n".join(head) + f"\n{after.lstrip()}", encoding="utf-8")
+    write_section("speed.py", [*head, *lines])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,84 @@
+"""The loss curve of 200 steps with each way of saving time or memory, and without it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from ftkit import Recipe, train
+
+RecipeMaker = Callable[..., Recipe]
+STEPS, WINDOW = 200, 20
+QUIET: dict[str, Any] = {"eval_strategy": "no", "save_strategy": "no", "report_to": "none"}
+
+
+class Lever(NamedTuple):
+    """What is switched on or off beside a recipe, and how far the losses may then be apart, in nats."""
+
+    on: dict[str, Any]
+    off: dict[str, Any]
+    tolerance: float
+    strategy: str | dict[str, Any] = "full"
+    task: str = "instruction"
+    kind: str = "llama"
+
+
+def transfer(**fields: Any) -> dict[str, Any]:
+    return {"strategy": {"name": "transfer", **fields}}
+
+
+SENTENCES = {"task": "text-classification", "kind": "distilbert"}
+LEVERS = {
+    "supervised logits": Lever({}, {"speed": {"supervised_logits": False}}, 1e-3),
+    "packing": Lever({"data": {"packing": True}}, {}, 1e-3),
+    "cached body": Lever(transfer(), transfer(cache_frozen=False), 1e-5, **SENTENCES),
+    "cached blocks": Lever(
+        transfer(unfreeze_last=1), transfer(unfreeze_last=1, cache_frozen=False), 1e-3, **SENTENCES
+    ),
+    "micro-batches": Lever({}, {"speed": {"micro_batches": False}}, 1e-3, "lora", **SENTENCES),
+    "accumulation": Lever(
+        {"training": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}}, {}, 1e-3
+    ),
+    "fused optimizer": Lever({}, {"training": {"optim": "adamw_torch"}}, 1e-3),
+    "sdpa attention": Lever({}, {"model": {"attn_implementation": "eager"}}, 1e-3),
+    "bf16": Lever({"training": {"bf16": True}}, {}, 5e-2),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LEVERS)
+def test_the_losses_of_200_steps_are_those_without_the_lever(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """In float32 step by step, in bfloat16 by the means of 20 steps; dropout would be drawn otherwise, and is left out."""
+    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("ftkit.training.trainer.part_cost", lambda parameters: 8.0)  # parts pay, though the model is tiny
+    monkeypatch.setattr("torch.nn.functional.dropout", lambda tensor, *rest, **named: tensor)
+    lever = LEVERS[name]
+    with_it, without = (curve(recipe, lever, changes, tmp_path / str(place)) for place, changes in enumerate(lever[:2]))
+    width = WINDOW if name == "bf16" else 1
+    np.testing.assert_allclose(means(with_it, width), means(without, width), rtol=0, atol=lever.tolerance)
+    assert means(with_it, WINDOW)[-1] < means(with_it, WINDOW)[0] - 10 * lever.tolerance  # it learnt meanwhile
+
+
+def curve(recipe: RecipeMaker, lever: Lever, changes: dict[str, Any], folder: Path) -> list[float]:
+    """The losses of a training; decoders take all of their rows in every step, so that blocks and rows hold the same."""
+    answers = lever.task == "instruction"
+    values: dict[str, Any] = {
+        "data": {"eval_size": 72} if answers else {},
+        "training": {"max_steps": STEPS, "bf16": False, **QUIET},
+        "evaluation": {"baseline": False, "general_text": False, **({"generation": {"rows": 0}} if answers else {})},
+    }
+    blocks = {name: values.get(name, {}) | changes.get(name, {}) for name in (values | changes) if name != "strategy"}
+    made = recipe(changes.get("strategy", lever.strategy), task=lever.task, kind=lever.kind, **blocks)
+    lines = (train(made, output_dir=folder).folder / "log.jsonl").read_text().splitlines()
+    losses = [entry["loss"] for entry in map(json.loads, lines) if "loss" in entry]
+    assert len(losses) == STEPS
+    return losses
+
+
+def means(losses: list[float], width: int) -> np.ndarray:
+    return np.array(losses).reshape(-1, width).mean(1)
