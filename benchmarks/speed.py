@@ -29,9 +29,14 @@ from results_page import write_section
 HERE = Path(__file__).parent
 QUERY_VALUE = {"name": "lora", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
 ALL_LINEAR = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
+BERT_WORDS = "tokenizer-bert-uncased"
 SHAPES: dict[str, tuple[str, dict[str, Any], str]] = {
-    "distilbert": ("distilbert", {}, "tokenizer-bert-uncased"),
+    "distilbert": ("distilbert", {}, BERT_WORDS),
     "gpt2": ("gpt2", {}, "tokenizer-gpt2"),
+    "distilbert-3m": ("distilbert", {"dim": 256, "hidden_dim": 1024, "n_layers": 4, "n_heads": 4}, BERT_WORDS),
+    "distilbert-13m": ("distilbert", {"dim": 512, "hidden_dim": 2048, "n_layers": 4, "n_heads": 8}, BERT_WORDS),
+    "gpt2-3m": ("gpt2", {"n_embd": 256, "n_layer": 4, "n_head": 4}, "tokenizer-gpt2"),
+    "gpt2-13m": ("gpt2", {"n_embd": 512, "n_layer": 4, "n_head": 8}, "tokenizer-gpt2"),
     "llama-135m": (
         "llama",
         {
@@ -60,6 +65,7 @@ class Case:
     Attributes:
         model: a shape, or a folder of real weights under ../shared/models.
         factor: operations to each parameter and token that training needs: 6 of a full backward, 4 of a frozen base.
+        joined: so many rows are put together into one, to be longer.
     """
 
     task: str
@@ -71,6 +77,7 @@ class Case:
     learning_rate: float = 1e-3
     max_length: int = 256
     factor: int = 4
+    joined: int = 1
 
 
 def cases() -> dict[str, Case]:
@@ -209,11 +216,20 @@ def rows_of(case: Case, shared: Path, steps: int) -> tuple[list[dict[str, Any]],
             rows += [{"text": line.strip(), "label": label} for line in text.splitlines()]
         rows = list({row["text"].lower(): row for row in rows}.values())
         draw.shuffle(rows)
+        rows = [join(rows[start : start + case.joined]) for start in range(0, len(rows), case.joined)]
         return rows[: steps * case.batch], rows[-320:]
     rows = json.loads((shared / "data/rasbt-instruct/instruction-data.json").read_text(encoding="utf-8"))
     rows = [{name: row[name] for name in ("instruction", "input", "output")} for row in rows if row["output"]]
     draw.shuffle(rows)
+    rows = [join(rows[start : start + case.joined]) for start in range(0, len(rows), case.joined)]
     return rows[:-64][: steps * case.batch], rows[-64:]
+
+
+def join(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows put together into one: texts one after the other, the label of the first."""
+    return {
+        name: " ".join(row[name] for row in rows) if isinstance(value, str) else value for name, value in rows[0].items()
+    }
 
 
 def count(case: Case, model: Path, train: list[dict[str, Any]]) -> tuple[int, int]:
