@@ -12,8 +12,7 @@ from ftkit import Recipe, console, train
 
 RecipeMaker = Callable[..., Recipe]
 STEPS, WINDOW = 200, 20
-QUIET: dict[str, Any] = {"eval_strategy": "no", "save_strategy": "no", "report_to": "none"}
-FOUR_ROWS: dict[str, Any] = {"per_device_train_batch_size": 4, "learning_rate": 2e-4}
+SETTINGS: dict[str, Any] = {"eval_strategy": "no", "save_strategy": "no", "report_to": "none", "learning_rate": 2e-4}
 
 
 class Lever(NamedTuple):
@@ -33,18 +32,18 @@ def transfer(**fields: Any) -> dict[str, Any]:
 
 SENTENCES = {"task": "text-classification", "kind": "distilbert"}
 LEVERS = {
-    "supervised logits": Lever({}, {"speed": {"supervised_logits": False}}, 1e-3),
-    "packing": Lever({"data": {"packing": True}}, {}, 1e-3),
+    "supervised logits": Lever({}, {"speed": {"supervised_logits": False}}, 1e-4),
+    "packing": Lever({"data": {"packing": True}}, {}, 1e-4),
     "cached body": Lever(transfer(), transfer(cache_frozen=False), 1e-5, **SENTENCES),
     "cached blocks": Lever(
-        transfer(unfreeze_last=1), transfer(unfreeze_last=1, cache_frozen=False), 1e-3, **SENTENCES
+        transfer(unfreeze_last=1), transfer(unfreeze_last=1, cache_frozen=False), 1e-4, **SENTENCES
     ),
-    "micro-batches": Lever({}, {"speed": {"micro_batches": False}}, 1e-3, "lora", **SENTENCES),
+    "micro-batches": Lever({}, {"speed": {"micro_batches": False}}, 1e-4, "lora", **SENTENCES),
     "accumulation": Lever(
-        {"training": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}}, {}, 1e-3
+        {"training": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}}, {}, 1e-4
     ),
-    "fused optimizer": Lever({}, {"training": {"optim": "adamw_torch"}}, 1e-3),
-    "sdpa attention": Lever({}, {"model": {"attn_implementation": "eager"}}, 1e-3),
+    "fused optimizer": Lever({}, {"training": {"optim": "adamw_torch"}}, 1e-4),
+    "sdpa attention": Lever({}, {"model": {"attn_implementation": "eager"}}, 1e-4),
     "bf16": Lever({"training": {"bf16": True}}, {}, 5e-2),
 }  # fmt: skip
 
@@ -81,7 +80,12 @@ def recipe_of(recipe: RecipeMaker, lever: Lever, changes: dict[str, Any]) -> Rec
     answers = lever.task == "instruction"
     values: dict[str, Any] = {
         "data": {"eval_size": 76} if answers else {},
-        "training": {"max_steps": STEPS, "bf16": False, **(FOUR_ROWS if answers else {}), **QUIET},
+        "training": {
+            "max_steps": STEPS,
+            "bf16": False,
+            **({"per_device_train_batch_size": 4} if answers else {}),
+            **SETTINGS,
+        },
         "evaluation": {"baseline": False, "general_text": False, **({"generation": {"rows": 0}} if answers else {})},
     }
     blocks = {name: values.get(name, {}) | changes.get(name, {}) for name in (values | changes) if name != "strategy"}
