@@ -213,7 +213,7 @@ def rows_of(case: Case, shared: Path, steps: int) -> tuple[list[dict[str, Any]],
         rows: list[dict[str, Any]] = []
         for label, name in enumerate(("rt-polarity.neg", "rt-polarity.pos")):
             text = (shared / "data/rt-polarity" / name).read_text(encoding="latin-1")
-            rows += [{"text": line.strip(), "label": label} for line in text.splitlines()]
+            rows += [{"text": line.strip(), "label": label} for line in text.splitlines() if line.strip()]
         rows = list({row["text"].lower(): row for row in rows}.values())
         draw.shuffle(rows)
         rows = [join(rows[start : start + case.joined]) for start in range(0, len(rows), case.joined)]
