@@ -1,5 +1,6 @@
 """The losses of a training with the seconds at which they were there, and when a level was first reached."""
 
+import math
 from collections.abc import Iterable
 from statistics import fmean
 
@@ -20,5 +21,5 @@ def common_level(curves: Iterable[Curve]) -> float:
 
 
 def seconds_to(level: float, curve: Curve) -> float:
-    """From the start of training until the smoothed loss was first at the level."""
-    return next(seconds for seconds, loss in smoothed(curve) if loss <= level)
+    """From the start of training until the smoothed loss was first at the level; infinite where it never was."""
+    return next((seconds for seconds, loss in smoothed(curve) if loss <= level), math.inf)
