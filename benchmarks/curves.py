@@ -94,8 +94,8 @@ def bases(steps: int) -> dict[str, Base]:
     pairs = {"task": "instruction", "model": "stories260K", "beside": (), "steps": steps, "learning_rate": 5e-4}
     transfer, full = {"name": "transfer"}, {"name": "full"}
     return {
-        "encoder": Base(Case(strategy=adapters, batch=16, learning_rate=5e-4, **sentences)),
-        "encoder, dropout": Base(Case(strategy=adapters, batch=16, learning_rate=5e-4, **sentences), dropout=True),
+        "encoder": Base(Case(strategy=adapters, batch=16, learning_rate=2e-3, **sentences)),
+        "encoder, dropout": Base(Case(strategy=adapters, batch=16, learning_rate=2e-3, **sentences), dropout=True),
         "frozen body": Base(Case(strategy=transfer, batch=8, **sentences), dropout=True, rows=800),
         "frozen blocks": Base(Case(strategy=transfer | {"unfreeze_last": 1}, batch=8, **sentences), rows=800),
         "decoder": Base(Case(strategy=full, batch=8, **pairs)),
