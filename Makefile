@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow lint docs bench bench-plain clean
+.PHONY: install demo test test-slow lint docs bench bench-curves bench-plain clean
 
 install: $(STAMP)
 
@@ -39,10 +39,15 @@ lint: install
 docs: install
 	$(BIN)/python -m ftkit.recipe.reference > docs/recipe.md
 
-# ftkit beside the tutorial's Trainer script, TRL's SFTTrainer and a loop by hand; writes benchmarks/RESULTS.md.
+# ftkit beside the tutorial's Trainer script, TRL's SFTTrainer and a loop by hand, and how that grows; writes
+# benchmarks/RESULTS.md.
 bench: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/growth.py
+
+bench-curves: install
+	$(BIN)/python benchmarks/curves.py
 
 bench-plain: install
 	$(BIN)/python benchmarks/against_plain_trainer.py

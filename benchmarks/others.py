@@ -9,6 +9,7 @@ values, steps, batch, learning_rate, max_length.
 import json
 import os
 import sys
+import time
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from datasets import Dataset, load_dataset
-from instrument import measured
+from instrument import measured, watched
 from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
@@ -101,7 +102,7 @@ def plain(case: Case, folder: Path, **more: Any) -> dict[str, Any]:
         per_device_eval_batch_size=case["batch"], prediction_loss_only=True, **more,
     )  # fmt: skip
     trainer = Trainer(model=model, args=arguments, train_dataset=train, eval_dataset=held_out, data_collator=collator)
-    with measured() as found:
+    with watched(trainer) as found:
         trainer.train()
     return {**found, "loss": trainer.evaluate()["eval_loss"]}
 
@@ -131,7 +132,7 @@ def sft(case: Case, folder: Path) -> dict[str, Any]:
     trainer = SFTTrainer(
         model, arguments, train_dataset=train, eval_dataset=held_out, processing_class=tokenizer, peft_config=adapter
     )
-    with measured() as found:
+    with watched(trainer) as found:
         trainer.train()
     return {**found, "loss": trainer.evaluate()["eval_loss"]}
 
@@ -146,7 +147,9 @@ def loop(case: Case, folder: Path) -> dict[str, Any]:
     order = torch.utils.data.RandomSampler(train, generator=torch.Generator().manual_seed(42))
     batches = torch.utils.data.DataLoader(train, case["batch"], sampler=order, collate_fn=collator)
     model.train()
+    curve = []
     with measured() as found:
+        start = time.perf_counter()
         for batch in islice(chain.from_iterable(repeat(batches)), case["steps"]):
             with torch.autocast("cpu", torch.bfloat16):
                 loss = model(**batch).loss
@@ -155,6 +158,7 @@ def loop(case: Case, folder: Path) -> dict[str, Any]:
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
+            curve.append([time.perf_counter() - start, float(loss)])
     model.eval()
     with torch.no_grad():
         losses = [
@@ -162,7 +166,7 @@ def loop(case: Case, folder: Path) -> dict[str, Any]:
             for batch in torch.utils.data.DataLoader(held_out, case["batch"], collate_fn=collator)
         ]
     items = sum(count for _, count in losses)
-    return {**found, "loss": sum(loss * count for loss, count in losses) / items}
+    return {**found, "curve": curve, "loss": sum(loss * count for loss, count in losses) / items}
 
 
 if __name__ == "__main__":

@@ -23,13 +23,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loss_curve import Curve, common_level, seconds_to
+from results_page import write_section
+
 HERE = Path(__file__).parent
-BEGIN, END = "<!-- speed.py -->", "<!-- /speed.py -->"
 QUERY_VALUE = {"name": "lora", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
 ALL_LINEAR = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
+BERT_WORDS = "tokenizer-bert-uncased"
 SHAPES: dict[str, tuple[str, dict[str, Any], str]] = {
-    "distilbert": ("distilbert", {}, "tokenizer-bert-uncased"),
+    "distilbert": ("distilbert", {}, BERT_WORDS),
     "gpt2": ("gpt2", {}, "tokenizer-gpt2"),
+    "distilbert-3m": ("distilbert", {"dim": 256, "hidden_dim": 1024, "n_layers": 4, "n_heads": 4}, BERT_WORDS),
+    "distilbert-13m": ("distilbert", {"dim": 512, "hidden_dim": 2048, "n_layers": 4, "n_heads": 8}, BERT_WORDS),
+    "gpt2-3m": ("gpt2", {"n_embd": 256, "n_layer": 4, "n_head": 4}, "tokenizer-gpt2"),
+    "gpt2-13m": ("gpt2", {"n_embd": 512, "n_layer": 4, "n_head": 8}, "tokenizer-gpt2"),
     "llama-135m": (
         "llama",
         {
@@ -58,6 +65,7 @@ class Case:
     Attributes:
         model: a shape, or a folder of real weights under ../shared/models.
         factor: operations to each parameter and token that training needs: 6 of a full backward, 4 of a frozen base.
+        joined: so many rows are put together into one, to be longer.
     """
 
     task: str
@@ -69,6 +77,7 @@ class Case:
     learning_rate: float = 1e-3
     max_length: int = 256
     factor: int = 4
+    joined: int = 1
 
 
 def cases() -> dict[str, Case]:
@@ -91,17 +100,25 @@ def cases() -> dict[str, Case]:
 
 @dataclass
 class Found:
-    """What the rounds of a case gave, by way: seconds of training, bytes above the loaded model, loss on the eval rows."""
+    """What the rounds of a case gave, by way: seconds of training, bytes above the loaded model, loss on the eval rows, and
+    the losses of the steps with the seconds at which they were there.
+    """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     above: dict[str, list[float]] = field(default_factory=dict)
     loss: dict[str, list[float]] = field(default_factory=dict)
+    curve: dict[str, list[Curve]] = field(default_factory=dict)
     tokens: int = 0
     parameters: int = 0
 
-    def add(self, way: str, result: dict[str, float]) -> None:
-        for name in ("seconds", "above", "loss"):
+    def add(self, way: str, result: dict[str, Any]) -> None:
+        for name in ("seconds", "above", "loss", "curve"):
             vars(self)[name].setdefault(way, []).append(result[name])
+
+    def seconds_to_loss(self) -> dict[str, float]:
+        """Of each way, until it was first at the loss that all ways of its round reached; medians of the rounds."""
+        levels = [common_level(curves) for curves in zip(*self.curve.values(), strict=True)]
+        return {way: statistics.median(map(seconds_to, levels, curves)) for way, curves in self.curve.items()}
 
 
 def main() -> None:
@@ -116,7 +133,7 @@ def main() -> None:
         folder = options.output.resolve() / name
         folder.mkdir(parents=True, exist_ok=True)
         found = run_rounds(case, folder, options)
-        tables.append(lines_of(name, case, found, rate, options))
+        tables.append(lines_of(name, case, found, rate))
         print("\n".join(tables[-1]), flush=True)
     if not options.only and options.scale == 1.0:
         write_results([line for table in tables for line in table], rate, options)
@@ -196,14 +213,23 @@ def rows_of(case: Case, shared: Path, steps: int) -> tuple[list[dict[str, Any]],
         rows: list[dict[str, Any]] = []
         for label, name in enumerate(("rt-polarity.neg", "rt-polarity.pos")):
             text = (shared / "data/rt-polarity" / name).read_text(encoding="latin-1")
-            rows += [{"text": line.strip(), "label": label} for line in text.splitlines()]
+            rows += [{"text": line.strip(), "label": label} for line in text.splitlines() if line.strip()]
         rows = list({row["text"].lower(): row for row in rows}.values())
         draw.shuffle(rows)
+        rows = [join(rows[start : start + case.joined]) for start in range(0, len(rows), case.joined)]
         return rows[: steps * case.batch], rows[-320:]
     rows = json.loads((shared / "data/rasbt-instruct/instruction-data.json").read_text(encoding="utf-8"))
     rows = [{name: row[name] for name in ("instruction", "input", "output")} for row in rows if row["output"]]
     draw.shuffle(rows)
+    rows = [join(rows[start : start + case.joined]) for start in range(0, len(rows), case.joined)]
     return rows[:-64][: steps * case.batch], rows[-64:]
+
+
+def join(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows put together into one: texts one after the other, the label of the first."""
+    return {
+        name: " ".join(row[name] for row in rows) if isinstance(value, str) else value for name, value in rows[0].items()
+    }
 
 
 def count(case: Case, model: Path, train: list[dict[str, Any]]) -> tuple[int, int]:
@@ -221,7 +247,7 @@ def count(case: Case, model: Path, train: list[dict[str, Any]]) -> tuple[int, in
     return tokens, sum(parameter.numel() for parameter in body.parameters()) - looked_up
 
 
-def run_way(way: str, folder: Path) -> dict[str, float]:
+def run_way(way: str, folder: Path) -> dict[str, Any]:
     """Train in a process of its own."""
     script = [str(HERE / "speed_ftkit.py")] if way in ("ftkit", "lora") else [str(HERE / "others.py"), way]
     more = ["--strategy", "lora"] if way == "lora" else []
@@ -230,13 +256,14 @@ def run_way(way: str, folder: Path) -> dict[str, float]:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(f"{way} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 
 
-def lines_of(name: str, case: Case, found: Found, rate: float, options: argparse.Namespace) -> list[str]:
+def lines_of(name: str, case: Case, found: Found, rate: float) -> list[str]:
     """Lines of the table: a way each, and the machine's limit."""
     lines = []
+    to_loss = found.seconds_to_loss()
     floor = case.factor * found.parameters * found.tokens / rate
     for way, seconds in found.seconds.items():
         speeds = [other / own for other, own in zip(seconds, found.seconds["ftkit"], strict=True)]
@@ -245,32 +272,29 @@ def lines_of(name: str, case: Case, found: Found, rate: float, options: argparse
         share = "" if way == "ftkit" else f"{memory:.2f}"
         middle = statistics.median(seconds)
         lines.append(
-            f"| {name} | {way} | {middle:.1f} | {found.tokens / middle:,.0f} | {ratio} | "
+            f"| {name} | {way} | {middle:.1f} | {to_loss[way]:.1f} | {found.tokens / middle:,.0f} | {ratio} | "
             f"{statistics.median(found.above[way]) / 2**20:,.0f} | {share} | {statistics.median(found.loss[way]):.4f} |"
         )
-    return [*lines, f"| {name} | limit | {floor:.1f} | {found.tokens / floor:,.0f} | | | | |"]
+    return [*lines, f"| {name} | limit | {floor:.1f} | | {found.tokens / floor:,.0f} | | | | |"]
 
 
 def write_results(lines: list[str], rate: float, options: argparse.Namespace) -> None:
     import torch
     import transformers
 
-    page = HERE / "RESULTS.md"
     head = [
-        BEGIN, "## Speed", "",
+        "## Speed", "",
         f"`python benchmarks/speed.py`, {time.strftime('%Y-%m-%d')}, torch {torch.__version__}, transformers "
         f"{transformers.__version__}, {os.cpu_count()} processors, {torch.get_num_threads()} threads; large bf16 product: "
         f"{rate / 1e9:,.0f} GFLOP/s; {options.rounds} rounds in turns, medians.", "",
-        "Seconds of training; real (unpadded) tokens a second; how many times as long as ftkit took (least-most of the "
-        "rounds); peak memory of the process above what it held with the model loaded, in MiB; ftkit's as a share of it; "
-        "loss on the same eval rows afterwards.", "",
-        "| case | way | s | tokens/s | times ftkit | MiB | share | loss |",
-        "|---|---|---|---|---|---|---|---|", *lines, END,
+        "Seconds of training; seconds until the training loss (the mean of five steps) was first as low as every way got "
+        "it; real (unpadded) tokens a second; how many times as long as ftkit took (least-most of the rounds); peak memory "
+        "of the process above what it held with the model loaded, in MiB; ftkit's as a share of it; loss on the same eval "
+        "rows afterwards.", "",
+        "| case | way | s | s to loss | tokens/s | times ftkit | MiB | share | loss |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
-    text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    page.write_text(f"{before.rstrip()}\n\n" + "\n".join(head) + f"\n{after.lstrip()}", encoding="utf-8")
+    write_section("speed.py", [*head, *lines])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ftkit  # isort: skip  # noqa: F401  # first, so that it prepares the process for torch
 from instrument import measure_trainer
 
 from ftkit import train
@@ -27,7 +28,7 @@ def recipe_values(case: dict[str, Any]) -> dict[str, Any]:
         "training": {
             "max_steps": case["steps"], "per_device_train_batch_size": case["batch"],
             "learning_rate": case["learning_rate"], "eval_strategy": "no", "save_strategy": "no",
-            "per_device_eval_batch_size": case["batch"],
+            "per_device_eval_batch_size": case["batch"], "logging_steps": 1,
         },
         "evaluation": {
             "metrics": ["loss"], "baseline": False, "general_text": False, "verify": False,
@@ -42,7 +43,7 @@ def main() -> None:
         case["strategy"]["name"] = sys.argv[sys.argv.index("--strategy") + 1]
     folder = Path(sys.argv[1]).parent / "ftkit"
     shutil.rmtree(folder, ignore_errors=True)
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     measure_trainer(found)
     result = train(load_values(recipe_values(case), "the case"), output_dir=folder)
     print(json.dumps(found | {"loss": result.metrics["tuned"]["loss"]}))
