@@ -9,6 +9,7 @@ from torch import nn
 
 from ftkit import compat
 from ftkit.recipe.schema import Speed
+from ftkit.training.kernels import attending, this_machine, use_liger
 from ftkit.training.micro_batches import Part, cut_by_length, cut_rows, part_cost
 from ftkit.training.out_of_memory import Step, halved, lacks_memory
 from ftkit.training.supervised_loss import Head, plain_head
@@ -25,6 +26,8 @@ class Trainer(compat.Trainer):
         retries: whether a step in which memory runs out is done again in smaller parts.
         most_rows: of a part, once memory ran out.
         tell: is told of it.
+        attention: of training, where it is not that of the loaded model.
+        liger: whether Liger's kernels are in the model's layers.
     """
 
     head: Head | None = None
@@ -33,9 +36,16 @@ class Trainer(compat.Trainer):
     retries: bool = False
     most_rows: int | None = None
     tell: Callable[[dict[str, int]], None] | None = None
+    attention: str | None = None
+    liger: bool = False
     _step: Step | None = None
     _rows = 0  # of the present micro-batch
     _share = 1.0  # of its batch's loss that the present micro-batch has
+
+    def train(self, *arguments: Any, **named: Any) -> Any:
+        """As the Trainer's, with the attention of training."""
+        with attending(self.model, self.attention):
+            return super().train(*arguments, **named)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -128,7 +138,12 @@ def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bo
     Args:
         row: an encoded row with labels as a batch of one, on which a decoder's head is tried.
         decoder: the model is a decoder that foretells the next token.
+
+    Raises:
+        UserError: a kernel is wanted and cannot be had.
     """
+    if not trainer.args.use_liger_kernel:  # else the Trainer puts them in, as the recipe says
+        trainer.liger = use_liger(trainer.model, this_machine(trainer.args.device), block.liger_kernel)
     alone = trainer.accelerator.num_processes == 1 and trainer.args.n_gpu <= 1  # else its own wrappers must see every step
     if decoder and alone and block.supervised_logits and not trainer.args.label_smoothing_factor:
         with trainer.accelerator.autocast():
@@ -142,7 +157,26 @@ def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bo
 
 def speed_facts(trainer: Trainer) -> dict[str, bool]:
     """What is on, for run.json."""
-    return {"supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts}
+    return {
+        "supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts,
+        "flash_attention": attends_in_flash(trainer), "liger_kernel": has_liger(trainer),
+        "fused_optimizer": has_fused(trainer),
+    }  # fmt: skip
+
+
+def attends_in_flash(trainer: Trainer) -> bool:
+    """Whether training steps take a flash kernel, by ftkit's choice or by the recipe's."""
+    return "flash" in (trainer.attention or trainer.model.config._attn_implementation or "")
+
+
+def has_liger(trainer: Trainer) -> bool:
+    """Whether training steps take Liger's kernels, by ftkit's choice or by the recipe's."""
+    return bool(trainer.liger or trainer.args.use_liger_kernel)
+
+
+def has_fused(trainer: Trainer) -> bool:
+    """Whether the optimizer updates all weights in one kernel; it is what transformers takes unless told otherwise."""
+    return bool(trainer.args.optim.endswith("fused"))
 
 
 def speed_words(trainer: Trainer) -> str:
@@ -151,4 +185,7 @@ def speed_words(trainer: Trainer) -> str:
     found = ["bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else "float32"]
     found += ["logits where supervised"] if trainer.head is not None else []
     found += ["batches in parts of like length"] if trainer.cuts else []
+    found += ["flash attention"] if attends_in_flash(trainer) else []
+    found += ["Liger kernels"] if has_liger(trainer) else []
+    found += ["fused optimizer"] if has_fused(trainer) else []
     return f"computed on {arguments.device}: {', '.join(found)}"
