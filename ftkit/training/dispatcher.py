@@ -34,7 +34,7 @@ from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import training_arguments
 from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
-from ftkit.training.kernels import accepted_attention, attending, choose_attention, this_machine
+from ftkit.training.kernels import accepted_attention, attending, choose_attention, this_machine, use_liger
 from ftkit.training.memory import library_bytes
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.trainer import Trainer, speed_up
@@ -76,6 +76,8 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     if recipe.data.packing:
         pack_apart(trainer, tokenizer)
     require_labels(trainer, data)
+    if not arguments.use_liger_kernel:  # else the Trainer puts them in, as the recipe says
+        trainer.liger = use_liger(model, this_machine(arguments.device), recipe.speed.liger_kernel)
     hurry(recipe, task, config, trainer, data)
     return Parts(task, config, tokenizer, data, model, trainer, frozen_body(recipe, model, data, trainer))
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ftkit import compat
 from ftkit.recipe.schema import Speed
-from ftkit.training.kernels import attending, this_machine, use_liger
+from ftkit.training.kernels import attending
 from ftkit.training.micro_batches import Part, cut_by_length, cut_rows, part_cost
 from ftkit.training.out_of_memory import Step, halved, lacks_memory
 from ftkit.training.supervised_loss import Head, plain_head
@@ -138,12 +138,7 @@ def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bo
     Args:
         row: an encoded row with labels as a batch of one, on which a decoder's head is tried.
         decoder: the model is a decoder that foretells the next token.
-
-    Raises:
-        UserError: a kernel is wanted and cannot be had.
     """
-    if not trainer.args.use_liger_kernel:  # else the Trainer puts them in, as the recipe says
-        trainer.liger = use_liger(trainer.model, this_machine(trainer.args.device), block.liger_kernel)
     alone = trainer.accelerator.num_processes == 1 and trainer.args.n_gpu <= 1  # else its own wrappers must see every step
     if decoder and alone and block.supervised_logits and not trainer.args.label_smoothing_factor:
         with trainer.accelerator.autocast():

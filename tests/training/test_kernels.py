@@ -25,6 +25,7 @@ from ftkit.training.kernels import (
     this_machine,
     use_liger,
 )
+from ftkit.training.smoke import smoke_recipe
 from ftkit.training.trainer import speed_facts, speed_words
 
 RecipeMaker = Callable[..., Recipe]
@@ -122,6 +123,14 @@ def test_kernels_that_cannot_run_here_are_left_out_in_silence_and_refused_where_
     assert this_machine(torch.device("cpu")) == Machine(None)
     with pytest.raises(UserError, match="no NVIDIA GPU"):
         build(recipe("full", speed={"liger_kernel": True}), tmp_path / "out", [])
+
+
+def test_a_recipe_for_a_gpu_can_be_tried_without_one(recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftkit.training.smoke.stand_in", lambda *_: Path("standin"))
+    for named in ({"speed": {"liger_kernel": True}}, {"training": {"use_liger_kernel": True}}):
+        tried = smoke_recipe(recipe("full", **named), train)
+        assert tried.speed.liger_kernel is None
+        assert tried.training.use_liger_kernel is False
 
 
 def test_two_keys_for_one_thing_are_a_mistake(recipe: RecipeMaker) -> None:
