@@ -3,7 +3,7 @@
     python benchmarks/gpu.py                           LoRA and QLoRA at 2k and 8k tokens; writes its part of RESULTS.md
     python benchmarks/gpu.py --only qlora-2k --rounds 3
     python benchmarks/gpu.py --shape 1b                a Llama of 1.1B, for a smaller GPU; RESULTS.md stays as it is
-    python benchmarks/gpu.py --shape tiny --steps 2    a trial of it all in two minutes, on a CPU too
+    python benchmarks/gpu.py --shape tiny --steps 2    a trial on a CPU too, in two minutes where nothing else runs
 
 Beside ftkit: `bf16`, the Trainer and PEFT script of the tutorials with bf16, rows padded to each batch's longest; `sft`,
 TRL's SFTTrainer with packing, where it is installed. The weights are random (speed does not depend on them) and rest in
@@ -27,8 +27,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- gpu.py -->", "<!-- /gpu.py -->"
@@ -108,7 +106,7 @@ def main() -> None:
         say("TRL is not installed: pip install 'ftkit[bench]' sets its SFTTrainer beside the others")
     lines = []
     for name in options.only or (TRIAL if options.shape == "tiny" else WORKS):
-        found = run_rounds(name, WORKS[name], folder, machine, ways, options)
+        found = run_rounds(name, WORKS[name], folder, ways, options)
         lines += lines_of(name, found, machine)
     page = "\n".join([*heading(machine, options, "sft" in ways), *lines])
     print(page)
@@ -130,14 +128,12 @@ def parse_arguments() -> argparse.Namespace:
     return options
 
 
-def run_rounds(
-    name: str, work: Work, folder: Path, machine: dict[str, Any], ways: list[str], options: argparse.Namespace
-) -> Found:
+def run_rounds(name: str, work: Work, folder: Path, ways: list[str], options: argparse.Namespace) -> Found:
     folder = folder / name
     folder.mkdir(exist_ok=True)
     case, tokens, fill = prepare(work, folder, options)
     made = child("make", write_case(folder, case))
-    found = Found(tokens, made["parameters"], planned_peak(made["recipe"], folder, machine))
+    found = Found(tokens, made["parameters"], made["planned"])
     for number in range(options.rounds):
         for way in ways:
             say(f"{name}, round {number + 1}: {way}")
@@ -173,8 +169,8 @@ def make_row(draw: random.Random, context: int, vocabulary: int) -> tuple[dict[s
     """A row of words, half of them the answer, and its tokens with the end token."""
     length = int(context / 16 * math.exp(draw.random() * math.log(0.9 * 16)))
     words = [f"w{int(draw.paretovariate(0.7)) % (vocabulary - 10)}" for _ in range(max(6, length))]
-    third, half = len(words) // 4, len(words) // 2
-    row = {"instruction": words[:third], "input": words[third:half], "output": words[half:]}
+    quarter, half = len(words) // 4, len(words) // 2
+    row = {"instruction": words[:quarter], "input": words[quarter:half], "output": words[half:]}
     return {name: " ".join(part) for name, part in row.items()}, len(words) + 1
 
 
@@ -186,20 +182,6 @@ def case_of_others(way: str, work: Work, fill: float) -> dict[str, Any]:
         arguments["packing"] = True
         return more
     return more | {"batch": max(1, round(work.blocks * fill))}
-
-
-def planned_peak(recipe: dict[str, Any], folder: Path, machine: dict[str, Any]) -> int:
-    """Bytes as `ftkit plan` has them: in tensors on a GPU, of the process on a CPU."""
-    file = folder / "recipe.yaml"
-    file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    command = [sys.executable, "-m", "ftkit", "plan", str(file), "--no-measure", "--json"]
-    done = subprocess.run(
-        [*command, "--device", "cuda" if machine["gpu"] else "cpu"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"ftkit plan failed:\n{done.stderr[-3000:]}")
-    plan = json.loads(done.stdout)
-    return int(plan["memory"]["peak"] if machine["gpu"] else plan["needed"])
 
 
 def write_case(folder: Path, case: dict[str, Any]) -> Path:

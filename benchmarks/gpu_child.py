@@ -53,7 +53,8 @@ def recipe(case: Case) -> dict[str, Any]:
 def make(case: Case) -> dict[str, Any]:
     """Random weights of the shape, drawn on the GPU in bfloat16, and a tokenizer of as many words.
 
-    Returns the parameters that a token is multiplied with, all but the input embedding; and the case as a recipe.
+    Returns the parameters that a token is multiplied with, all but the input embedding; and the peak in bytes as planned: in
+    tensors on a GPU, of the process on a CPU.
     """
     folder, shape = Path(case["model"]), case["shape"]
     config = AutoConfig.for_model("llama", bos_token_id=0, eos_token_id=1, **shape)
@@ -66,7 +67,10 @@ def make(case: Case) -> dict[str, Any]:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"parameters": parameters - model.get_input_embeddings().weight.numel(), "recipe": recipe(case)}
+    gpu = torch.cuda.is_available()
+    plan = ftkit.plan(load_values(recipe(case), "the case"), device="cuda" if gpu else "cpu", measure=False)
+    planned = plan.memory["peak"] if gpu else plan.needed
+    return {"parameters": parameters - model.get_input_embeddings().weight.numel(), "planned": planned}
 
 
 def make_tokenizer(size: int, positions: int) -> PreTrainedTokenizerFast:
