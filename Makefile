@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow lint docs bench bench-curves bench-plain clean
+.PHONY: install demo test test-slow lint docs bench bench-curves bench-gpu bench-plain clean
 
 install: $(STAMP)
 
@@ -48,6 +48,11 @@ bench: install
 
 bench-curves: install
 	$(BIN)/python benchmarks/curves.py
+
+# The same for a Llama of 7B on a GPU of 80 GB; ARGUMENTS="--shape tiny --steps 2" is a trial of two minutes on a CPU.
+bench-gpu: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench,gpu,qlora]'
+	$(BIN)/python benchmarks/gpu.py $(ARGUMENTS)
 
 bench-plain: install
 	$(BIN)/python benchmarks/against_plain_trainer.py

@@ -3,7 +3,7 @@
     python benchmarks/others.py plain|sft|loop CASE.json      prints one JSON object; called by speed.py
 
 Nothing here comes from ftkit. CASE.json: task, model (a folder), train and eval (files of JSON lines), strategy and its
-values, steps, batch, learning_rate, max_length.
+values, steps, batch, learning_rate, max_length; for gpu.py also dtype, quantized and further arguments of the Trainer.
 """
 
 import json
@@ -74,11 +74,12 @@ def load(case: Case) -> tuple[Any, Any, Any]:
     classifies = case["task"] == "text-classification"
     auto_class = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
     options: dict[str, Any] = {"num_labels": 2} if classifies else {}
-    if case["strategy"]["name"] == "qlora":
+    dtype = torch.bfloat16 if case.get("dtype") == "bfloat16" else torch.float32
+    if case.get("quantized", case["strategy"]["name"] == "qlora"):
         options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
         )
-    model = auto_class.from_pretrained(case["model"], dtype=torch.float32, **options)
+    model = auto_class.from_pretrained(case["model"], dtype=dtype, **options)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -99,7 +100,8 @@ def plain(case: Case, folder: Path, **more: Any) -> dict[str, Any]:
     arguments = TrainingArguments(
         str(folder), max_steps=case["steps"], per_device_train_batch_size=case["batch"], learning_rate=case["learning_rate"],
         report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=not torch.cuda.is_available(), logging_steps=1,
-        per_device_eval_batch_size=case["batch"], prediction_loss_only=True, **more,
+        per_device_eval_batch_size=case["batch"], prediction_loss_only=True,
+        **case.get("arguments", {}), **more,
     )  # fmt: skip
     trainer = Trainer(model=model, args=arguments, train_dataset=train, eval_dataset=held_out, data_collator=collator)
     with watched(trainer) as found:
@@ -126,7 +128,8 @@ def sft(case: Case, folder: Path) -> dict[str, Any]:
     arguments = SFTConfig(
         str(folder), max_steps=case["steps"], per_device_train_batch_size=case["batch"], learning_rate=case["learning_rate"],
         report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=not torch.cuda.is_available(), logging_steps=1,
-        per_device_eval_batch_size=case["batch"], bf16=True, gradient_checkpointing=False, max_length=case["max_length"],
+        per_device_eval_batch_size=case["batch"], bf16=True, max_length=case["max_length"],
+        **{"gradient_checkpointing": False, **case.get("arguments", {})},
     )  # fmt: skip
     adapter = LoraConfig(task_type="CAUSAL_LM", **values) if values else None
     trainer = SFTTrainer(

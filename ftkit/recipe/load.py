@@ -260,9 +260,13 @@ def find_joint_mistakes(document: Document) -> list[Mistake]:
     values = document.value if isinstance(document.value, dict) else {}
     spec = TASK_SPECS.get(values["task"]) if isinstance(values.get("task"), str) else None
     blocks = {
-        name: values[name] if isinstance(values.get(name), dict) else {} for name in ("data", "evaluation", "training")
+        name: values[name] if isinstance(values.get(name), dict) else {}
+        for name in ("data", "evaluation", "training", "speed")
     }
     mistakes = find_idle_keys(document, blocks["data"], blocks["training"])
+    if blocks["speed"].get("liger_kernel") is not None and blocks["training"].get("use_liger_kernel"):
+        message = "'speed.liger_kernel' has no effect beside training.use_liger_kernel"
+        mistakes.append(Mistake(document.place(("speed", "liger_kernel")), message, "remove one of the two"))
     mistakes += find_batch_mistakes(document, blocks["training"])
     mistakes += find_streaming_mistakes(document, blocks["data"], blocks["training"])
     if isinstance(values.get("strategy"), dict) and values["strategy"].get("init_lora_weights") in DATA_DRIVEN_INITS:

@@ -345,6 +345,16 @@ class Speed(Block):
         True,
         description="Under lora with bf16, frozen linear layers rest in bfloat16 while training; same losses, less memory.",
     )
+    flash_attention: Boolean = Field(
+        True,
+        description="Train with FlashAttention 2 where flash_attn is installed, the GPU is of Ampere's generation or later, "
+        "the precision is half and the model supports it; model.attn_implementation, where said, stands.",
+    )
+    liger_kernel: Boolean | None = Field(
+        None,
+        description="Liger's fused kernels in the model's layers, without those of head and loss. Default: where "
+        "liger-kernel (the extra gpu) is installed, a GPU trains and Liger knows the model.",
+    )
 
 
 class Recipe(Block):

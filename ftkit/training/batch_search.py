@@ -13,6 +13,7 @@ from ftkit.recipe.schema import Recipe
 from ftkit.training.batch_size import BatchSize, batch_sizes, effective_batch, largest_fitting, row_by_row
 from ftkit.training.dispatcher import Parts
 from ftkit.training.footprint import optimizer_bytes
+from ftkit.training.kernels import attending
 from ftkit.training.memory import room_bytes
 from ftkit.training.out_of_memory import lacks_memory
 from ftkit.training.plan import Planner, figures_of
@@ -69,7 +70,8 @@ def tried(parts: Parts, sizes: list[BatchSize]) -> BatchSize:
     if arguments.activation_checkpointing:
         enable_checkpointing(parts.model, arguments.activation_checkpointing_kwargs)
     try:
-        return largest_fitting(sizes, lambda size: survives(parts, model, size, states))
+        with attending(parts.model, trainer.attention):
+            return largest_fitting(sizes, lambda size: survives(parts, model, size, states))
     finally:
         if arguments.activation_checkpointing:
             parts.model.activation_checkpointing_disable()

@@ -35,6 +35,7 @@ from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import training_arguments
 from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
+from ftkit.training.kernels import accepted_attention, attending, choose_attention, this_machine, use_liger
 from ftkit.training.memory import library_bytes
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.trainer import Trainer, is_alone, speed_up
@@ -72,13 +73,47 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     if task.generates:
         remember_stops(model, data.encoded["eval"], task.end_tokens(tokenizer))
     trainer = build_trainer(task, tokenizer, model, data, arguments, callbacks)
+    trainer.attention = training_attention(recipe, trainer, data)
     if recipe.data.packing:
-        require_isolation(model)
-        trainer.train_collator = packed_collator(tokenizer, model)
+        pack_apart(trainer, tokenizer)
     require_labels(trainer, data)
+    if not arguments.use_liger_kernel:  # else the Trainer puts them in, as the recipe says
+        trainer.liger = use_liger(model, this_machine(arguments.device), recipe.speed.liger_kernel)
     hurry(recipe, task, config, trainer, data)
     let_base_rest(recipe, trainer)
     return Parts(task, config, tokenizer, data, model, trainer, frozen_body(recipe, model, data, trainer))
+
+
+def training_attention(recipe: Recipe, trainer: Trainer, data: Data) -> str | None:
+    """Another attention for the steps than the loaded model's, where it is faster on this machine."""
+    if not recipe.speed.flash_attention:
+        return None
+    arguments = trainer.args
+    machine, half = this_machine(arguments.device), bool(arguments.bf16 or arguments.fp16)
+    chosen = choose_attention(machine, recipe.model.attn_implementation, half=half)
+    if chosen is None:
+        return None
+    row = trainer.data_collator([data.encoded["eval"].dataset[0]])
+    with trainer.accelerator.autocast():
+        return accepted_attention(trainer.model, chosen, trainer._prepare_inputs(row))
+
+
+def pack_apart(trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let the trainer take packed blocks; an attention of training that does not keep examples apart is left out.
+
+    Raises:
+        UserError: the model's own attention does not keep them apart either.
+    """
+    model = trainer.model
+    try:
+        with attending(model, trainer.attention):
+            require_isolation(model)
+            trainer.train_collator = packed_collator(tokenizer, model)
+    except UserError:
+        if trainer.attention is None:
+            raise
+        trainer.attention = None
+        pack_apart(trainer, tokenizer)
 
 
 def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> Any:

@@ -10,6 +10,7 @@ import torch
 from ftkit.errors import UserError
 from ftkit.evaluation.generation import autocast
 from ftkit.training.dispatcher import Parts
+from ftkit.training.kernels import attending
 from ftkit.training.memory import peak_memory_bytes
 from ftkit.units import size_words
 
@@ -23,9 +24,10 @@ def probe(parts: Parts) -> dict[str, str]:
     trainer, started = parts.trainer, time.monotonic()
     batch = longest_batch(parts, trainer.args.train_batch_size)
     model = parts.model.to(trainer.args.device).train()
-    with autocast(trainer.args.device.type, trainer.args.bf16):
-        loss = model(**trainer._prepare_inputs(batch)).loss
-    loss.backward()
+    with attending(model, trainer.attention):  # backward too: it may compute blocks again
+        with autocast(trainer.args.device.type, trainer.args.bf16):
+            loss = model(**trainer._prepare_inputs(batch)).loss
+        loss.backward()
     value = float(loss.detach())
     gradients = [p.grad for p in model.parameters() if p.requires_grad]
     norm = float(torch.stack([g.float().norm() for g in gradients if g is not None] or [torch.zeros(())]).norm())

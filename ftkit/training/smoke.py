@@ -68,6 +68,7 @@ def smoke_recipe(recipe: Recipe, train: Callable[..., Any]) -> Recipe:
     sources = {"train": {"path": sample, "rows": TRAIN_ROWS}, "eval": {"path": sample, "rows": EVAL_ROWS}}
     values["data"] = sources | kept | {"drop_overlap": True, "columns": SAMPLE_COLUMNS.get(recipe.task, {})}
     values["training"] = smoke_training(values["training"], recipe)
+    values.setdefault("speed", {})["liger_kernel"] = None  # else a recipe for a GPU would be refused without one
     training = [override for override in recipe.overrides if override.startswith("training.")]
     return load_values(values, "the recipe under --smoke", training)
 
@@ -100,7 +101,7 @@ def smoke_training(values: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     return values | ({"effective_batch_size": SMOKE_ROWS} if recipe.training.finds_batch else rows) | {
         "max_steps": recipe.spec.smoke_steps, "warmup_steps": 20,
         "learning_rate": ADAPTER_RATE if generating_adapter else LEARNING_RATE,
-        "per_device_eval_batch_size": 50,
+        "per_device_eval_batch_size": 50, "use_liger_kernel": False,
     }  # fmt: skip
 
 

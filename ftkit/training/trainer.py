@@ -12,6 +12,7 @@ from ftkit import compat
 from ftkit.models.resting import RestingBase
 from ftkit.recipe.schema import Speed
 from ftkit.training.arguments import autocast_dtype, precision_words
+from ftkit.training.kernels import attending
 from ftkit.training.micro_batches import Part, cut_by_length, cut_rows, part_cost
 from ftkit.training.out_of_memory import Step, halved, lacks_memory
 from ftkit.training.supervised_loss import Head, plain_head
@@ -29,6 +30,8 @@ class Trainer(compat.Trainer):
         retries: whether a step in which memory runs out is done again in smaller parts.
         most_rows: of a part, once memory ran out.
         tell: is told of it.
+        attention: of training, where it is not that of the loaded model.
+        liger: whether Liger's kernels are in the model's layers.
     """
 
     head: Head | None = None
@@ -38,13 +41,15 @@ class Trainer(compat.Trainer):
     retries: bool = False
     most_rows: int | None = None
     tell: Callable[[dict[str, int]], None] | None = None
+    attention: str | None = None
+    liger: bool = False
     _step: Step | None = None
     _rows = 0  # of the present micro-batch
     _share = 1.0  # of its batch's loss that the present micro-batch has
 
     def train(self, *arguments: Any, **named: Any) -> Any:
-        """As the Trainer's, with the frozen base at rest."""
-        with self.resting.at_rest() if self.resting else nullcontext():
+        """As the Trainer's, with the frozen base at rest and the attention of training."""
+        with self.resting.at_rest() if self.resting else nullcontext(), attending(self.model, self.attention):
             return super().train(*arguments, **named)
 
     def compute_loss(
@@ -158,10 +163,25 @@ def is_alone(trainer: Trainer) -> bool:
 def speed_facts(trainer: Trainer) -> dict[str, bool]:
     """What is on, for run.json."""
     return {
-        "supervised_logits": trainer.head is not None,
-        "micro_batches": trainer.cuts,
-        "frozen_bfloat16": trainer.resting is not None,
-    }
+        "supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts,
+        "frozen_bfloat16": trainer.resting is not None, "flash_attention": attends_in_flash(trainer),
+        "liger_kernel": has_liger(trainer), "fused_optimizer": has_fused(trainer),
+    }  # fmt: skip
+
+
+def attends_in_flash(trainer: Trainer) -> bool:
+    """Whether training steps take a flash kernel, by ftkit's choice or by the recipe's."""
+    return "flash" in (trainer.attention or trainer.model.config._attn_implementation or "")
+
+
+def has_liger(trainer: Trainer) -> bool:
+    """Whether training steps take Liger's kernels, by ftkit's choice or by the recipe's."""
+    return bool(trainer.liger or trainer.args.use_liger_kernel)
+
+
+def has_fused(trainer: Trainer) -> bool:
+    """Whether the optimizer updates all weights in one kernel; it is what transformers takes unless told otherwise."""
+    return bool(trainer.args.optim.endswith("fused"))
 
 
 def speed_words(trainer: Trainer) -> str:
@@ -171,4 +191,7 @@ def speed_words(trainer: Trainer) -> str:
     found += ["frozen base in bfloat16"] if trainer.resting else []
     found += ["logits where supervised"] if trainer.head is not None else []
     found += ["batches in parts of like length"] if trainer.cuts else []
+    found += ["flash attention"] if attends_in_flash(trainer) else []
+    found += ["Liger kernels"] if has_liger(trainer) else []
+    found += ["fused optimizer"] if has_fused(trainer) else []
     return f"computed on {arguments.device}: {', '.join(found)}"

@@ -242,7 +242,8 @@ def test_the_loss_curve_is_that_of_plain_steps(
     for which in ("baseline", "tuned"):
         assert records[0].metrics[which] == pytest.approx(records[1].metrics[which], rel=5e-3, abs=1e-6)
     speed = json.loads((records[0].folder / "run.json").read_text())["speed"]
-    assert speed == {"supervised_logits": task != "text-classification", "micro_batches": True}
+    assert speed["supervised_logits"] is (task != "text-classification")
+    assert speed["micro_batches"] is True
     assert evaluate(records[0].folder).metrics["loss" if "class" not in task else "accuracy"] > 0
 
 

@@ -1,0 +1,176 @@
+"""A GPU's own kernels, chosen where they are right: flash attention while training, and Liger's fused layers.
+
+What is chosen follows from plain facts (the device, what is installed, the model's type), so that the choice can be
+tested without a GPU; a kernel that is chosen is tried before it is used. Of Liger's kernels the head's and the loss's stay
+off: ftkit makes logits on supervised positions alone (supervised_loss.py), and its rules know adapters on the head.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers.integrations.liger import apply_liger_kernel
+from transformers.utils import is_flash_attn_2_available
+
+from ftkit import console
+from ftkit.errors import UserError
+from ftkit.models.load import first_line
+
+AMPERE = (8, 0)  # compute capability from which flash attention and bfloat16 are in hardware
+FLASH = "flash_attention_2"
+AGREEMENT = 2e-2  # of a row's loss by two kernels in half precision, relative
+LIGER_CONFIG = {"cross_entropy": False, "fused_linear_cross_entropy": False}
+INSTALL_LIGER = "pip install 'ftkit[gpu]'"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the choice of kernels goes by.
+
+    Attributes:
+        capability: compute capability of the GPU that trains, or None on anything else.
+        flash: the package flash_attn is installed.
+        liger_types: the types of models that the installed liger-kernel knows; None where it is not installed.
+    """
+
+    capability: tuple[int, int] | None
+    flash: bool = False
+    liger_types: frozenset[str] | None = None
+
+
+def this_machine(device: torch.device) -> Machine:
+    """The device that trains, and what is installed for it; nothing is imported where there is no GPU."""
+    if device.type != "cuda" or torch.version.cuda is None:
+        return Machine(None)
+    return Machine(torch.cuda.get_device_capability(device), bool(is_flash_attn_2_available()), liger_types())
+
+
+def liger_types() -> frozenset[str] | None:
+    """The types of models in Liger's table; None where it is not installed, or cannot be imported."""
+    if importlib.util.find_spec("liger_kernel") is None:
+        return None
+    try:
+        from liger_kernel.transformers.monkey_patch import MODEL_TYPE_TO_APPLY_LIGER_FN as table
+    except (ImportError, RuntimeError) as error:
+        console.warn(f"liger-kernel is installed and cannot be used: {first_line(error)}")
+        return None
+    return frozenset(table)
+
+
+def choose_attention(machine: Machine, said: str | None, *, half: bool) -> str | None:
+    """The attention of training steps where it is not the loaded model's; None leaves that.
+
+    Args:
+        said: what the recipe says; it stands.
+        half: steps are computed in bfloat16 or float16, which is all that flash attention takes.
+    """
+    ready = machine.capability is not None and machine.capability >= AMPERE and machine.flash
+    return FLASH if said is None and ready and half else None
+
+
+def choose_liger(machine: Machine, wanted: bool | None, model_type: str) -> bool:
+    """Whether Liger's kernels are used.
+
+    Args:
+        wanted: what the recipe says; None for where it is right.
+
+    Raises:
+        UserError: they are wanted and cannot be had.
+    """
+    if wanted is False:
+        return False
+    lacking, hint = liger_lacks(machine, model_type)
+    if lacking and wanted:
+        raise UserError(f"speed.liger_kernel: {lacking}", hint, key="speed.liger_kernel")
+    return not lacking
+
+
+def liger_lacks(machine: Machine, model_type: str) -> tuple[str, str]:
+    """What stands against Liger's kernels, and what to do about it; nothing where they can be used."""
+    if machine.capability is None:
+        return "there is no NVIDIA GPU that trains", "remove the key: they are used where they can be"
+    if machine.liger_types is None:
+        return "liger-kernel is not installed", INSTALL_LIGER
+    if model_type not in machine.liger_types:
+        return f"liger-kernel has none for a model of type {model_type}", "remove the key"
+    return "", ""
+
+
+def base_of(model: Any) -> Any:
+    """The model without its adapters."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+@contextmanager
+def attending(model: Any, attention: str | None) -> Iterator[None]:
+    """Inside the block the model attends so; outside as it was loaded. None changes nothing.
+
+    Only steps of training take other kernels: generation and verification compute in the weights' own precision, for
+    which there is no flash attention, and a model is measured as others will load it.
+    """
+    base = base_of(model)
+    before = base.config._attn_implementation
+    if attention is None or attention == before:
+        yield
+        return
+    base.set_attn_implementation(attention)
+    try:
+        yield
+    finally:
+        base.set_attn_implementation(before)
+
+
+def accepted_attention(model: Any, attention: str | None, row: dict[str, Any]) -> str | None:
+    """The attention, if transformers has it for this model and a row's loss is the same by it up to rounding; else None.
+
+    Args:
+        row: a batch of one row with labels, on the model's device.
+    """
+    base = base_of(model)
+    if attention is None or base.config.sub_configs:  # parts with a choice of their own could not be put back
+        return None
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            own = model(**row).loss
+            with attending(model, attention):
+                taken = bool(base.config._attn_implementation == attention)
+                ours = model(**row).loss
+    except (ImportError, ValueError, TypeError, RuntimeError, NotImplementedError):
+        return None  # its class does not support it, or a kernel does not take its shapes
+    finally:
+        model.train(training)
+    return attention if taken and torch.allclose(own.float(), ours.float(), rtol=AGREEMENT, atol=1e-3) else None
+
+
+def use_liger(model: Any, machine: Machine, wanted: bool | None) -> bool:
+    """Put Liger's kernels in the model's layers where that is right, and say whether it was done.
+
+    Raises:
+        UserError: they are wanted and cannot be had.
+    """
+    if not choose_liger(machine, wanted, base_of(model).config.model_type):
+        return False
+    try:
+        try_triton(model.device)
+    except Exception as error:  # whatever a compiler, a driver or Triton says: no run ends for want of a faster kernel
+        if wanted:
+            message = f"speed.liger_kernel: Triton does not work here: {first_line(error)}"
+            raise UserError(message, "it compiles with the system's C compiler", key="speed.liger_kernel") from error
+        console.warn(f"Liger kernels are not used, since Triton does not work here: {first_line(error)}")
+        return False
+    apply_liger_kernel(model, LIGER_CONFIG)
+    return True
+
+
+def try_triton(device: torch.device) -> None:
+    """Compile and run the smallest of Liger's layers; it compiles at first use, when a patched model could not go back."""
+    from liger_kernel.transformers.rms_norm import LigerRMSNorm
+
+    layer = LigerRMSNorm(64).to(device)
+    layer(torch.ones(2, 64, device=device, requires_grad=True)).sum().backward()

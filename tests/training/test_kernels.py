@@ -1,0 +1,232 @@
+"""A GPU's kernels are chosen by facts, tried before they are used, and change neither losses nor what is saved."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, TrainerCallback
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from ftkit import Recipe, train
+from ftkit.errors import RecipeError, UserError
+from ftkit.training import dispatcher
+from ftkit.training.dispatcher import build
+from ftkit.training.kernels import (
+    FLASH,
+    Machine,
+    accepted_attention,
+    attending,
+    choose_attention,
+    choose_liger,
+    this_machine,
+    use_liger,
+)
+from ftkit.training.smoke import smoke_recipe
+from ftkit.training.trainer import speed_facts, speed_words
+
+RecipeMaker = Callable[..., Recipe]
+KNOWN = frozenset({"llama"})
+HOPPER, AMPERE, TURING = (9, 0), (8, 0), (7, 5)
+PLAIN = {"bf16": False, "eval_strategy": "no", "save_strategy": "no", "logging_steps": 1}
+
+
+@pytest.fixture
+def unmasked() -> Iterator[str]:
+    """An attention that sees everything, whatever the mask says."""
+
+    def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **named: Any) -> tuple[Any, None]:
+        groups = query.shape[1] // key.shape[1]
+        key, value = (part.repeat_interleave(groups, 1) for part in (key, value))
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2), None
+
+    AttentionInterface.register("unmasked", attend)
+    yield "unmasked"
+    del ALL_ATTENTION_FUNCTIONS._global_mapping["unmasked"]
+
+
+def llama() -> Any:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "llama", hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
+        vocab_size=61, pad_token_id=0,
+    )  # fmt: skip
+    return AutoModelForCausalLM.from_config(config)
+
+
+def row() -> dict[str, torch.Tensor]:
+    ids = torch.arange(2, 14)[None]
+    return {"input_ids": ids, "labels": ids}
+
+
+@pytest.mark.parametrize(
+    ("machine", "said", "half", "chosen"),
+    [
+        (Machine(HOPPER, flash=True), None, True, FLASH),
+        (Machine(AMPERE, flash=True), None, True, FLASH),
+        (Machine(TURING, flash=True), None, True, None),
+        (Machine(HOPPER, flash=False), None, True, None),
+        (Machine(HOPPER, flash=True), None, False, None),
+        (Machine(HOPPER, flash=True), "sdpa", True, None),
+        (Machine(None, flash=True), None, True, None),
+    ],
+)
+def test_flash_attention_is_chosen_where_it_runs(machine: Machine, said: str | None, half: bool, chosen: str | None) -> None:
+    assert choose_attention(machine, said, half=half) == chosen
+
+
+@pytest.mark.parametrize(
+    ("machine", "wanted", "model_type", "chosen"),
+    [
+        (Machine(HOPPER, liger_types=KNOWN), None, "llama", True),
+        (Machine(TURING, liger_types=KNOWN), None, "llama", True),
+        (Machine(HOPPER, liger_types=KNOWN), True, "llama", True),
+        (Machine(HOPPER, liger_types=KNOWN), False, "llama", False),
+        (Machine(HOPPER, liger_types=KNOWN), None, "gpt2", False),
+        (Machine(HOPPER), None, "llama", False),
+        (Machine(None, liger_types=KNOWN), None, "llama", False),
+    ],
+)
+def test_liger_is_chosen_where_it_runs(machine: Machine, wanted: bool | None, model_type: str, chosen: bool) -> None:
+    assert choose_liger(machine, wanted, model_type) is chosen
+
+
+@pytest.mark.parametrize(
+    ("machine", "model_type", "message"),
+    [
+        (Machine(None, liger_types=KNOWN), "llama", "no NVIDIA GPU"),
+        (Machine(HOPPER), "llama", "liger-kernel is not installed"),
+        (Machine(HOPPER, liger_types=KNOWN), "gpt2", "type gpt2"),
+    ],
+)
+def test_liger_that_is_wanted_and_cannot_be_is_refused(machine: Machine, model_type: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        choose_liger(machine, True, model_type)
+    assert caught.value.hint
+    assert caught.value.key == "speed.liger_kernel"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
+def test_kernels_that_cannot_run_here_are_left_out_in_silence_and_refused_where_wanted(
+    recipe: RecipeMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = llama()
+    machine = Machine(HOPPER, flash=True, liger_types=KNOWN)  # of another machine
+    assert use_liger(model, machine, None) is False
+    assert "Triton does not work here" in capsys.readouterr().err
+    with pytest.raises(UserError, match="Triton does not work here"):
+        use_liger(model, machine, True)
+    assert accepted_attention(model, FLASH, row()) is None  # transformers' own check
+    assert this_machine(torch.device("cpu")) == Machine(None)
+    with pytest.raises(UserError, match="no NVIDIA GPU"):
+        build(recipe("full", speed={"liger_kernel": True}), tmp_path / "out", [])
+
+
+def test_a_recipe_for_a_gpu_can_be_tried_without_one(recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftkit.training.smoke.stand_in", lambda *_: Path("standin"))
+    for named in ({"speed": {"liger_kernel": True}}, {"training": {"use_liger_kernel": True}}):
+        tried = smoke_recipe(recipe("full", **named), train)
+        assert tried.speed.liger_kernel is None
+        assert tried.training.use_liger_kernel is False
+
+
+def test_two_keys_for_one_thing_are_a_mistake(recipe: RecipeMaker) -> None:
+    with pytest.raises(RecipeError, match=r"has no effect beside training\.use_liger_kernel"):
+        recipe("full", speed={"liger_kernel": False}, training={"use_liger_kernel": True})
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_attention_is_changed_inside_the_block_only(adapted: bool) -> None:
+    base = llama()
+    model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])) if adapted else base
+    assert base.config._attn_implementation == "sdpa"
+    with attending(model, None):
+        assert base.config._attn_implementation == "sdpa"
+    with attending(model, "eager"):
+        assert base.config._attn_implementation == "eager"
+        assert base.model.layers[0].self_attn.config._attn_implementation == "eager"
+    assert base.config._attn_implementation == "sdpa"
+    with pytest.raises(KeyError), attending(model, "eager"):
+        raise KeyError
+    assert base.config._attn_implementation == "sdpa"
+
+
+def test_an_attention_is_accepted_where_it_gives_the_same_loss(unmasked: str) -> None:
+    model = llama()
+    for parameter in model.parameters():
+        parameter.data.mul_(6)  # so that it counts what is seen
+    assert accepted_attention(model, "eager", row()) == "eager"
+    assert accepted_attention(model, unmasked, row()) is None
+    assert model.config._attn_implementation == "sdpa"
+    assert accepted_attention(model, None, row()) is None
+
+
+def test_the_loss_curve_is_that_of_the_models_own_attention(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float32, each loss of six steps within 1e-4; measured and generated with the model's own."""
+    curves = []
+    for chosen in ("eager", None):
+        monkeypatch.setattr(dispatcher, "choose_attention", lambda *_, chosen=chosen, **__: chosen)
+        made = recipe(
+            "lora", task="instruction", kind="llama", training={**PLAIN, "max_steps": 6},
+            evaluation={"general_text": False, "generation": {"rows": 2, "max_new_tokens": 4}},
+        )  # fmt: skip
+        result = train(made, output_dir=tmp_path / str(chosen))
+        lines = [json.loads(line) for line in (result.folder / "log.jsonl").read_text().splitlines()]
+        curves.append([line["loss"] for line in lines if "loss" in line])
+    assert len(curves[0]) == 6
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+
+
+class Watch(TrainerCallback):
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+
+    def on_substep_end(self, *_: Any, model: Any, **__: Any) -> None:
+        self.seen.add(model.config._attn_implementation)
+
+    on_step_end = on_substep_end
+
+
+def test_steps_take_the_chosen_attention_and_the_run_says_so(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "choose_attention", lambda *_, **__: "eager")
+    watch = Watch()
+    parts = build(recipe("lora", task="instruction", kind="llama", training=PLAIN), tmp_path / "out", [watch])
+    assert parts.trainer.attention == "eager"
+    parts.trainer.train()
+    assert watch.seen == {"eager"}
+    assert parts.model.config._attn_implementation == "sdpa"
+    assert speed_facts(parts.trainer)["flash_attention"] is False
+    parts.trainer.attention = FLASH
+    assert speed_facts(parts.trainer)["flash_attention"] is True
+    assert "flash attention" in speed_words(parts.trainer)
+    assert ("fused optimizer" in speed_words(parts.trainer)) is speed_facts(parts.trainer)["fused_optimizer"]
+    assert build(
+        recipe("lora", task="instruction", kind="llama", speed={"flash_attention": False}), tmp_path / "off", []
+    ).trainer.attention is None  # fmt: skip
+
+
+def test_packed_rows_stay_apart_or_the_attention_is_left_out(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unmasked: str
+) -> None:
+    monkeypatch.setattr(dispatcher, "accepted_attention", lambda model, attention, row: attention)
+    for chosen, kept in (("eager", "eager"), (unmasked, None)):
+        monkeypatch.setattr(dispatcher, "choose_attention", lambda *_, chosen=chosen, **__: chosen)
+        made = recipe("lora", task="instruction", kind="llama", data={"packing": True}, training=PLAIN)
+        trainer = build(made, tmp_path / chosen, []).trainer
+        assert trainer.attention == kept
+        assert trainer.train_collator is not None
+
+
+def test_the_optimizer_is_fused_unless_the_recipe_says_otherwise(recipe: RecipeMaker, tmp_path: Path) -> None:
+    for named, fused in (({}, True), ({"optim": "adamw_torch"}, False)):
+        trainer = build(recipe("full", training={**PLAIN, **named}), tmp_path / str(fused), []).trainer
+        trainer.create_optimizer()
+        assert speed_facts(trainer)["fused_optimizer"] is fused
+        assert bool(trainer.optimizer.param_groups[0]["fused"]) is fused
