@@ -79,11 +79,12 @@ from ftkit.training.evidence import (
 )
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
 from ftkit.training.memory import peak_memory_bytes, peak_within
-from ftkit.training.plan import Plan, make_plan, predicted_peak
+from ftkit.training.plan import Plan, make_plan, predicted_peaks
 from ftkit.training.prepare import allowances, prepare
 from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
+from ftkit.training.strategy_choice import memory_limit, plan_choice, settle_strategy
 from ftkit.training.trackers import place_tensorboard, tell_trackers
 from ftkit.training.trainer import Trainer, speed_facts, speed_words
 
@@ -150,9 +151,11 @@ def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
         recipe = smoke_recipe(recipe, train)
     with recipe.located(), tempfile.TemporaryDirectory() as folder:
         require_reachable(hub_names(recipe))
+        limit = memory_limit(recipe)
+        recipe, _ = settle_strategy(recipe)
         parts = build(row_by_row(recipe), Path(folder), [])
         if recipe.training.finds_batch:
-            recipe = find_batch(recipe, parts).applied(recipe)
+            recipe = find_batch(recipe, parts, limit).applied(recipe)
         require_measurable(recipe, parts)
         counts = count_parameters(parts.model)
         trained = f"{counts.trainable:,} trainable of {counts.total:,} ({counts.trainable_percent:.4f} %)"
@@ -176,7 +179,8 @@ def plan(recipe: Recipe | str | Path, *, device: str | None = None, vram: float 
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     with recipe.located():
         require_reachable([(recipe.model.name, "model", "model.name")])
-        return make_plan(recipe, device, vram, measure=measure)
+        planned = plan_choice if recipe.strategy.name == "auto" else make_plan
+        return planned(recipe, device, vram, measure=measure)
 
 
 @offline_mode_kept()
@@ -404,6 +408,8 @@ def predict(
 
 def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
     started, meter = time.monotonic(), EnergyMeter()
+    limit = memory_limit(recipe)
+    recipe, choice = settle_strategy(recipe, run, resume=resume)
     batch = known_batch(recipe, run, resume=resume)
     if batch is not None:
         recipe = batch.applied(recipe)
@@ -413,7 +419,7 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
     try:
         parts = build(row_by_row(recipe), run.checkpoints, [stop, SealCheckpoints()])
         if recipe.training.finds_batch:
-            batch = find_batch(recipe, parts)
+            batch = find_batch(recipe, parts, limit)
             recipe = batch.applied(recipe)
         text = require_measurable(recipe, parts)
     finally:
@@ -427,6 +433,8 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
             names: dict[str, Any] = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids}
             if batch is not None:
                 names["batch_size"] = asdict(batch)
+            if choice is not None:
+                names["strategy_choice"] = choice
             start_run(
                 run, recipe, {**names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)}
             )
@@ -476,10 +484,9 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
     }
 
 
-def planned(recipe: Recipe, parts: Parts) -> dict[str, Any] | None:
+def planned(recipe: Recipe, parts: Parts) -> dict[str, dict[str, int]] | None:
     """What run.json says beforehand of what the run will take; of a stream nobody knows the longest row."""
-    peak = None if parts.data.stream else predicted_peak(recipe, parts.task, parts.config, parts.data)
-    return {"peak_memory_bytes": peak} if peak else None
+    return None if parts.data.stream else predicted_peaks(recipe, parts.task, parts.config, parts.data)
 
 
 def data_report(parts: Parts) -> dict[str, Any]:
