@@ -500,23 +500,30 @@ class Planner:
         return self.needed(self.estimate(self.setup(figures)))
 
     def remedies(self, first: Estimate, room: int, figures: DataFigures | None) -> list[Remedy]:
-        """What would make it fit, least harm first, each on top of those before it; it ends where it fits."""
+        """What would make it fit, each on top of those before it: the least harmful that helps, until it fits.
+
+        What does not help while something else takes most may do so later: evaluation, say, and then the training batch.
+        """
         found: list[Remedy] = []
-        current = first
-        for rung in LADDER:
-            better = None
-            for change, setup in rung(current.setup, self.recipe, figures):
-                estimate = self.estimate(setup)
-                if estimate.peak < WORTH * current.peak:
-                    better = Remedy(change, estimate.peak, self.needed(estimate), self.needed(estimate) <= room), estimate
-                if better and better[0].fits:
-                    break
-            if better:
-                found.append(better[0])
-                current = better[1]
-                if better[0].fits:
-                    break
+        current: Estimate | None = first
+        while current is not None and not (found and found[-1].fits):
+            steps = (self.better(rung, current, room, figures) for rung in LADDER)
+            remedy, current = next((step for step in steps if step), (None, None))
+            found += [remedy] if remedy else []
         return found
+
+    def better(
+        self, rung: "Rung", current: Estimate, room: int, figures: DataFigures | None
+    ) -> tuple[Remedy, Estimate] | None:
+        """A rung's first change that makes it fit, else its last that helps; None where none does."""
+        better = None
+        for change, setup in rung(current.setup, self.recipe, figures):
+            estimate = self.estimate(setup)
+            if estimate.peak < WORTH * current.peak:
+                better = Remedy(change, estimate.peak, self.needed(estimate), self.needed(estimate) <= room), estimate
+            if better and better[0].fits:
+                break
+        return better
 
     def words_on_measuring(self) -> str:
         """What is said of evaluation."""
@@ -554,7 +561,8 @@ def with_fewer_rows_measured(setup: Setup, recipe: Recipe, figures: DataFigures 
     rows, answers = setup.measuring.rows, setup.measuring.answers
     while rows > 1:
         rows = rows // 2
-        fewer = (min(answers[0], rows * recipe.evaluation.generation.num_beams), answers[1]) if answers else None
+        beams = recipe.evaluation.generation.num_beams
+        fewer = (min(answers[0], rows * beams), answers[1]) if answers else None
         change = f"training.per_device_eval_batch_size={rows}"
         yield change, replace(setup, measuring=replace(setup.measuring, rows=rows, answers=fewer))
 
