@@ -85,6 +85,7 @@ from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
 from ftkit.training.strategy_choice import memory_limit, plan_choice, settle_strategy
+from ftkit.training.time_forecast import ForecastTime
 from ftkit.training.trackers import place_tensorboard, tell_trackers
 from ftkit.training.trainer import Trainer, speed_facts, speed_words
 
@@ -415,9 +416,9 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
         recipe = batch.applied(recipe)
     if resume:
         require_same_recipe(run, recipe)
-    stop = StopOnSignal()
+    stop, forecast = StopOnSignal(), ForecastTime(run)
     try:
-        parts = build(row_by_row(recipe), run.checkpoints, [stop, SealCheckpoints()])
+        parts = build(row_by_row(recipe), run.checkpoints, [stop, SealCheckpoints(), forecast])
         if recipe.training.finds_batch:
             batch = find_batch(recipe, parts, limit)
             recipe = batch.applied(recipe)
@@ -448,7 +449,7 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
             tell_trackers(parts.trainer, "baseline", before.baseline.metrics)
         if recipe.evaluation.verify:
             begin(run.verification, parts.model, parts.data.encoded["eval"].dataset, run.record["load"])
-        seconds = fit(recipe, run, parts, stop, checkpoint)
+        seconds = fit(recipe, run, parts, stop, forecast, checkpoint)
         with reloading(run.model, run.verification if recipe.evaluation.verify else None) as reloader:
             save_model(
                 parts.model, parts.tokenizer, run.model, parts.task.prompt_forms()
@@ -500,13 +501,16 @@ def data_report(parts: Parts) -> dict[str, Any]:
     return {**data.report(parts.trainer.args.per_device_train_batch_size), "prompts": prompts}
 
 
-def fit(recipe: Recipe, run: Run, parts: Parts, stop: StopOnSignal, checkpoint: Path | None) -> float:
+def fit(
+    recipe: Recipe, run: Run, parts: Parts, stop: StopOnSignal, forecast: ForecastTime, checkpoint: Path | None
+) -> float:
     """Train, and return the seconds that it took.
 
     Raises:
         Interrupted: a signal asked to stop; the checkpoint is saved.
     """
     trainer, started = parts.trainer, time.monotonic()
+    forecast.start(started)
     progress = ShowProgress(recipe.evaluation.metrics or recipe.spec.default_metrics)
     for callback in (progress, WriteLog(run)):
         trainer.add_callback(callback)

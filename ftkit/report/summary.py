@@ -84,7 +84,8 @@ def run_facts(record: dict[str, Any], folder: str) -> dict[str, str]:
 
 def planned(record: dict[str, Any]) -> str:
     """The peak of training beside what was predicted, to stand behind the peak of the run; nothing without a prediction."""
-    found = (record.get("plan") or {}).get("peak_memory_bytes") or {}
+    plan = record.get("plan") or {}
+    found = plan.get("training_peak_bytes") or plan.get("peak_memory_bytes") or {}
     own = record.get("training_peak_bytes") or record["peak_memory_bytes"]
     parts = [(own[place] / 2**20, size / 2**20) for place, size in found.items() if place in own]
     return "".join(f"; training {measured:,.0f} MiB, planned {size:,.0f} MiB" for measured, size in parts)
