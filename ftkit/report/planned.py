@@ -22,7 +22,9 @@ def planned_rows(record: dict[str, Any]) -> list[dict[str, str]]:
 
 def memory_lines(name: str, planned: dict[str, int], measured: dict[str, int]) -> list[dict[str, str]]:
     """A line a place whose memory was both planned and measured."""
-    return [line(f"{name} ({place})", size, measured[place], mebibytes) for place, size in planned.items() if place in measured]
+    return [
+        line(f"{name} ({place})", size, measured[place], mebibytes) for place, size in planned.items() if place in measured
+    ]
 
 
 def line(name: str, planned: float, measured: float, words: Any) -> dict[str, str]:

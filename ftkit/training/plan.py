@@ -670,12 +670,10 @@ def predicted_peaks(recipe: Recipe, task: Task, config: PretrainedConfig, data: 
         return None
     evaluates = recipe.training.eval_strategy != "no"
     training = found.peak_beside(found.measuring.rows if evaluates else 0)
-    beside = 0 if device == "cuda" else 1
-    place = "process" if beside else "gpu"
-    return {
-        name: {place: size + beside * beside_tensors(device, size)}
-        for name, size in (("peak_memory_bytes", found.peak), ("training_peak_bytes", training))
-    }
+    peaks = {"peak_memory_bytes": found.peak, "training_peak_bytes": training}
+    if device == "cuda":
+        return {name: {"gpu": size} for name, size in peaks.items()}
+    return {name: {"process": size + beside_tensors(device, size)} for name, size in peaks.items()}
 
 
 def data_figures(recipe: Recipe, task: Task, config: PretrainedConfig, notes: list[str]) -> DataFigures | None:

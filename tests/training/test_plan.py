@@ -232,6 +232,7 @@ def test_steps_and_tokens_are_those_of_the_run(recipe: Callable[..., Recipe], tm
         == pytest.approx(plan.run["steps"] * plan.seconds["step"], rel=0.01)
     )
     planned = result.record["plan"]["peak_memory_bytes"]
+    assert result.record["plan"]["training_peak_bytes"].keys() == planned.keys()
     assert planned == ({"gpu": plan.memory["peak"]} if torch.cuda.is_available() else {"process": plan.needed})
     assert f"planned {next(iter(planned.values())) / 2**20:,.0f} MiB" in (tmp_path / "run" / "report.html").read_text()
     facts = json.loads((tmp_path / "run" / "data_report.json").read_text())["splits"]["train"]
