@@ -6,8 +6,8 @@
 Needs real data and models (`--shared`, default ../shared); no network. Models of 67 and 124 million parameters get
 random weights, on which neither memory nor time depends. Each case is planned and then trained, each in a process of its
 own, so that the peak of one is not that of another. Planning measures a few steps itself: a machine that is busy with
-other things for one of the two shows as a ratio far from 1. The plan is of training alone, so that rows are evaluated so
-many at a time as are trained on. Exit status 1 where a figure is not within its bounds.
+other things for one of the two shows as a ratio far from 1. Rows are evaluated so many at a time as are trained on, so that
+it is training whose peak is compared. Exit status 1 where a figure is not within its bounds.
 """
 
 import argparse

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
+from transformers import TrainerCallback
 
 from ftkit import console
 from ftkit.compat import hush_libraries
@@ -81,11 +82,13 @@ from ftkit.training.evidence import (
 )
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
 from ftkit.training.memory import peak_memory_bytes, peak_within
-from ftkit.training.plan import Plan, make_plan, predicted_peak
+from ftkit.training.plan import Plan, make_plan, predicted_peaks
 from ftkit.training.prepare import allowances, prepare
 from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
+from ftkit.training.strategy_choice import memory_limit, plan_choice, settle_strategy
+from ftkit.training.time_forecast import ForecastTime
 from ftkit.training.trackers import place_tensorboard, tell_trackers
 from ftkit.training.trainer import Trainer, speed_facts, speed_words
 
@@ -152,9 +155,11 @@ def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
         recipe = smoke_recipe(recipe, train)
     with recipe.located(), tempfile.TemporaryDirectory() as folder:
         require_reachable(hub_names(recipe))
+        limit = memory_limit(recipe)
+        recipe, _ = settle_strategy(recipe)
         parts = build(row_by_row(recipe), Path(folder), [])
         if recipe.training.finds_batch:
-            recipe = find_batch(recipe, parts).applied(recipe)
+            recipe = find_batch(recipe, parts, limit).applied(recipe)
         require_measurable(recipe, parts)
         counts = count_parameters(parts.model)
         trained = f"{counts.trainable:,} trainable of {counts.total:,} ({counts.trainable_percent:.4f} %)"
@@ -178,7 +183,8 @@ def plan(recipe: Recipe | str | Path, *, device: str | None = None, vram: float 
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     with recipe.located():
         require_reachable([(recipe.model.name, "model", "model.name")])
-        return make_plan(recipe, device, vram, measure=measure)
+        planned = plan_choice if recipe.strategy.name == "auto" else make_plan
+        return planned(recipe, device, vram, measure=measure)
 
 
 @offline_mode_kept()
@@ -406,22 +412,25 @@ def predict(
 
 @dataclass(frozen=True)
 class Built:
-    """What a run starts with: the recipe, with the batch where that was found, and its parts.
+    """What a run starts with: the recipe, with the strategy and the batch where those were found, and its parts.
 
     Attributes:
         text: on which forgetting is measured, or None.
         batch: that was found, or None.
+        choice: what the strategy was chosen from, or None.
     """
 
     recipe: Recipe
     parts: Parts
     text: GeneralText | None
     batch: BatchSize | None
+    choice: dict[str, Any] | None
 
 
 def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
     started, meter, stop = time.monotonic(), EnergyMeter(), StopOnSignal()
-    built = build_run(recipe, run, stop, resume=resume)
+    forecast = ForecastTime(run)
+    built = build_run(recipe, run, [stop, forecast], resume=resume)
     recipe, parts = built.recipe, built.parts
     place_tensorboard(parts.trainer, run.tensorboard)
     console.say(speed_words(parts.trainer))
@@ -437,29 +446,31 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
             tell_trackers(parts.trainer, "baseline", before.baseline.metrics)
         if recipe.evaluation.verify:
             begin(run.verification, parts.model, parts.data.encoded["eval"].dataset, run.record["load"])
-        seconds = fit(recipe, run, parts, stop, checkpoint)
+        seconds = fit(recipe, run, parts, stop, forecast, checkpoint)
         tuned = save_and_measure(recipe, run, parts)
         run.update(energy_joules=meter.joules())
         return finish(recipe, run, parts, before, tuned, seconds, started)
 
 
-def build_run(recipe: Recipe, run: Run, stop: StopOnSignal, *, resume: bool) -> Built:
-    """The parts of a run, and the batch where it is to be found; nothing is left in the run's folder if that fails.
+def build_run(recipe: Recipe, run: Run, callbacks: list[TrainerCallback], *, resume: bool) -> Built:
+    """The parts of a run, with strategy and batch where they are to be found; if that fails, nothing is left in its folder.
 
     Raises:
         UserError: something is wrong that the user can mend.
     """
+    limit = memory_limit(recipe)
+    recipe, choice = settle_strategy(recipe, run, resume=resume)
     batch = known_batch(recipe, run, resume=resume)
     if batch is not None:
         recipe = batch.applied(recipe)
     if resume:
         require_same_recipe(run, recipe)
     try:
-        parts = build(row_by_row(recipe), run.checkpoints, [stop, SealCheckpoints()])
+        parts = build(row_by_row(recipe), run.checkpoints, [*callbacks, SealCheckpoints()])
         if recipe.training.finds_batch:
-            batch = find_batch(recipe, parts)
+            batch = find_batch(recipe, parts, limit)
             recipe = batch.applied(recipe)
-        return Built(recipe, parts, require_measurable(recipe, parts), batch)
+        return Built(recipe, parts, require_measurable(recipe, parts), batch, choice)
     finally:
         remove_empty(run)
 
@@ -471,6 +482,8 @@ def record_start(run: Run, built: Built) -> None:
     names: dict[str, Any] = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids}
     if built.batch is not None:
         names["batch_size"] = asdict(built.batch)
+    if built.choice is not None:
+        names["strategy_choice"] = built.choice
     start_run(run, recipe, {**names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)})
     run.update(fingerprints=fingerprints(run), plan=planned(recipe, parts))
 
@@ -515,10 +528,9 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
     }
 
 
-def planned(recipe: Recipe, parts: Parts) -> dict[str, Any] | None:
+def planned(recipe: Recipe, parts: Parts) -> dict[str, dict[str, int]] | None:
     """What run.json says beforehand of what the run will take; of a stream nobody knows the longest row."""
-    peak = None if parts.data.stream else predicted_peak(recipe, parts.task, parts.config, parts.data)
-    return {"peak_memory_bytes": peak} if peak else None
+    return None if parts.data.stream else predicted_peaks(recipe, parts.task, parts.config, parts.data)
 
 
 def data_report(parts: Parts) -> dict[str, Any]:
@@ -532,13 +544,16 @@ def data_report(parts: Parts) -> dict[str, Any]:
     return {**data.report(parts.trainer.args.per_device_train_batch_size), "prompts": prompts}
 
 
-def fit(recipe: Recipe, run: Run, parts: Parts, stop: StopOnSignal, checkpoint: Path | None) -> float:
+def fit(
+    recipe: Recipe, run: Run, parts: Parts, stop: StopOnSignal, forecast: ForecastTime, checkpoint: Path | None
+) -> float:
     """Train, and return the seconds that it took.
 
     Raises:
         Interrupted: a signal asked to stop; the checkpoint is saved.
     """
     trainer, started = parts.trainer, time.monotonic()
+    forecast.start(started)
     progress = ShowProgress(recipe.evaluation.metrics or recipe.spec.default_metrics)
     for callback in (progress, WriteLog(run)):
         trainer.add_callback(callback)

@@ -116,7 +116,7 @@ class RestingBase:
 
 
 def leave_file(model: nn.Module) -> None:
-    """Copy what is still read from the checkpoint's file: all its pages stay in memory for as long as one tensor needs it."""
+    """Copy what still lies in the checkpoint's mapped file, which stays in memory as long as one tensor does."""
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.device.type == "cpu" and tensor.dtype == torch.float32 and not tensor.requires_grad:
             tensor.data = tensor.data.clone()

@@ -12,6 +12,7 @@ from ftkit.recipe.document import Document, Path, parse, parse_value
 from ftkit.recipe.fields import DATA_DRIVEN_INITS, FORMER_TRAINING, OWNED_LORA, OWNED_TRAINING, library_fields
 from ftkit.recipe.schema import (
     Augment,
+    Auto,
     Clean,
     Data,
     Evaluation,
@@ -29,7 +30,9 @@ from ftkit.recipe.schema import (
 )
 from ftkit.recipe.tasks import TASK_SPECS, TEXT_METRICS, TaskSpec
 
-STRATEGY_CLASSES: dict[str, type[BaseModel]] = {"full": Full, "transfer": Transfer, "lora": Lora, "qlora": QLora}
+STRATEGY_CLASSES: dict[str, type[BaseModel]] = {
+    "full": Full, "transfer": Transfer, "lora": Lora, "qlora": QLora, "auto": Auto,
+}  # fmt: skip
 BLOCKS: dict[str, type[BaseModel]] = {
     "model": Model, "data": Data, "training": Training, "evaluation": Evaluation, "speed": Speed,
 }  # fmt: skip
@@ -227,9 +230,10 @@ def unknown_key(document: Document, path: Path) -> tuple[str, str]:
         return f"unknown key '{field}'" if renamed else f"'{field}' has no effect", f"it is {hint}" if renamed else hint
     if block == ("strategy",):
         strategy = document.value["strategy"].get("name")
-        if key in OWNED_LORA and strategy in ("lora", "qlora"):
+        if key in OWNED_LORA and strategy in ("lora", "qlora", "auto"):
             return f"'{field}' has no effect", OWNED_LORA[key]
-        if homes := [name for name, model in STRATEGY_CLASSES.items() if key in model.model_fields]:
+        homes = [name for name, model in STRATEGY_CLASSES.items() if key in model.model_fields]
+        if homes := [name for name in homes if name != "auto"] or homes:
             return f"'{field}' has no effect with strategy {strategy}", f"it belongs to {' and '.join(homes)}"
     valid = _keys_at(document, block)
     if near := difflib.get_close_matches(key, valid, n=1, cutoff=0.6):
@@ -282,7 +286,7 @@ def find_task_mistakes(document: Document, values: dict[str, Any], spec: TaskSpe
     task, mistakes = values["task"], []
     strategy = values.get("strategy")
     strategy = strategy.get("name") if isinstance(strategy, dict) else strategy
-    if isinstance(strategy, str) and strategy in STRATEGY_CLASSES and strategy not in spec.strategies:
+    if isinstance(strategy, str) and strategy in STRATEGY_CLASSES and strategy not in (*spec.strategies, "auto"):
         reason = "no new head is trained" if strategy == "transfer" else "it makes no sense"
         hint = f"{reason} in {task}; possible are {', '.join(spec.strategies)}"
         mistakes.append(

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from ftkit.recipe.schema import (
     Augment,
+    Auto,
     Clean,
     Data,
     Evaluation,
@@ -29,7 +30,8 @@ from ftkit.recipe.tasks import TASK_SPECS
 
 BLOCKS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("model", Model), ("strategy: full", Full), ("strategy: transfer", Transfer), ("strategy: lora", Lora),
-    ("strategy: qlora", QLora), ("data", Data), ("a source, in data.train, data.eval and data.test", Source),
+    ("strategy: qlora", QLora), ("strategy: auto", Auto), ("data", Data),
+    ("a source, in data.train, data.eval and data.test", Source),
     ("data.clean", Clean), ("data.augment", Augment), ("data.gate", Gate), ("training", Training),
     ("evaluation", Evaluation), ("evaluation.generation", Generation),
     ("speed", Speed),
@@ -79,11 +81,13 @@ def _section(model: type[BaseModel]) -> list[str]:
     lines = [about, "", "| key | type | default | what it is |", "| --- | --- | --- | --- |"]
     schema = model.model_json_schema()
     for name, field in schema["properties"].items():
+        if model is Auto and name in Lora.model_fields and name != "name":
+            continue
         required = name in schema.get("required", ())
         default = "required" if required else f"`{json.dumps(field.get('default'))}`"
         text = (field.get("description") or "").replace("|", "\\|")
         lines.append(f"| `{name}` | {_type(field)} | {default} | {text} |")
-    return lines
+    return [*lines, "", "The other keys are those of `lora`."] if model is Auto else lines
 
 
 def _type(field: dict[str, Any]) -> str:

@@ -107,7 +107,25 @@ class QLora(_LoraFields):
     name: Literal["qlora"] = Field(description="LoRA over a base in 4-bit NF4.")
 
 
-Strategy = Annotated[Full | Transfer | Lora | QLora, Field(discriminator="name")]
+class Auto(_LoraFields):
+    """The strongest of full, lora, qlora and transfer, in this order, that the task allows and that fits memory and time.
+
+    The run's own recipe names the one that was chosen. Any field of peft.LoraConfig: they hold where it is an adapter.
+    """
+
+    name: Literal["auto"] = Field(description="The strongest strategy that fits.")
+    memory_gib: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="GiB that the run may take; default what the device has free."
+    )
+    time_hours: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Hours that the training may take, judged by a few measured steps; default any number.",
+    )
+
+
+Strategy = Annotated[Full | Transfer | Lora | QLora | Auto, Field(discriminator="name")]
 
 
 class Source(Block):

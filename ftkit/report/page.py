@@ -14,6 +14,7 @@ from ftkit.report.confusion import confusion
 from ftkit.report.curves import curves, kept_step
 from ftkit.report.evidence import Evidence
 from ftkit.report.examples import Examples, asked_text, choose_examples, shortened, words_of
+from ftkit.report.planned import planned_rows
 from ftkit.report.plots import draw_curve, draw_histogram, library
 from ftkit.report.summary import model_name, number, peak_words, planned, run_facts, usage
 from ftkit.units import size_words, time_words
@@ -80,6 +81,7 @@ def page(evidence: Evidence) -> str:
         slice_extent=max((abs(end) for one in slices for end in one.get("difference_interval") or ()), default=1.0),
         histograms=histograms(evidence),
         cost=cost(evidence),
+        planned=planned_rows(evidence.record),
         plots=plots(evidence),
         environment=surroundings(evidence),
         model=model_name(evidence.record),
@@ -245,6 +247,7 @@ def cost(evidence: Evidence) -> dict[str, str]:
         "time": f"{time_words(record['seconds']['total'])}, of it training {time_words(record['seconds']['training'])}",
         "steps": f"{record['steps']:,}" if "steps" in record else "",
         "rows a second": f"{ended['train_samples_per_second']:,.0f}" if "train_samples_per_second" in ended else "",
+        "strategy": (record.get("strategy_choice") or {}).get("words", ""),
         "peak memory": peak_words(record),
         "tokens": tokens(evidence, ended.get("epoch")),
         "computation": f"{ended['total_flos']:.3g} floating-point operations" if ended.get("total_flos") else "",

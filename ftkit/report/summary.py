@@ -90,7 +90,8 @@ def peak_words(record: dict[str, Any]) -> str:
 
 def planned(record: dict[str, Any]) -> str:
     """The peak of training beside what was predicted, to stand behind the peak of the run; nothing without a prediction."""
-    found = (record.get("plan") or {}).get("peak_memory_bytes") or {}
+    plan = record.get("plan") or {}
+    found = plan.get("training_peak_bytes") or plan.get("peak_memory_bytes") or {}
     own = record.get("training_peak_bytes") or record["peak_memory_bytes"]
     parts = [(size_words(own[place]), size_words(size)) for place, size in found.items() if place in own]
     return "".join(f"; training {measured}, planned {size}" for measured, size in parts)

@@ -22,11 +22,12 @@ from ftkit.training.rehearsal import enable_checkpointing, learning_tensors
 from ftkit.units import size_words
 
 
-def find_batch(recipe: Recipe, parts: Parts) -> BatchSize:
+def find_batch(recipe: Recipe, parts: Parts, limit: int | None = None) -> BatchSize:
     """The largest batch that fits, and the trainer set to it.
 
     Args:
         parts: as built row by row.
+        limit: bytes that the run may take, where there are more.
 
     Raises:
         UserError: not even one row fits, or there are several processes, which would each find another batch.
@@ -37,19 +38,23 @@ def find_batch(recipe: Recipe, parts: Parts) -> BatchSize:
         raise UserError(message, "set a number", key="training.per_device_train_batch_size")
     sizes = batch_sizes(effective_batch(recipe), max(1, arguments.n_gpu))
     with console.status("looking for the largest batch that fits"):
-        found = tried(parts, sizes) if arguments.device.type == "cuda" else estimated(recipe, parts, sizes)
+        if arguments.device.type != "cuda":
+            room = room_bytes()
+            found = estimated(recipe, parts, sizes, "cpu", min(room, limit or room))
+        else:
+            most = estimated(recipe, parts, sizes, "cuda", limit) if limit else sizes[0]
+            found = tried(parts, sizes[sizes.index(most) :])
     console.say(f"batch: {found.rows} rows at a time, {found.accumulation} to a step of {found.effective}")
     arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps = found.rows, found.accumulation
     parts.trainer._train_batch_size = arguments.train_batch_size
     return found
 
 
-def estimated(recipe: Recipe, parts: Parts, sizes: list[BatchSize]) -> BatchSize:
+def estimated(recipe: Recipe, parts: Parts, sizes: list[BatchSize], device: str, room: int) -> BatchSize:
     """By the plan; of a stream nobody knows the longest row, so that it is taken to be as long as may be."""
     figures = None if parts.data.stream else figures_of(parts.data)
     task, config = parts.task, parts.config
-    planner = Planner(row_by_row(recipe), task.auto_class(config), config, "cpu", new_head=task.new_head)
-    room = room_bytes()
+    planner = Planner(row_by_row(recipe), task.auto_class(config), config, device, new_head=task.new_head)
     try:
         found = largest_fitting(sizes, lambda size: planner.needed_with(size.applied(recipe), figures) <= room)
     except UserError:

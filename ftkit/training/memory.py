@@ -45,6 +45,12 @@ def peak_within() -> Iterator[dict[str, int]]:
         found.update(_peaks())
 
 
+def forget_peaks() -> None:
+    """Let what was held so far, as by steps that were made to measure them, not count as the run's peak."""
+    with peak_within():
+        _forgotten.clear()
+
+
 def _peaks() -> dict[str, int]:
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     peaks = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}

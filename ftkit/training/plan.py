@@ -20,6 +20,8 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from ftkit import console
 from ftkit.data.paths import locate
 from ftkit.errors import UserError
+from ftkit.evaluation.forgetting import BATCH as GENERAL_ROWS
+from ftkit.evaluation.forgetting import LONGEST as GENERAL_TOKENS
 from ftkit.hub import cached, hub_names, is_hub_id
 from ftkit.models.counts import ParameterCounts, count_from_config
 from ftkit.models.heads import find_head
@@ -37,7 +39,9 @@ from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import has_bf16, precision_words
 from ftkit.training.batch_size import batch_sizes, effective_batch
+from ftkit.training.candidates import Choice
 from ftkit.training.footprint import Peak, kept_checkpoints, knows_optimizer, optimizer_bytes, steps_of
+from ftkit.training.measuring import Measuring, MeasuringMemory, rehearse_measuring
 from ftkit.training.memory import beside_tensors, library_bytes, room_bytes
 from ftkit.training.pace import Pace, forecast, measure_pace
 from ftkit.training.prepare import Data, prepare
@@ -53,18 +57,23 @@ ADAPTER = {"r": 16, "target_modules": "all-linear"}
 
 @dataclass(frozen=True)
 class DataFigures:
-    """Of the training entries: how many, their tokens, lengths and supervised tokens; `target`: of pairs the longest."""
+    """Of the training entries: how many, their tokens, lengths and supervised tokens; `target`: of pairs the longest.
+
+    `measured_lengths` and `measured_supervised` are those of the eval entries.
+    """
 
     entries: int
     tokens: int
     lengths: np.ndarray
     target: int = 0
     supervised: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    measured_lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    measured_supervised: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
     @property
     def supervised_of_longest(self) -> float:
         """Supervised tokens of each of the longest rows, on average."""
-        return float(self.supervised[np.argsort(-self.lengths, kind="stable")[:LONGEST]].mean())
+        return supervised_of_longest(self.lengths, self.supervised)
 
     @property
     def longest(self) -> int:
@@ -86,7 +95,8 @@ class Setup:
     length: int
     target: int
     checkpointing: dict[str, Any] | None
-    supervised: float = 0
+    supervised: float
+    measuring: Measuring
 
 
 @dataclass(frozen=True)
@@ -96,19 +106,33 @@ class Estimate:
     setup: Setup
     rehearsal: Rehearsal
     optimizer: int
+    measuring: MeasuringMemory
+
+    @property
+    def training(self) -> int:
+        """Bytes in tensors at the fullest moment of a step."""
+        found = self.rehearsal
+        return Peak(found.weights, self.optimizer, found.gradients, found.step).bytes
+
+    def peak_beside(self, measuring: int) -> int:
+        """Bytes at the fullest moment of steps and of measuring that takes so much.
+
+        For measuring the optimizer's states stay, and the weights are as they were loaded.
+        """
+        return max(self.training, self.rehearsal.loaded + self.optimizer + measuring)
 
     @property
     def peak(self) -> int:
-        """Bytes in tensors at the fullest moment of a step, or with the weights as they are loaded."""
-        found = self.rehearsal
-        return max(found.loaded, Peak(found.weights, self.optimizer, found.gradients, found.step).bytes)
+        """Bytes in tensors at the fullest moment of the run."""
+        return self.peak_beside(self.measuring.most)
 
     def parts(self) -> dict[str, int]:
         """Bytes by part. They are not all held at once, so that the peak is below their sum."""
         found = self.rehearsal
         return {
             "weights": found.weights - found.adapters, "adapters": found.adapters, "gradients": found.gradients,
-            "optimizer": self.optimizer, "activations": found.activations, "logits": found.logits, "peak": self.peak,
+            "optimizer": self.optimizer, "activations": found.activations, "logits": found.logits,
+            "training": self.training, "evaluation": self.measuring.most, "peak": self.peak,
         }  # fmt: skip
 
 
@@ -135,6 +159,7 @@ class Plan:
             no step was measured.
         measured: bytes of memory at the peak of the measured steps, by place.
         notes: what the figures rest on.
+        choice: where the strategy is auto, what was weighed.
     """
 
     model: str
@@ -152,6 +177,7 @@ class Plan:
     seconds: dict[str, float] | None = None
     measured: dict[str, int] | None = None
     notes: list[str] = field(default_factory=list)
+    choice: Choice | None = None
 
     def as_json(self) -> dict[str, Any]:
         """All of it, sizes in bytes."""
@@ -165,6 +191,8 @@ class Plan:
         rows.append(["with libraries", size_words(self.needed)])
         rows += [[f"measured in a few steps ({place})", size_words(size)] for place, size in (self.measured or {}).items()]
         parts.append(console.table("", ["memory (estimate)", ""], rows))
+        if self.choice is not None:
+            parts += [candidate_table(self.choice), Text(self.choice.words(), style="bold")]
         if self.vram is not None:
             parts.append(Text(self._verdict(), style="bold"))
         if self.remedies:
@@ -218,38 +246,108 @@ def make_plan(recipe: Recipe, device: str | None = None, vram: float | None = No
     """
     device = device or own_device(recipe)
     require_sound(device, vram)
+    ground, notes = ground_of(recipe), list[str]()
+    draft = draft_of(ground, recipe, device, vram)  # before a model is loaded to measure its pace
+    remedies = draft.remedies(ground.figures)
+    pace = pace_at_hand(draft.recipe, device, ground.figures, notes) if measure else None
+    return plan_of(ground, draft, remedies, pace, notes)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a plan stands on whatever the strategy: the task, its model's config, the data where they are at hand."""
+
+    task: Task
+    config: PretrainedConfig
+    figures: DataFigures | None
+    notes: tuple[str, ...]
+
+    def planner(self, recipe: Recipe, device: str) -> "Planner":
+        """Estimates of the recipe under its strategy."""
+        return Planner(recipe, self.task.auto_class(self.config), self.config, device, new_head=self.task.new_head)
+
+
+def ground_of(recipe: Recipe) -> Ground:
+    """Read config.json and the data.
+
+    Raises:
+        UserError: config.json cannot be had, or the data are at hand and faulty.
+    """
     task, notes = TASKS[recipe.task](recipe.data), list[str]()
     config = load_config(recipe.model, {})
-    auto_class = task.auto_class(config)
+    task.auto_class(config)  # refuses a model that cannot do the task
     figures = data_figures(recipe, task, config, notes)
     if knows_labels(recipe, task, figures):
         config = load_config(recipe.model, task.config_values())
     else:
         notes.append(f"the number of labels is that of the model's config, {config.num_labels}: the data are not at hand")
-    planner = Planner(recipe, auto_class, config, device, new_head=task.new_head)
+    return Ground(task, config, figures, tuple(notes))
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A recipe with its batch settled, and what it takes.
+
+    Attributes:
+        room: bytes that there are, or None where nobody said.
+    """
+
+    recipe: Recipe
+    planner: "Planner"
+    estimate: Estimate
+    needed: int
+    room: int | None
+    notes: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool | None:
+        return None if self.room is None else self.needed <= self.room
+
+    def remedies(self, figures: DataFigures | None) -> list[Remedy]:
+        """What would make it fit where it does not."""
+        if self.room is None or self.needed <= self.room:
+            return []
+        return self.planner.remedies(self.estimate, self.room, figures)
+
+
+def draft_of(ground: Ground, recipe: Recipe, device: str, vram: float | None) -> Draft:
+    """What a recipe takes whose data and config are read."""
+    planner, notes = ground.planner(recipe, device), list[str]()
     if recipe.training.finds_batch:
-        recipe = planner.recipe = settled(planner, recipe, figures, vram, notes)
+        recipe = planner.recipe = settled(planner, recipe, ground.figures, vram, notes)
     with console.status("going through a step without weights"):
-        first = planner.estimate(planner.setup(figures))
-        needed = planner.needed(first)  # before a model is loaded to measure its pace
-        room = None if vram is None else int(vram * GIB)
-        remedies = planner.remedies(first, room, figures) if room is not None and needed > room else []
-    counts = count_from_config(auto_class, config, recipe.strategy, new_head=task.new_head)
-    setup, run = first.setup, run_figures(recipe, figures)
-    pace = pace_at_hand(recipe, device, figures, notes) if measure else None
-    if pace and max(pace.peak.values()) > BEYOND * needed:
-        notes.append(
-            "the measured peak is above the estimate, which is of training alone: measuring takes "
-            f"{recipe.training.per_device_eval_batch_size} rows at a time (training.per_device_eval_batch_size)"
-        )
-    seconds = forecast(pace, figures.lengths, recipe, int(run["steps"])).as_json() if pace and figures else None
+        estimate = planner.estimate(planner.setup(ground.figures))
+    room = None if vram is None else int(vram * GIB)
+    return Draft(recipe, planner, estimate, planner.needed(estimate), room, tuple(notes))
+
+
+def plan_of(ground: Ground, draft: Draft, remedies: list[Remedy], pace: Pace | None, notes: list[str]) -> Plan:
+    """All that a plan says.
+
+    Args:
+        notes: of the pace.
+    """
+    recipe, planner, setup = draft.recipe, draft.planner, draft.estimate.setup
+    counts = count_from_config(planner.auto_class, ground.config, recipe.strategy, new_head=ground.task.new_head)
+    run = run_figures(recipe, ground.figures)
+    if pace and max(pace.peak.values()) > BEYOND * draft.needed:
+        notes = [*notes, "the measured peak is above the estimate"]
+    seconds = seconds_of(ground, recipe, pace)
     return Plan(
-        recipe.model.name, recipe.strategy.name, device, counts,
-        {"rows": setup.rows, "length": setup.length, "accumulation": setup.accumulation}, first.parts(),
-        needed, room, None if room is None else needed <= room, remedies, run,
-        disk_figures(recipe, first, int(run.get("steps", 0))), seconds, pace.peak if pace else None,
-        [*notes, *planner.notes()],
+        recipe.model.name, recipe.strategy.name, planner.device, counts,
+        {"rows": setup.rows, "length": setup.length, "accumulation": setup.accumulation}, draft.estimate.parts(),
+        draft.needed, draft.room, draft.fits, remedies, run,
+        disk_figures(recipe, draft.estimate, int(run.get("steps", 0))), seconds, pace.peak if pace else None,
+        [*ground.notes, *draft.notes, *notes, *planner.notes()],
     )  # fmt: skip
+
+
+def seconds_of(ground: Ground, recipe: Recipe, pace: Pace | None) -> dict[str, float] | None:
+    """The time of the run at a pace; None where there is none."""
+    if pace is None or ground.figures is None:
+        return None
+    steps = int(run_figures(recipe, ground.figures)["steps"])
+    return forecast(pace, ground.figures.lengths, recipe, steps).as_json()
 
 
 def settled(planner: "Planner", recipe: Recipe, figures: DataFigures | None, vram: float | None, notes: list[str]) -> Recipe:
@@ -317,6 +415,8 @@ class Planner:
         self.head = find_head(auto_class, config) if new_head else ()
         self.optim = str(recipe.training.optim)
         self.autocast = autocast_precision(recipe, device)
+        self.measured: dict[tuple[str, str, Measuring], MeasuringMemory] = {}
+        self.unmeasured = ""  # why measuring could not be gone through
 
     def setup(self, figures: DataFigures | None) -> Setup:
         """The recipe's own."""
@@ -328,16 +428,33 @@ class Planner:
         return Setup(
             self.recipe.strategy, self.recipe.model.dtype, training.per_device_train_batch_size,
             training.gradient_accumulation_steps, figures.longest if figures else limit, target, checkpointing,
-            self.supervised(figures, limit),
+            (figures.supervised_of_longest if figures else limit - 1) if self.runs_on_supervised else 0,
+            self.measuring(figures, limit, target),
         )  # fmt: skip
 
-    def supervised(self, figures: DataFigures | None, limit: int) -> float:
-        """Tokens a row on which a decoder's head runs, see `training/supervised_loss.py`; 0 where it runs on all."""
-        training = self.recipe.training
-        apart = self.recipe.speed.supervised_logits and not training.label_smoothing_factor
-        if self.auto_class is not AutoModelForCausalLM or not apart:
-            return 0
-        return figures.supervised_of_longest if figures else limit - 1
+    @property
+    def runs_on_supervised(self) -> bool:
+        """Whether a decoder's head runs on supervised tokens alone, see `training/supervised_loss.py`."""
+        apart = self.recipe.speed.supervised_logits and not self.recipe.training.label_smoothing_factor
+        return bool(self.auto_class is AutoModelForCausalLM and apart)
+
+    def measuring(self, figures: DataFigures | None, limit: int, target: int) -> Measuring:
+        """What the run measures, the longest of it."""
+        block, size, pairs = self.recipe.evaluation, self.recipe.training.per_device_eval_batch_size, target > 0
+        known = figures is not None and len(figures.measured_lengths) > 0
+        length = int(figures.measured_lengths.max()) if figures and known else limit
+        supervised, most = float(limit - 1), positions(self.config)
+        if figures and known:
+            size = min(size, len(figures.measured_lengths))
+            supervised = supervised_of_longest(figures.measured_lengths, figures.measured_supervised)
+            target = int(figures.measured_supervised.max()) if pairs else 0
+        foretells = not self.head and not pairs and bool(block.general_text) and block.baseline
+        answers = min(block.generation.rows, size) if self.recipe.generates and not pairs else 0
+        return Measuring(
+            size, length, labels_of(self.recipe.task, self.config), target, supervised if self.runs_on_supervised else 0,
+            (GENERAL_ROWS, min(GENERAL_TOKENS, limit)) if foretells else None,
+            (answers * block.generation.num_beams, min(length + block.generation.max_new_tokens, most)) if answers else None,
+        )  # fmt: skip
 
     def estimate(self, setup: Setup) -> Estimate:
         """What a setup takes.
@@ -345,8 +462,7 @@ class Planner:
         Raises:
             UserError: the model's forward pass needs its weights.
         """
-        attention = self.recipe.model.attn_implementation
-        options = {"dtype": setup.dtype, "attention": "sdpa" if attention == "flash_attention_2" else attention}
+        options = self.options(setup)
         batch = Batch(
             setup.rows, setup.length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing,
             setup.accumulation > 1, setup.target, math.ceil(setup.rows * min(setup.supervised, setup.length)),
@@ -357,7 +473,27 @@ class Planner:
         except (RuntimeError, NotImplementedError) as error:
             message = f"a step of this model cannot be gone through without weights: {first_line(error)}"
             raise UserError(message, "`ftkit check` runs one with them", key="model.name") from error
-        return Estimate(setup, found, optimizer_bytes(self.optim, found.learning))
+        return Estimate(setup, found, optimizer_bytes(self.optim, found.learning), self.measure(setup))
+
+    def options(self, setup: Setup) -> dict[str, str | None]:
+        """How the model is made."""
+        attention = self.recipe.model.attn_implementation
+        return {"dtype": setup.dtype, "attention": "sdpa" if attention == "flash_attention_2" else attention}
+
+    def measure(self, setup: Setup) -> MeasuringMemory:
+        """What measuring takes beside the weights, gone through once for each kind of setup."""
+        shapes = setup.measuring
+        key = setup.strategy.name, setup.dtype, shapes
+        if key not in self.measured:
+            options = self.options(setup)
+            try:
+                self.measured[key] = rehearse_measuring(
+                    self.auto_class, self.config, setup.strategy, self.head, options, shapes, self.autocast
+                )
+            except Exception as error:  # whatever a model does on shapes alone: the plan of its training still stands
+                self.unmeasured = first_line(error)
+                self.measured[key] = MeasuringMemory()
+        return self.measured[key]
 
     def needed(self, estimate: Estimate) -> int:
         """Bytes on the device."""
@@ -369,30 +505,44 @@ class Planner:
         return self.needed(self.estimate(self.setup(figures)))
 
     def remedies(self, first: Estimate, room: int, figures: DataFigures | None) -> list[Remedy]:
-        """What would make it fit, least harm first, each on top of those before it; it ends where it fits."""
+        """What would make it fit, each on top of those before it: the least harmful that helps, until it fits.
+
+        What does not help while something else takes most may do so later: evaluation, say, and then the training batch.
+        """
         found: list[Remedy] = []
-        current = first
-        for rung in LADDER:
-            better = None
-            for change, setup in rung(current.setup, self.recipe, figures):
-                estimate = self.estimate(setup)
-                if estimate.peak < WORTH * current.peak:
-                    better = Remedy(change, estimate.peak, self.needed(estimate), self.needed(estimate) <= room), estimate
-                if better and better[0].fits:
-                    break
-            if better:
-                found.append(better[0])
-                current = better[1]
-                if better[0].fits:
-                    break
+        current: Estimate | None = first
+        while current is not None and not (found and found[-1].fits):
+            steps = (self.better(rung, current, room, figures) for rung in LADDER)
+            remedy, current = next((step for step in steps if step), (None, None))
+            found += [remedy] if remedy else []
         return found
+
+    def better(
+        self, rung: "Rung", current: Estimate, room: int, figures: DataFigures | None
+    ) -> tuple[Remedy, Estimate] | None:
+        """A rung's first change that makes it fit, else its last that helps; None where none does."""
+        better = None
+        for change, setup in rung(current.setup, self.recipe, figures):
+            estimate = self.estimate(setup)
+            if estimate.peak < WORTH * current.peak:
+                better = Remedy(change, estimate.peak, self.needed(estimate), self.needed(estimate) <= room), estimate
+            if better and better[0].fits:
+                break
+        return better
+
+    def words_on_measuring(self) -> str:
+        """What is said of evaluation."""
+        if self.unmeasured:
+            return f"evaluation is not in the estimate: it cannot be gone through without weights: {self.unmeasured}"
+        size = self.recipe.training.per_device_eval_batch_size
+        return f"evaluation is the most that measuring takes beside the weights, {size} rows at a time"
 
     def notes(self) -> list[str]:
         """What the figures rest on."""
         found = [
             f"computed in {precision_words(self.autocast)}; parameters, weights, gradients and optimizer are exact, "
             "activations, logits and peak come from a step on shapes alone, without the kernels' own workspaces",
-            "evaluation is not in the estimate; parts are not all held at once; 'with libraries' adds " + (
+            self.words_on_measuring() + "; parts are not all held at once; 'with libraries' adds " + (
                 "the context of CUDA, an estimate" if self.device == "cuda" else
                 f"the {size_words(library_bytes())} that this process holds without a model, and what kernels and gaps "
                 "between blocks took in measured runs"
@@ -408,6 +558,23 @@ class Planner:
 
 
 Rung = Callable[[Setup, Recipe, DataFigures | None], Iterator[tuple[str, Setup]]]
+
+
+def with_fewer_rows_measured(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
+    """The same scores, up to rounding, in more and smaller parts."""
+    rows, answers = setup.measuring.rows, setup.measuring.answers
+    while rows > 1:
+        rows = rows // 2
+        beams = recipe.evaluation.generation.num_beams
+        fewer = (min(answers[0], rows * beams), answers[1]) if answers else None
+        change = f"training.per_device_eval_batch_size={rows}"
+        yield change, replace(setup, measuring=replace(setup.measuring, rows=rows, answers=fewer))
+
+
+def without_general_text(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
+    """The same training; what the model forgets is not known."""
+    if setup.measuring.texts:
+        yield "evaluation.general_text=false", replace(setup, measuring=replace(setup.measuring, texts=None))
 
 
 def with_checkpointing(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
@@ -438,7 +605,9 @@ def with_bf16_base(setup: Setup, recipe: Recipe, figures: DataFigures | None) ->
 def with_shorter_rows(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
     """No shorter than 99 % of the rows; without the data nobody knows what it would cut."""
     if figures and figures.p99 < setup.length and not recipe.data.packing:
-        yield f"model.max_length={figures.p99} (99 % of the rows are no longer)", replace(setup, length=figures.p99)
+        measuring = replace(setup.measuring, length=min(setup.measuring.length, figures.p99))
+        change = f"model.max_length={figures.p99} (99 % of the rows are no longer)"
+        yield change, replace(setup, length=figures.p99, measuring=measuring)
 
 
 def with_lora(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
@@ -457,7 +626,8 @@ def with_qlora(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Ite
 
 
 LADDER: tuple[Rung, ...] = (
-    with_checkpointing, with_smaller_batches, with_bf16_base, with_shorter_rows, with_lora, with_qlora,
+    with_fewer_rows_measured, with_checkpointing, with_smaller_batches, with_bf16_base, without_general_text,
+    with_shorter_rows, with_lora, with_qlora,
 )  # fmt: skip
 
 
@@ -489,8 +659,8 @@ def knows_labels(recipe: Recipe, task: Task, figures: DataFigures | None) -> boo
     return bool(figures or recipe.data.labels or not task.new_head or recipe.task == "text-regression")
 
 
-def predicted_peak(recipe: Recipe, task: Task, config: PretrainedConfig, data: Data) -> dict[str, int] | None:
-    """Bytes of memory at the peak as planned, under the name under which the run measures them; None where nobody can tell.
+def predicted_peaks(recipe: Recipe, task: Task, config: PretrainedConfig, data: Data) -> dict[str, dict[str, int]] | None:
+    """Bytes at the peak of the run and of its training as planned, named as the run measures them; None where unknown.
 
     It takes about a second for a model of six blocks, and more in proportion to the blocks, not to their size.
     """
@@ -502,7 +672,12 @@ def predicted_peak(recipe: Recipe, task: Task, config: PretrainedConfig, data: D
     except Exception as error:  # whatever a model does on shapes alone: a prediction never ends a run
         console.say(f"no peak memory is predicted: {first_line(error)}")
         return None
-    return {"gpu": found.peak} if device == "cuda" else {"process": planner.needed(found)}
+    evaluates = recipe.training.eval_strategy != "no"
+    training = found.peak_beside(found.measuring.rows if evaluates else 0)
+    peaks = {"peak_memory_bytes": found.peak, "training_peak_bytes": training}
+    if device == "cuda":
+        return {name: {"gpu": size} for name, size in peaks.items()}
+    return {name: {"process": size + beside_tensors(device, size)} for name, size in peaks.items()}
 
 
 def data_figures(recipe: Recipe, task: Task, config: PretrainedConfig, notes: list[str]) -> DataFigures | None:
@@ -518,7 +693,13 @@ def figures_of(data: Data) -> DataFigures:
     facts = data.facts["train"]
     lengths, target = facts.lengths, int(facts.supervised.max()) if facts.pairs else 0
     tokens = int(lengths.sum()) + (int(facts.supervised.sum()) if facts.pairs else 0)
-    return DataFigures(len(lengths), tokens, lengths, target, facts.supervised)
+    measured = data.facts["eval"]
+    return DataFigures(len(lengths), tokens, lengths, target, facts.supervised, measured.lengths, measured.supervised)
+
+
+def supervised_of_longest(lengths: np.ndarray, supervised: np.ndarray) -> float:
+    """Supervised tokens of each of the longest rows, on average."""
+    return float(supervised[np.argsort(-lengths, kind="stable")[:LONGEST]].mean())
 
 
 def missing_for_data(recipe: Recipe) -> str:
@@ -557,6 +738,20 @@ def disk_figures(recipe: Recipe, estimate: Estimate, steps: int) -> dict[str, in
     epochs = training.num_train_epochs
     kept = kept_checkpoints(training.save_strategy, steps or (limit or 1) * 10**9, training.save_steps, epochs, limit)
     return {"model": saved, "checkpoint": checkpoint, "checkpoints": kept, "total": saved + kept * checkpoint}
+
+
+def candidate_table(choice: Choice) -> Any:
+    """The strategies from the strongest, with what each takes; the chosen one is marked."""
+    rows = [
+        [
+            f"{'→ ' if one.strategy == choice.chosen else ''}{one.strategy}",
+            "-" if one.needed is None else size_words(one.needed),
+            "-" if one.seconds is None else time_words(one.seconds),
+            one.hindrance or "fits",
+        ]
+        for one in choice.candidates
+    ]
+    return console.table("", ["strategy: auto", "memory", "time", ""], rows)
 
 
 def seconds_words(seconds: dict[str, float]) -> str:

@@ -159,6 +159,16 @@ def rehearse(
         UserError: the strategy's values do not fit the model.
         RuntimeError: the model's forward pass looks at values, which are not there.
     """
+    model, before = shape_model(auto_class, config, block, head, options)
+    with FakeTensorMode():
+        put_on_cpu(model)
+        return _step(model.train(), before, batch)
+
+
+def shape_model(
+    auto_class: Any, config: Any, block: Any, head: tuple[str, ...], options: dict[str, str | None]
+) -> tuple[Any, int]:
+    """The model under its strategy on the meta device, and the bytes of its base; the arguments are those of `rehearse`."""
     strategy = STRATEGIES[block.name]
     if block.name in ("lora", "qlora"):  # the shapes are the same, and some ways of drawing them need values
         block = block.model_copy(update={"init_lora_weights": True})
@@ -169,11 +179,8 @@ def rehearse(
         base = auto_class.from_config(config, attn_implementation=options["attention"], dtype=dtype)
         if strategy.quantized:
             pack_layers(base, head)
-        before = sum(tensor.nbytes for tensor in _tensors(base))  # each once: parameters() passes over ties
-        model = strategy.apply(base, block, head)
-    with FakeTensorMode():
-        put_on_cpu(model)
-        return _step(model.train(), before, batch)
+        before = sum(tensor.nbytes for tensor in tensors_of(base))  # each once: parameters() passes over ties
+        return strategy.apply(base, block, head), before
 
 
 def put_on_cpu(model: nn.Module) -> None:
@@ -213,16 +220,16 @@ def enable_checkpointing(model: Any, given: dict[str, Any] | None) -> None:
 
 
 def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
-    learning, loaded = learning_tensors(model), resting_bytes(_tensors(model))
+    learning, loaded = learning_tensors(model), resting_bytes(tensors_of(model))
     if batch.rests:
         rest(resting_layers(model))
-    weights = resting_bytes(_tensors(model))
+    weights = resting_bytes(tensors_of(model))
     if batch.checkpointing is not None:
         enable_checkpointing(model, batch.checkpointing | {"offload": False})  # shapes pass for a CPU's
     if batch.accumulates:
         for parameter in model.parameters():
             parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
-    inputs, vocabulary = _inputs(model, batch), model.get_input_embeddings().weight.shape[0]
+    inputs, vocabulary = inputs_of(model, batch), model.get_input_embeddings().weight.shape[0]
     supervised = batch.supervised if batch.supervised and has_plain_head(model) else 0
     positions = {batch.rows * length for side in (batch.length, batch.target) for length in (side, side - 1)}
     if supervised:
@@ -230,8 +237,8 @@ def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
     logits = {count * vocabulary for count in positions}
     gradients = gradient_bytes(learning)
     earlier = [p.grad for p in model.parameters() if p.grad is not None]
-    with MemoryLedger([*_tensors(model), *inputs.values(), *earlier], logits - {0}) as ledger:
-        loss = _forward(model, inputs, batch.autocast, supervised)
+    with MemoryLedger([*tensors_of(model), *inputs.values(), *earlier], logits - {0}) as ledger:
+        loss = forward_loss(model, inputs, batch.autocast, supervised)
         held, held_logits = ledger.live, ledger.logits
         loss.backward()  # type: ignore[no-untyped-call]
         del loss
@@ -239,7 +246,7 @@ def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
     return Rehearsal(loaded, weights, loaded - before, gradients, held - held_logits, ledger.logits_peak, step, learning)
 
 
-def _forward(model: Any, inputs: dict[str, torch.Tensor], autocast: torch.dtype | None, supervised: int) -> torch.Tensor:
+def forward_loss(model: Any, inputs: dict[str, torch.Tensor], autocast: torch.dtype | None, supervised: int) -> torch.Tensor:
     """The loss; the outputs are let go, as the Trainer does. Under autocast accelerate gives them back in float32."""
     call = model.__call__ if autocast is None else convert_outputs_to_fp32(model.__call__)  # with its hooks
     with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
@@ -255,7 +262,8 @@ def _forward(model: Any, inputs: dict[str, torch.Tensor], autocast: torch.dtype 
         return total / supervised
 
 
-def _inputs(model: Any, batch: Batch) -> dict[str, torch.Tensor]:
+def inputs_of(model: Any, batch: Batch) -> dict[str, torch.Tensor]:
+    """A batch of such a shape, with labels."""
     shape = (batch.rows, batch.length)
     labels = {
         "tokens": lambda: torch.zeros((batch.rows, batch.target or batch.length), dtype=torch.long),
@@ -267,5 +275,6 @@ def _inputs(model: Any, batch: Batch) -> dict[str, torch.Tensor]:
     return {"input_ids": torch.zeros(shape, dtype=torch.long), "attention_mask": ones, "labels": labels}
 
 
-def _tensors(model: nn.Module) -> list[torch.Tensor]:
+def tensors_of(model: nn.Module) -> list[torch.Tensor]:
+    """All that a model rests in."""
     return [*model.parameters(), *model.buffers()]

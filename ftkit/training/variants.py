@@ -7,6 +7,7 @@ from typing import Any
 from ftkit.errors import UserError
 from ftkit.recipe.load import STRATEGY_CLASSES, load_recipe, load_values
 from ftkit.recipe.schema import Recipe
+from ftkit.recipe.tasks import STRATEGY_NAMES
 from ftkit.run import resolved_values
 
 # Where the recipe sets none for a strategy: a rate is made for one strategy, and adapters bear ten times that of full.
@@ -39,8 +40,8 @@ def strategy_recipes(path: Path, strategies: Sequence[str], overrides: Sequence[
 
 def require_strategies(strategies: Sequence[str]) -> None:
     """Raises UserError where there are none, one is unknown, or one is named twice."""
-    known = ", ".join(STRATEGY_CLASSES)
-    if unknown := [name for name in strategies if name not in STRATEGY_CLASSES]:
+    known = ", ".join(STRATEGY_NAMES)
+    if unknown := [name for name in strategies if name not in STRATEGY_NAMES]:
         raise UserError(f"no strategy '{unknown[0]}'", f"there are {known}, with commas between them", "--strategies")
     if len(set(strategies)) < len(strategies):
         raise UserError("a strategy is named twice", "name each once", "--strategies")
@@ -66,7 +67,7 @@ def under(recipe: Recipe, name: str, overrides: Sequence[str], *, same_rate: boo
     values = resolved_values(recipe)
     fields = STRATEGY_CLASSES[name].model_fields
     kept = {key: value for key, value in values["strategy"].items() if key in fields and key != "name"}
-    own = name == recipe.strategy.name or {name, recipe.strategy.name} <= set(ADAPTERS)
+    own = recipe.strategy.name in (name, "auto") or {name, recipe.strategy.name} <= set(ADAPTERS)
     values["strategy"] = block = {"name": name, **(kept if own else {})}
     if name in ADAPTERS:
         block.setdefault("target_modules", TARGETS)
