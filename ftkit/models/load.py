@@ -1,11 +1,14 @@
 """Config, tokenizer and weights of a pretrained model, from a local folder or the hub; a clear line where they lack."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ftkit import console
@@ -87,11 +90,18 @@ def load_tokenizer(block: Model) -> PreTrainedTokenizerBase:
 
 
 def load_base(
-    auto_class: Any, block: Model, config: PretrainedConfig, *, new_head: bool, **arguments: Any
+    auto_class: Any,
+    block: Model,
+    config: PretrainedConfig,
+    *,
+    new_head: bool,
+    keep_quantized: bool = False,
+    **arguments: Any,
 ) -> PreTrainedModel:
     """The pretrained weights, with a fresh head where the checkpoint has none that fits.
 
     Args:
+        keep_quantized: 4-bit weights are quantized once and kept in the cache.
         arguments: what the strategy needs of `from_pretrained`, as dtype and quantization_config.
 
     Raises:
@@ -104,7 +114,11 @@ def load_base(
         options["attn_implementation"] = block.attn_implementation
     try:
         options |= {"config": config, "ignore_mismatched_sizes": new_head, "output_loading_info": True}
-        model, info = auto_class.from_pretrained(name, **options)
+        with drawing_apart() if "quantization_config" in options else nullcontext():
+            if keep_quantized:
+                model, info = load_kept(auto_class, block, name, options)
+            else:
+                model, info = auto_class.from_pretrained(name, **options)
     except ImportError as error:
         raise UserError(first_line(error), "install what it names", key="model") from error
     except MemoryError as error:
@@ -115,9 +129,7 @@ def load_base(
         if "out of memory" in str(error) or "can't allocate" in str(error):
             raise
         raise UserError(f"{block.name}: {first_line(error)}", key="model.name") from error
-    except Exception as error:  # safetensors has an exception of its own, not a subclass of any of these
-        if type(error).__name__ != "SafetensorError":
-            raise
+    except SafetensorError as error:
         raise UserError(
             f"the weights of {block.name} are damaged: {first_line(error)}", "fetch them again", key="model.name"
         ) from error
@@ -125,6 +137,32 @@ def load_base(
     if missing := [] if new_head else sorted(info["missing_keys"]):
         console.warn(f"{block.name} lacks {len(missing)} weights, which start at random: {', '.join(missing[:3])}, …")
     return model
+
+
+@contextmanager
+def drawing_apart() -> Iterator[None]:
+    """What is drawn after the block does not hang on how much is drawn in it: quantizing draws more than reading does."""
+    seed = int(torch.randint(2**63 - 1, ()))
+    yield
+    torch.manual_seed(seed)
+
+
+def load_kept(auto_class: Any, block: Model, name: str, options: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """A quantized model and what its loading says, from the cache where an earlier run left it there."""
+    from ftkit.models.quantized import KeptBase  # it brings bitsandbytes
+
+    kept = KeptBase(auto_class, weights_folder(block), options)
+    if kept.is_there:
+        plain = {key: value for key, value in options.items() if key not in ("quantization_config", "revision")}
+        try:
+            model, info = auto_class.from_pretrained(kept.folder, **(plain | {"config": kept.config(options["config"])}))
+            return model, info
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            console.warn(f"the kept 4-bit weights cannot be read, and are made again: {first_line(error)}")
+            kept.discard()
+    model, info = auto_class.from_pretrained(name, **options)
+    kept.keep(model, {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    return model, info
 
 
 def fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -36,6 +36,7 @@ BLOCKS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("evaluation", Evaluation), ("evaluation.generation", Generation),
     ("speed", Speed),
 )  # fmt: skip
+LIKE_LORA = (QLora, Auto)  # they have its keys too
 
 
 def json_schema() -> dict[str, Any]:
@@ -76,18 +77,16 @@ def markdown() -> str:
 
 def _section(model: type[BaseModel]) -> list[str]:
     about = " ".join((model.__doc__ or "").split())
-    if model is QLora:
-        return [about, "", "The keys are those of `lora`."]
     lines = [about, "", "| key | type | default | what it is |", "| --- | --- | --- | --- |"]
     schema = model.model_json_schema()
     for name, field in schema["properties"].items():
-        if model is Auto and name in Lora.model_fields and name != "name":
+        if model in LIKE_LORA and name in Lora.model_fields and name != "name":
             continue
         required = name in schema.get("required", ())
         default = "required" if required else f"`{json.dumps(field.get('default'))}`"
         text = (field.get("description") or "").replace("|", "\\|")
         lines.append(f"| `{name}` | {_type(field)} | {default} | {text} |")
-    return [*lines, "", "The other keys are those of `lora`."] if model is Auto else lines
+    return [*lines, "", "The other keys are those of `lora`."] if model in LIKE_LORA else lines
 
 
 def _type(field: dict[str, Any]) -> str:

@@ -105,6 +105,9 @@ class QLora(_LoraFields):
     """LoRA over a base whose weights rest in 4 bits (NF4, double quantization, bf16 compute). Any field of LoraConfig."""
 
     name: Literal["qlora"] = Field(description="LoRA over a base in 4-bit NF4.")
+    keep_quantized: Boolean = Field(
+        True, description="Quantize a base once and keep its 4-bit weights in the cache; false quantizes it in every run."
+    )
 
 
 class Auto(_LoraFields):

@@ -25,6 +25,9 @@ TASK_TYPES = {
 }
 
 
+OWN_KEYS = {"name", "keep_quantized"}  # of the block, not peft's
+
+
 class LoraStrategy:
     quantized = False
 
@@ -46,7 +49,7 @@ class LoraStrategy:
 
 def lora_config(model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ...]) -> LoraConfig:
     """The adapter's config: the recipe's fields, and the head as modules that are trained whole."""
-    fields = own_copy({name: getattr(block, name) for name in block.model_fields_set - {"name"}})
+    fields = own_copy({name: getattr(block, name) for name in block.model_fields_set - OWN_KEYS})
     if head:
         fields["modules_to_save"] = [*(fields.get("modules_to_save") or []), *head]
         fields["exclude_modules"] = _excluded(fields.get("exclude_modules"), model, head)

@@ -31,7 +31,10 @@ class QLoraStrategy:
             llm_int8_skip_modules=modules_not_quantized(head),
         )
         device = "cpu" if not torch.cuda.is_available() else torch.cuda.current_device()
-        return {"dtype": torch_dtype(dtype), "quantization_config": quantization, "device_map": {"": device}}
+        return {
+            "dtype": torch_dtype(dtype), "quantization_config": quantization, "device_map": {"": device},
+            "keep_quantized": block.keep_quantized,
+        }  # fmt: skip
 
     def apply(self, model: PreTrainedModel, block: QLora, head: tuple[str, ...]) -> PeftModel:
         return LoraStrategy().apply(model, block, head)

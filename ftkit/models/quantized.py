@@ -1,0 +1,70 @@
+"""A base quantized once: its 4-bit weights are kept in the cache, and read from there by every later run.
+
+Quantizing reads the whole checkpoint and computes for each block of 64 weights, many times as long as reading the result
+takes. What is kept is what the library's own `save_pretrained` writes, without weights that the checkpoint lacked: each run
+draws a new head of its own. The key holds the checkpoint's files, the quantization, the class and the versions.
+"""
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes
+import transformers
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+from ftkit import console
+from ftkit.cache import cache_folder
+
+
+class KeptBase:
+    """Where the 4-bit weights of a checkpoint are kept.
+
+    Args:
+        folder: the checkpoint's.
+        options: what `from_pretrained` is given, a quantization_config among it.
+    """
+
+    def __init__(self, auto_class: Any, folder: Path, options: dict[str, Any]) -> None:
+        self.quantization: dict[str, Any] = options["quantization_config"].to_dict()
+        files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".json"))
+        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        asked = [str(options["dtype"]), str(options["device_map"]), self.quantization, auto_class.__name__]
+        versions = [bitsandbytes.__version__, transformers.__version__]
+        key = json.dumps([str(folder.resolve()), stats, asked, versions], default=str, sort_keys=True)
+        self.folder = cache_folder() / "quantized" / hashlib.sha256(key.encode()).hexdigest()[:32]
+
+    @property
+    def is_there(self) -> bool:
+        return any((self.folder / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME))
+
+    def config(self, config: PretrainedConfig) -> PretrainedConfig:
+        """The config of a model whose weights are quantized already."""
+        found = copy.deepcopy(config)
+        found.quantization_config = self.quantization  # type: ignore[attr-defined]
+        return found
+
+    def keep(self, model: PreTrainedModel, drawn: set[str]) -> None:
+        """Write a model that was just quantized; where the disk has no room nothing is kept, and a line says so.
+
+        Args:
+            drawn: names of weights that the checkpoint lacks.
+        """
+        beside = self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
+        state = {name: tensor for name, tensor in model.state_dict().items() if name not in drawn}
+        try:
+            model.save_pretrained(beside, state_dict=state)
+            beside.rename(self.folder)
+        except OSError as error:
+            if not self.is_there:  # else another process was first, with the same
+                console.warn(f"the quantized base is not kept: {error}")
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def discard(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,84 @@
+"""A 4-bit base is quantized once: what is kept is the same, to the last bit, as quantizing anew."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ftkit import Recipe, train
+from ftkit.training.dispatcher import build
+
+pytest.importorskip("bitsandbytes")
+RecipeMaker = Callable[..., Recipe]
+CASES = [("distilbert", "text-classification"), ("llama", "instruction")]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "quantized"
+
+
+def weights(made: Recipe, folder: Path) -> dict[str, torch.Tensor]:
+    model = build(made, folder, []).model
+    found = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+    scales = {
+        name: vars(tensor)["quant_state"].absmax
+        for name, tensor in model.named_parameters()
+        if "quant_state" in vars(tensor)
+    }
+    assert scales
+    return found | {f"{name} scales": tensor for name, tensor in scales.items()}
+
+
+@pytest.mark.parametrize(("kind", "task"), CASES)
+def test_the_second_run_reads_what_the_first_one_kept(
+    recipe: RecipeMaker, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, kind: str, task: str
+) -> None:
+    made = recipe("qlora", task=task, kind=kind)
+    first = weights(made, tmp_path / "a")
+    assert len(list(own_cache.iterdir())) == 1
+    monkeypatch.setattr("bitsandbytes.functional.quantize_4bit", lambda *_, **__: pytest.fail("quantized again"))
+    second = weights(made, tmp_path / "b")
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():  # the new head too: it is drawn, not kept
+        assert torch.equal(tensor, second[name]), name
+
+
+def test_training_on_kept_weights_is_the_same(recipe: RecipeMaker, tmp_path: Path, own_cache: Path) -> None:
+    settings: dict[str, Any] = {"training": {"max_steps": 3}, "kind": "llama", "task": "instruction"}
+    runs = [train(recipe("qlora", **settings), output_dir=tmp_path / name) for name in ("made", "kept")]
+    own = recipe("qlora", **settings)
+    off = own.model_copy(update={"strategy": own.strategy.model_copy(update={"keep_quantized": False})})
+    before = {path: path.stat().st_mtime_ns for path in own_cache.rglob("*")}
+    runs.append(train(off, output_dir=tmp_path / "off"))
+    assert before == {path: path.stat().st_mtime_ns for path in own_cache.rglob("*")}
+    assert runs[0].metrics["tuned"] == runs[1].metrics["tuned"] == runs[2].metrics["tuned"]
+
+
+def test_kept_weights_that_are_cut_are_made_again(
+    recipe: RecipeMaker, tmp_path: Path, own_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = recipe("qlora")
+    first = weights(made, tmp_path / "a")
+    file = next(own_cache.rglob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:1000])
+    second = weights(made, tmp_path / "b")
+    assert "made again" in capsys.readouterr().err
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    assert len(next(own_cache.rglob("*.safetensors")).read_bytes()) > 1000
+
+
+def test_a_checkpoint_that_changes_is_quantized_anew(recipe: RecipeMaker, tmp_path: Path, own_cache: Path) -> None:
+    made = recipe("qlora")
+    weights(made, tmp_path / "a")
+    file = next(Path(made.model.name).glob("*.safetensors"))
+    held = file.read_bytes()
+    try:
+        file.write_bytes(held)  # another time of change
+        weights(made, tmp_path / "b")
+    finally:
+        file.write_bytes(held)
+    assert len(list(own_cache.iterdir())) == 2
