@@ -118,7 +118,10 @@ LEVERS = {
     "sdpa attention": Lever("decoder", (), ("model.attn_implementation=eager",), each_step, 1e-4),
     "bf16": Lever("decoder", ("training.bf16=true",), (), windows, 2e-2),
     "bf16, encoder": Lever("encoder", ("training.bf16=true",), (), windows, 2e-2),
-    "bf16, frozen base in bf16": Lever(
+    "frozen layers at rest in bf16": Lever(
+        "encoder", ("training.bf16=true",), ("training.bf16=true", "speed.frozen_bfloat16=false"), each_step, 0.0
+    ),
+    "bf16, whole base in bf16": Lever(
         "encoder", ("training.bf16=true", "model.dtype=bfloat16"), (), windows, 2e-2
     ),
 }  # fmt: skip

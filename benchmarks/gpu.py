@@ -32,6 +32,7 @@ HERE = Path(__file__).parent
 BEGIN, END = "<!-- gpu.py -->", "<!-- /gpu.py -->"
 GIB = 2**30
 OPERATIONS = 4  # to a parameter and token: forward, and backward through a frozen base
+PROMPT = "{instruction}\n{input}\n\n"
 LORA = {"r": 16, "lora_alpha": 32, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]}
 SHAPES: dict[str, dict[str, Any]] = {
     "7b": {  # Llama 2, but for the positions
@@ -160,7 +161,7 @@ def prepare(work: Work, folder: Path, options: argparse.Namespace) -> tuple[dict
         "task": "instruction", "model": str(folder.parent / "model"), "shape": shape,
         "train": str(folder / "train.jsonl"), "eval": str(folder / "eval.jsonl"),
         "strategy": {"name": work.strategy, **LORA}, "steps": options.steps, "batch": work.blocks, "learning_rate": 2e-4,
-        "max_length": context, "dtype": "bfloat16", "checkpointing": work.checkpointing,
+        "max_length": context, "dtype": "bfloat16", "checkpointing": work.checkpointing, "prompt": PROMPT,
     }  # fmt: skip
     return case, sum(lengths), context / statistics.mean(lengths)
 

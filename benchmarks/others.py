@@ -34,7 +34,6 @@ from transformers import (
 
 Case = dict[str, Any]
 IGNORED = -100
-PROMPT = "{instruction}\n{input}\n\n"
 
 
 def main() -> None:
@@ -55,7 +54,7 @@ def encoded(case: Case, tokenizer: Any, rows: Dataset) -> Dataset:
         return {**tokenizer(batch["text"], truncation=True, max_length=case["max_length"]), "labels": batch["label"]}
 
     def answer(row: dict[str, Any]) -> dict[str, Any]:
-        prompt = tokenizer(PROMPT.format(**row), add_special_tokens=False)["input_ids"]
+        prompt = tokenizer(case["prompt"].format(**row), add_special_tokens=False)["input_ids"]
         output = tokenizer(row["output"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
         return {
             "input_ids": (prompt + output)[: case["max_length"]],
@@ -122,7 +121,7 @@ def sft(case: Case, folder: Path) -> dict[str, Any]:
     values = {name: value for name, value in case["strategy"].items() if name != "name"}
 
     def pair(row: dict[str, Any]) -> dict[str, str]:
-        return {"prompt": PROMPT.format(**row), "completion": row["output"]}
+        return {"prompt": case["prompt"].format(**row), "completion": row["output"]}
 
     train, held_out = (rows.map(pair, remove_columns=rows.column_names) for rows in rows_of(case))
     arguments = SFTConfig(

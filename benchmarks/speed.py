@@ -28,6 +28,10 @@ from results_page import write_section
 
 HERE = Path(__file__).parent
 QUERY_VALUE = {"name": "lora", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"]}
+PROMPT = (
+    "You are given a task, and sometimes an input that it is about. Do what the task says, and answer with nothing else.\n\n"
+    "### Task\n{instruction}\n\n### Input\n{input}\n\n### Answer\n"
+)
 ALL_LINEAR = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
 BERT_WORDS = "tokenizer-bert-uncased"
 SHAPES: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -66,6 +70,7 @@ class Case:
         model: a shape, or a folder of real weights under ../shared/models.
         factor: operations to each parameter and token that training needs: 6 of a full backward, 4 of a frozen base.
         joined: so many rows are put together into one, to be longer.
+        prompt: of instruction pairs.
     """
 
     task: str
@@ -78,12 +83,14 @@ class Case:
     max_length: int = 256
     factor: int = 4
     joined: int = 1
+    prompt: str = "{instruction}\n{input}\n\n"
 
 
 def cases() -> dict[str, Case]:
     sentences, pairs = "text-classification", "instruction"
     lora_query = {"name": "lora", "r": 8, "lora_alpha": 16}
     full = {"name": "full"}
+    asked = {"batch": 4, "prompt": PROMPT}
     return {
         "full-minilm": Case(sentences, "minilm-l6", full, ("plain", "loop"), 60, learning_rate=1e-4, factor=6),
         "lora-minilm": Case(
@@ -91,10 +98,10 @@ def cases() -> dict[str, Case]:
         ),
         "full-distilbert": Case(sentences, "distilbert", full, ("plain", "loop"), learning_rate=5e-5, factor=6),
         "lora-distilbert": Case(sentences, "distilbert", lora_query | {"target_modules": ["q_lin", "v_lin"]}, ("plain",)),
-        "full-gpt2": Case(pairs, "gpt2", full, ("plain", "loop"), 16, 4, 5e-5, factor=6),
-        "lora-gpt2": Case(pairs, "gpt2", lora_query | {"target_modules": ["c_attn"]}, ("plain",), 16, 4),
-        "lora-llama-135m": Case(pairs, "llama-135m", QUERY_VALUE, ("sft", "plain"), 16, 4),
-        "qlora-llama-160m": Case(pairs, "llama-160m", {"name": "qlora", **ALL_LINEAR}, ("plain", "lora"), 12, 4),
+        "full-gpt2": Case(pairs, "gpt2", full, ("plain", "loop"), 16, learning_rate=5e-5, factor=6, **asked),
+        "lora-gpt2": Case(pairs, "gpt2", lora_query | {"target_modules": ["c_attn"]}, ("plain",), 16, **asked),
+        "lora-llama-135m": Case(pairs, "llama-135m", QUERY_VALUE, ("sft", "plain"), 16, **asked),
+        "qlora-llama-160m": Case(pairs, "llama-160m", {"name": "qlora", **ALL_LINEAR}, ("plain", "lora"), 12, **asked),
     }
 
 
@@ -185,7 +192,7 @@ def prepare(case: Case, folder: Path, options: argparse.Namespace) -> dict[str, 
     return {
         "task": case.task, "model": str(model), "train": str(folder / "train.jsonl"), "eval": str(folder / "eval.jsonl"),
         "strategy": case.strategy, "steps": steps, "batch": case.batch, "learning_rate": case.learning_rate,
-        "max_length": case.max_length, "tokens": tokens, "parameters": parameters,
+        "max_length": case.max_length, "prompt": case.prompt, "tokens": tokens, "parameters": parameters,
     }  # fmt: skip
 
 
@@ -237,7 +244,7 @@ def count(case: Case, model: Path, train: list[dict[str, Any]]) -> tuple[int, in
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    texts = [row["text"] if "text" in row else " ".join(row.values()) for row in train]
+    texts = [row["text"] if "text" in row else case.prompt.format(**row) + row["output"] for row in train]
     tokens = sum(len(ids) for ids in tokenizer(texts, truncation=True, max_length=case.max_length)["input_ids"])
     import torch
 

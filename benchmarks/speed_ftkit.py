@@ -18,7 +18,7 @@ def recipe_values(case: dict[str, Any]) -> dict[str, Any]:
     answers = case["task"] == "instruction"
     data: dict[str, Any] = {"train": case["train"], "eval": case["eval"], "gate": {"overlap": 1.0, "similarity": 1.0}}
     if answers:
-        data |= {"prompt": "{instruction}\n{input}\n\n", "drop_empty": True}
+        data |= {"prompt": case["prompt"], "drop_empty": True}
     strategy = dict(case["strategy"])
     return {
         "task": case["task"],
