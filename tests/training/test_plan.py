@@ -16,6 +16,7 @@ from transformers import AutoConfig
 from ftkit import api
 from ftkit.errors import UserError
 from ftkit.evaluation.generation import autocast
+from ftkit.models.resting import rest
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.run import dump_recipe
@@ -80,8 +81,13 @@ def bytes_of_weights(model: torch.nn.Module) -> int:
 
 
 def take_step(parts: Parts, batch: dict[str, Any], pack: Callable[[torch.Tensor], Any]) -> None:
-    """Forward, backward and one optimizer step as the Trainer takes it, with what autograd keeps given to `pack`."""
+    """Forward, backward and one optimizer step as the Trainer takes it, with what autograd keeps given to `pack`.
+
+    Frozen layers that rest in bfloat16 while the Trainer trains are left so.
+    """
     trainer = parts.trainer
+    if trainer.resting is not None:
+        rest(trainer.resting.layers)
     trainer.create_optimizer_and_scheduler(1)
     assert trainer.optimizer is not None
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept), autocast("cpu", trainer.args.bf16):
@@ -234,9 +240,10 @@ def test_steps_and_tokens_are_those_of_the_run(recipe: Callable[..., Recipe], tm
         == pytest.approx(plan.run["steps"] * plan.seconds["step"], rel=0.01)
     )
     planned = result.record["plan"]["peak_memory_bytes"]
-    assert result.record["plan"]["training_peak_bytes"].keys() == planned.keys()
+    of_training = result.record["plan"]["training_peak_bytes"]
+    assert of_training.keys() == planned.keys()
     assert planned == ({"gpu": plan.memory["peak"]} if torch.cuda.is_available() else {"process": plan.needed})
-    assert f"planned {size_words(next(iter(planned.values())))}" in (tmp_path / "run" / "report.html").read_text()
+    assert f"planned {size_words(next(iter(of_training.values())))}" in (tmp_path / "run" / "report.html").read_text()
     facts = json.loads((tmp_path / "run" / "data_report.json").read_text())["splits"]["train"]
     assert plan.run == {"entries": facts["entries"], "epochs": 2, "steps": len(load_steps(result.folder)), "tokens": 2 * facts["tokens"]}  # fmt: skip
     saved = sum(file.stat().st_size for file in (tmp_path / "run" / "model").glob("*.safetensors"))
