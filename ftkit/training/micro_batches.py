@@ -14,6 +14,7 @@ import torch
 from ftkit.data.encode import IGNORED
 
 MOST_PARTS = 4
+DRAWN = 100  # batches from which a plan learns how batches are cut
 PLACES = 32  # of a sorted batch where it may be cut
 # What a part costs beside its tokens, in tokens: casting weights and adding gradients (so many whatever the model's size),
 # and going through its layers in Python (the more tokens, the smaller the model). Fitted by benchmarks/micro_batches.py.
@@ -38,7 +39,9 @@ def part_cost(parameters: int) -> float:
 
 
 def cut_by_length(inputs: dict[str, Any], cost: float, *, shifted: bool = False, decoder_inputs: bool = False) -> list[Part]:
-    """The batch in parts, the longest rows first, where that saves more than the parts cost; else the batch as it is.
+    """The batch in parts where that saves more than the parts cost; else the batch as it is.
+
+    The part with the most tokens comes first: the gradients of those before it are not there yet, beside what it holds.
 
     Args:
         inputs: tensors of shape (rows, ...), with an attention_mask of shape (rows, tokens) for padding on either side.
@@ -55,7 +58,8 @@ def cut_by_length(inputs: dict[str, Any], cost: float, *, shifted: bool = False,
     bounds = best_cuts(lengths[order], cost)
     if len(bounds) == 2:
         return [Part(inputs, 1.0)]
-    return list(_parts(inputs, mask, order, bounds, shifted=shifted, decoder_inputs=decoder_inputs))
+    parts = _parts(inputs, mask, order, bounds, shifted=shifted, decoder_inputs=decoder_inputs)
+    return sorted(parts, key=lambda part: -part.inputs["attention_mask"].numel())
 
 
 def cut_rows(part: Part, most: int, *, shifted: bool = False) -> Iterator[Part]:
@@ -95,6 +99,25 @@ def best_cuts(lengths: np.ndarray, cost: float) -> list[int]:
         place = int(begin[place])
         bounds.append(int(places[place]))
     return bounds[::-1]
+
+
+def later_part(lengths: np.ndarray, rows: int, cost: float) -> tuple[int, int]:
+    """Rows and tokens of the largest part that is not the first of its batch, among batches drawn from so long rows.
+
+    Args:
+        lengths: tokens of each row of the data.
+        rows: of a batch.
+        cost: of a part, in tokens.
+
+    Returns:
+        Two zeros where no batch is cut.
+    """
+    draw, found = np.random.default_rng(0), [(0, 0)]
+    for _ in range(DRAWN):
+        batch = -np.sort(-draw.choice(lengths, min(rows, len(lengths)), replace=False))
+        sizes = [(end - start, int(batch[start])) for start, end in pairwise(best_cuts(batch, cost))]
+        found += sorted(sizes, key=lambda size: -size[0] * size[1])[1:2]
+    return max(found, key=lambda size: size[0] * size[1])
 
 
 def _parts(

@@ -43,6 +43,7 @@ from ftkit.training.candidates import Choice
 from ftkit.training.footprint import Peak, kept_checkpoints, knows_optimizer, optimizer_bytes, steps_of
 from ftkit.training.measuring import Measuring, MeasuringMemory, rehearse_measuring
 from ftkit.training.memory import beside_tensors, library_bytes, room_bytes
+from ftkit.training.micro_batches import later_part, part_cost
 from ftkit.training.pace import Pace, forecast, measure_pace
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
@@ -50,6 +51,7 @@ from ftkit.units import GIB, size_words, time_words
 
 DEVICES = ("cpu", "cuda")
 LONGEST = 8  # rows whose supervised tokens stand for those of the longest batch
+WORTH_ANOTHER = 0.1  # gradients as a share of a step, from which it matters what stands beside them
 WORTH = 0.99  # a remedy that leaves more than this share of the memory is none
 BEYOND = 1.1  # a measured peak above so many times the estimate is told
 ADAPTER = {"r": 16, "target_modules": "all-linear"}
@@ -86,7 +88,7 @@ class DataFigures:
 
 @dataclass(frozen=True)
 class Setup:
-    """What decides the memory of a step, and what a remedy may change."""
+    """What decides the memory of a step, and what a remedy may change; `lengths` are those of the training entries."""
 
     strategy: Any
     dtype: str
@@ -97,6 +99,7 @@ class Setup:
     checkpointing: dict[str, Any] | None
     supervised: float
     measuring: Measuring
+    lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, int), compare=False)
 
 
 @dataclass(frozen=True)
@@ -429,8 +432,15 @@ class Planner:
             self.recipe.strategy, self.recipe.model.dtype, training.per_device_train_batch_size,
             training.gradient_accumulation_steps, figures.longest if figures else limit, target, checkpointing,
             (figures.supervised_of_longest if figures else limit - 1) if self.runs_on_supervised else 0,
-            self.measuring(figures, limit, target),
+            self.measuring(figures, limit, target), figures.lengths if figures else np.zeros(0, int),
         )  # fmt: skip
+
+    @property
+    def cuts(self) -> bool:
+        """Whether batches are cut into parts of like length, see `training/micro_batches.py`."""
+        wanted = self.recipe.speed.micro_batches
+        possible = self.auto_class is not AutoModelForCausalLM or self.runs_on_supervised
+        return possible and (self.device == "cpu" if wanted is None else wanted)
 
     @property
     def runs_on_supervised(self) -> bool:
@@ -462,18 +472,31 @@ class Planner:
         Raises:
             UserError: the model's forward pass needs its weights.
         """
-        options = self.options(setup)
+        found = self.rehearse(setup, setup.rows, setup.length, later=setup.accumulation > 1)
+        if self.cuts and setup.accumulation == 1 and found.gradients > WORTH_ANOTHER * found.step and len(setup.lengths):
+            # Where a batch is cut, the gradients of its first part are there beside what the next one holds.
+            lengths = np.minimum(setup.lengths, setup.length)
+            rows, length = later_part(lengths, setup.rows, part_cost(found.parameters))
+            if rows:
+                found = replace(found, step=max(found.step, self.rehearse(setup, rows, length, later=True).step))
+        return Estimate(setup, found, optimizer_bytes(self.optim, found.learning), self.measure(setup))
+
+    def rehearse(self, setup: Setup, rows: int, length: int, *, later: bool) -> Rehearsal:
+        """A setup's step on so many rows of a length.
+
+        Args:
+            later: gradients of an earlier part or batch are there.
+        """
         batch = Batch(
-            setup.rows, setup.length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing,
-            setup.accumulation > 1, setup.target, math.ceil(setup.rows * min(setup.supervised, setup.length)),
+            rows, length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing, later, setup.target,
+            math.ceil(rows * min(setup.supervised, length)),
             self.autocast is torch.bfloat16 and self.recipe.speed.frozen_bfloat16 and may_rest(setup.strategy),
         )  # fmt: skip
         try:
-            found = rehearse(self.auto_class, self.config, setup.strategy, self.head, options, batch)
+            return rehearse(self.auto_class, self.config, setup.strategy, self.head, self.options(setup), batch)
         except (RuntimeError, NotImplementedError) as error:
             message = f"a step of this model cannot be gone through without weights: {first_line(error)}"
             raise UserError(message, "`ftkit check` runs one with them", key="model.name") from error
-        return Estimate(setup, found, optimizer_bytes(self.optim, found.learning), self.measure(setup))
 
     def options(self, setup: Setup) -> dict[str, str | None]:
         """How the model is made."""

@@ -63,6 +63,7 @@ class Rehearsal:
         logits: most at any time in tensors as large as the logits are.
         step: most at any time in forward and backward, gradients with it.
         learning: the tensors that learn.
+        parameters: all there are, in the shapes in which they are stored.
     """
 
     loaded: int
@@ -73,6 +74,7 @@ class Rehearsal:
     logits: int
     step: int
     learning: tuple[Learning, ...]
+    parameters: int
 
 
 class FourBitProduct(torch.autograd.Function):
@@ -223,7 +225,7 @@ def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
     learning, loaded = learning_tensors(model), resting_bytes(tensors_of(model))
     if batch.rests:
         rest(resting_layers(model))
-    weights = resting_bytes(tensors_of(model))
+    weights, stored = resting_bytes(tensors_of(model)), sum(parameter.numel() for parameter in model.parameters())
     if batch.checkpointing is not None:
         enable_checkpointing(model, batch.checkpointing | {"offload": False})  # shapes pass for a CPU's
     if batch.accumulates:
@@ -243,7 +245,9 @@ def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
         loss.backward()  # type: ignore[no-untyped-call]
         del loss
     step = ledger.peak + (gradients if batch.accumulates else 0)
-    return Rehearsal(loaded, weights, loaded - before, gradients, held - held_logits, ledger.logits_peak, step, learning)
+    return Rehearsal(
+        loaded, weights, loaded - before, gradients, held - held_logits, ledger.logits_peak, step, learning, stored
+    )
 
 
 def forward_loss(model: Any, inputs: dict[str, torch.Tensor], autocast: torch.dtype | None, supervised: int) -> torch.Tensor:
