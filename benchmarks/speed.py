@@ -92,16 +92,18 @@ def cases() -> dict[str, Case]:
     full = {"name": "full"}
     asked = {"batch": 4, "prompt": PROMPT}
     return {
-        "full-minilm": Case(sentences, "minilm-l6", full, ("plain", "loop"), 60, learning_rate=1e-4, factor=6),
+        "full-minilm": Case(sentences, "minilm-l6", full, ("plain", "loop"), 30, learning_rate=1e-4, factor=6),
         "lora-minilm": Case(
-            sentences, "minilm-l6", lora_query | {"target_modules": ["query", "value"]}, ("plain",), 60, learning_rate=2e-3
+            sentences, "minilm-l6", lora_query | {"target_modules": ["query", "value"]}, ("plain",), 30, learning_rate=2e-3
         ),
-        "full-distilbert": Case(sentences, "distilbert", full, ("plain", "loop"), learning_rate=5e-5, factor=6),
-        "lora-distilbert": Case(sentences, "distilbert", lora_query | {"target_modules": ["q_lin", "v_lin"]}, ("plain",)),
-        "full-gpt2": Case(pairs, "gpt2", full, ("plain", "loop"), 16, learning_rate=5e-5, factor=6, **asked),
-        "lora-gpt2": Case(pairs, "gpt2", lora_query | {"target_modules": ["c_attn"]}, ("plain",), 16, **asked),
-        "lora-llama-135m": Case(pairs, "llama-135m", QUERY_VALUE, ("sft", "plain"), 16, **asked),
-        "qlora-llama-160m": Case(pairs, "llama-160m", {"name": "qlora", **ALL_LINEAR}, ("plain", "lora"), 12, **asked),
+        "full-distilbert": Case(sentences, "distilbert", full, ("plain",), 12, learning_rate=5e-5, factor=6),
+        "lora-distilbert": Case(
+            sentences, "distilbert", lora_query | {"target_modules": ["q_lin", "v_lin"]}, ("plain",), 12
+        ),
+        "full-gpt2": Case(pairs, "gpt2", full, ("plain", "loop"), 12, learning_rate=5e-5, factor=6, **asked),
+        "lora-gpt2": Case(pairs, "gpt2", lora_query | {"target_modules": ["c_attn"]}, ("plain",), 12, **asked),
+        "lora-llama-135m": Case(pairs, "llama-135m", QUERY_VALUE, ("sft", "plain"), 12, **asked),
+        "qlora-llama-160m": Case(pairs, "llama-160m", {"name": "qlora", **ALL_LINEAR}, ("plain", "lora"), 10, **asked),
     }
 
 
@@ -214,7 +216,7 @@ def make_model(case: Case, folder: Path, shared: Path) -> Path:
 
 
 def rows_of(case: Case, shared: Path, steps: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """As many training rows as the steps take (all pairs at most, in several epochs), and 64 or so eval rows."""
+    """As many training rows as the steps take (all pairs at most, in several epochs), and some eval rows."""
     draw = random.Random(0)
     if case.task == "text-classification":
         rows: list[dict[str, Any]] = []
@@ -224,12 +226,12 @@ def rows_of(case: Case, shared: Path, steps: int) -> tuple[list[dict[str, Any]],
         rows = list({row["text"].lower(): row for row in rows}.values())
         draw.shuffle(rows)
         rows = [join(rows[start : start + case.joined]) for start in range(0, len(rows), case.joined)]
-        return rows[: steps * case.batch], rows[-320:]
+        return rows[: steps * case.batch], rows[-160:]
     rows = json.loads((shared / "data/rasbt-instruct/instruction-data.json").read_text(encoding="utf-8"))
     rows = [{name: row[name] for name in ("instruction", "input", "output")} for row in rows if row["output"]]
     draw.shuffle(rows)
     rows = [join(rows[start : start + case.joined]) for start in range(0, len(rows), case.joined)]
-    return rows[:-64][: steps * case.batch], rows[-64:]
+    return rows[:-32][: steps * case.batch], rows[-32:]
 
 
 def join(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -260,6 +262,7 @@ def run_way(way: str, folder: Path) -> dict[str, Any]:
     more = ["--strategy", "lora"] if way == "lora" else []
     command = [sys.executable, *script, str(folder / "case.json"), *more]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+    environment.pop("OMP_WAIT_POLICY", None)  # make sets it; a user has not
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(f"{way} failed:\n{done.stderr[-3000:]}")
