@@ -19,7 +19,7 @@ from ftkit.data.encode import IGNORED
 from ftkit.tasks.language import token_loss_sums
 from ftkit.training import supervised_loss
 from ftkit.training.dispatcher import build
-from ftkit.training.micro_batches import MOST_PARTS, best_cuts, cut_by_length, part_cost
+from ftkit.training.micro_batches import MOST_PARTS, best_cuts, cut_by_length, later_part, part_cost
 from ftkit.training.supervised_loss import ChunkedCrossEntropy, Head, plain_head
 
 RecipeMaker = Callable[..., Recipe]
@@ -207,6 +207,17 @@ def test_the_parts_of_a_batch_have_its_loss_and_gradient(case: str) -> None:
     assert sum(part.inputs["input_ids"].numel() for part in parts) < rows["input_ids"].numel()
     assert weighted(parts, model) == pytest.approx(float(own), rel=1e-4)
     assert_alike(gradients(model), wanted)
+
+
+def test_the_largest_part_comes_first_and_the_next_is_foretold() -> None:
+    lengths = np.array([10] * 90 + [100] * 10)
+    rows = rows_of([100, 100, *[10] * 14])
+    sizes = [part.inputs["attention_mask"].shape for part in cut_by_length(rows, 10)]
+    assert sizes == [(2, 100), (14, 10)]
+    rows = rows_of([100, *[10] * 15])
+    assert [part.inputs["attention_mask"].shape for part in cut_by_length(rows, 10)] == [(15, 10), (1, 100)]
+    assert later_part(lengths, 16, 10) == (14, 10)  # of batches with two long rows; with one, the long row comes second
+    assert later_part(lengths, 16, 1e9) == (0, 0)
 
 
 CURVES = [
