@@ -104,12 +104,13 @@ class Setup:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A setup with what it takes."""
+    """A setup with what it takes; `cut` says whether batches are cut into parts of like length."""
 
     setup: Setup
     rehearsal: Rehearsal
     optimizer: int
     measuring: MeasuringMemory
+    cut: bool
 
     @property
     def training(self) -> int:
@@ -128,6 +129,10 @@ class Estimate:
     def peak(self) -> int:
         """Bytes in tensors at the fullest moment of the run."""
         return self.peak_beside(self.measuring.most)
+
+    def of_process(self, device: str, peak: int) -> int:
+        """Bytes that a process takes with so many in tensors at its peak."""
+        return peak + beside_tensors(device, peak - self.rehearsal.weights - self.optimizer, cut=self.cut)
 
     def parts(self) -> dict[str, int]:
         """Bytes by part. They are not all held at once, so that the peak is below their sum."""
@@ -473,13 +478,17 @@ class Planner:
             UserError: the model's forward pass needs its weights.
         """
         found = self.rehearse(setup, setup.rows, setup.length, later=setup.accumulation > 1)
-        if self.cuts and setup.accumulation == 1 and found.gradients > WORTH_ANOTHER * found.step and len(setup.lengths):
-            # Where a batch is cut, the gradients of its first part are there beside what the next one holds.
-            lengths = np.minimum(setup.lengths, setup.length)
-            rows, length = later_part(lengths, setup.rows, part_cost(found.parameters))
-            if rows:
-                found = replace(found, step=max(found.step, self.rehearse(setup, rows, length, later=True).step))
-        return Estimate(setup, found, optimizer_bytes(self.optim, found.learning), self.measure(setup))
+        rows, length = self.later_part(setup, found.parameters)
+        if rows and setup.accumulation == 1 and found.gradients > WORTH_ANOTHER * found.step:
+            # the gradients of a batch's first part are there beside what the next one holds
+            found = replace(found, step=max(found.step, self.rehearse(setup, rows, length, later=True).step))
+        return Estimate(setup, found, optimizer_bytes(self.optim, found.learning), self.measure(setup), rows > 0)
+
+    def later_part(self, setup: Setup, parameters: int) -> tuple[int, int]:
+        """Rows and tokens of the largest part of a batch behind its first; zeros where batches are not cut."""
+        if not self.cuts or not len(setup.lengths):
+            return 0, 0
+        return later_part(np.minimum(setup.lengths, setup.length), setup.rows, part_cost(parameters))
 
     def rehearse(self, setup: Setup, rows: int, length: int, *, later: bool) -> Rehearsal:
         """A setup's step on so many rows of a length.
@@ -520,7 +529,7 @@ class Planner:
 
     def needed(self, estimate: Estimate) -> int:
         """Bytes on the device."""
-        return estimate.peak + beside_tensors(self.device, estimate.peak)
+        return estimate.of_process(self.device, estimate.peak)
 
     def needed_with(self, recipe: Recipe, figures: DataFigures | None) -> int:
         """Bytes on the device with the batch of this recipe, which is else the planner's."""
@@ -700,7 +709,7 @@ def predicted_peaks(recipe: Recipe, task: Task, config: PretrainedConfig, data: 
     peaks = {"peak_memory_bytes": found.peak, "training_peak_bytes": training}
     if device == "cuda":
         return {name: {"gpu": size} for name, size in peaks.items()}
-    return {name: {"process": size + beside_tensors(device, size)} for name, size in peaks.items()}
+    return {name: {"process": found.of_process(device, size)} for name, size in peaks.items()}
 
 
 def data_figures(recipe: Recipe, task: Task, config: PretrainedConfig, notes: list[str]) -> DataFigures | None:
