@@ -28,8 +28,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from results_page import write_section
+
 HERE = Path(__file__).parent
-BEGIN, END = "<!-- gpu.py -->", "<!-- /gpu.py -->"
 GIB = 2**30
 OPERATIONS = 4  # to a parameter and token: forward, and backward through a frozen base
 PROMPT = "{instruction}\n{input}\n\n"
@@ -112,7 +113,7 @@ def main() -> None:
     page = "\n".join([*heading(machine, options, "sft" in ways), *lines])
     print(page)
     if machine["gpu"] and options.shape == "7b" and not options.only:
-        write_results(page)
+        write_section("gpu.py", [page])
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -243,14 +244,6 @@ def heading(machine: dict[str, Any], options: argparse.Namespace, with_sft: bool
         "| case | way | tokens/s | ftkit's times | of the rate | allocated | reserved | planned |",
         "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
-
-
-def write_results(page: str) -> None:
-    """Put it between its markers; what other scripts wrote stays."""
-    path = HERE / "RESULTS.md"
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    path.write_text(f"{before.rstrip()}\n\n{BEGIN}\n{page}\n{END}\n\n{after.lstrip()}".rstrip() + "\n", encoding="utf-8")
 
 
 def say(words: str) -> None:

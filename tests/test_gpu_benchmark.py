@@ -19,6 +19,7 @@ def gpu() -> ModuleType:
     spec = importlib.util.spec_from_file_location("gpu_benchmark", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
+    sys.path.append(str(SCRIPT.parent))  # it imports what stands beside it
     sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -39,9 +40,9 @@ def test_figures_of_rounds_become_lines(gpu: ModuleType) -> None:
 
 
 def test_the_page_keeps_what_other_scripts_wrote(gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "HERE", tmp_path)
+    monkeypatch.setattr(sys.modules["results_page"], "PAGE", tmp_path / "RESULTS.md")
     (tmp_path / "RESULTS.md").write_text("# One\n\n<!-- gpu.py -->\nold\n<!-- /gpu.py -->\n\n## Three\n")
-    gpu.write_results("new")
+    gpu.write_section("gpu.py", ["new"])
     assert (tmp_path / "RESULTS.md").read_text() == "# One\n\n<!-- gpu.py -->\nnew\n<!-- /gpu.py -->\n\n## Three\n"
 
 
