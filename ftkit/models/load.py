@@ -149,10 +149,10 @@ def drawing_apart() -> Iterator[None]:
 
 def load_kept(auto_class: Any, block: Model, name: str, options: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, Any]]:
     """A quantized model and what its loading says, from the cache where an earlier run left it there."""
-    from ftkit.models.quantized import KeptBase  # it brings bitsandbytes
+    from ftkit.models.quantized import kept_base  # it brings bitsandbytes
 
-    kept = KeptBase(auto_class, weights_folder(block), options)
-    if kept.is_there:
+    kept = kept_base(auto_class, block, options)
+    if kept is not None and kept.is_there:
         plain = {key: value for key, value in options.items() if key not in ("quantization_config", "revision")}
         try:
             model, info = auto_class.from_pretrained(kept.folder, **(plain | {"config": kept.config(options["config"])}))
@@ -161,7 +161,8 @@ def load_kept(auto_class: Any, block: Model, name: str, options: dict[str, Any])
             console.warn(f"the kept 4-bit weights cannot be read, and are made again: {first_line(error)}")
             kept.discard()
     model, info = auto_class.from_pretrained(name, **options)
-    kept.keep(model, {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    if (kept := kept_base(auto_class, block, options)) is not None:  # by now the checkpoint is fetched
+        kept.keep(model, {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     return model, info
 
 

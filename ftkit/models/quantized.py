@@ -15,11 +15,14 @@ from typing import Any
 
 import bitsandbytes
 import transformers
+from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ftkit import console
 from ftkit.cache import cache_folder
+from ftkit.models.load import WEIGHTS, weights_folder
+from ftkit.recipe.schema import Model
 
 
 class KeptBase:
@@ -32,7 +35,7 @@ class KeptBase:
 
     def __init__(self, auto_class: Any, folder: Path, options: dict[str, Any]) -> None:
         self.quantization: dict[str, Any] = options["quantization_config"].to_dict()
-        files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin", ".json"))
+        files = sorted({path for pattern in (*WEIGHTS, CONFIG_NAME) for path in folder.glob(pattern)})
         stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         asked = [str(options["dtype"]), str(options["device_map"]), self.quantization, auto_class.__name__]
         versions = [bitsandbytes.__version__, transformers.__version__]
@@ -68,3 +71,11 @@ class KeptBase:
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def kept_base(auto_class: Any, block: Model, options: dict[str, Any]) -> KeptBase | None:
+    """None where the checkpoint is not on this machine yet, or brings code of its own, which is not kept."""
+    try:
+        return None if block.trust_remote_code else KeptBase(auto_class, weights_folder(block), options)
+    except LocalEntryNotFoundError:
+        return None

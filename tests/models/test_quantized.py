@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from ftkit import Recipe, train
+from ftkit.models.load import weights_folder
+from ftkit.recipe.schema import Model
 from ftkit.training.dispatcher import build
 
 pytest.importorskip("bitsandbytes")
@@ -82,3 +85,20 @@ def test_a_checkpoint_that_changes_is_quantized_anew(recipe: RecipeMaker, tmp_pa
     finally:
         file.write_bytes(held)
     assert len(list(own_cache.iterdir())) == 2
+
+
+def test_a_checkpoint_that_is_yet_to_be_fetched_is_kept_once_it_is_there(
+    recipe: RecipeMaker, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Model] = []
+
+    def fetched_later(block: Model) -> Path:
+        asked.append(block)
+        if len(asked) == 1:
+            raise LocalEntryNotFoundError("not in the cache")
+        return weights_folder(block)
+
+    monkeypatch.setattr("ftkit.models.quantized.weights_folder", fetched_later)
+    weights(recipe("qlora"), tmp_path / "a")
+    assert len(asked) == 2
+    assert len(list(own_cache.iterdir())) == 1
