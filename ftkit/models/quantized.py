@@ -37,7 +37,8 @@ class KeptBase:
         self.quantization: dict[str, Any] = options["quantization_config"].to_dict()
         files = sorted({path for pattern in (*WEIGHTS, CONFIG_NAME) for path in folder.glob(pattern)})
         stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        asked = [str(options["dtype"]), str(options["device_map"]), self.quantization, auto_class.__name__]
+        device = "cpu" if options["device_map"] == {"": "cpu"} else "gpu"  # whichever of them a process has
+        asked = [str(options["dtype"]), device, self.quantization, auto_class.__name__]
         versions = [bitsandbytes.__version__, transformers.__version__]
         key = json.dumps([str(folder.resolve()), stats, asked, versions], default=str, sort_keys=True)
         self.folder = cache_folder() / "quantized" / hashlib.sha256(key.encode()).hexdigest()[:32]
