@@ -530,7 +530,8 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
 
 def planned(recipe: Recipe, parts: Parts) -> dict[str, dict[str, int]] | None:
     """What run.json says beforehand of what the run will take; of a stream nobody knows the longest row."""
-    return None if parts.data.stream else predicted_peaks(recipe, parts.task, parts.config, parts.data)
+    rests = parts.trainer.resting is not None
+    return None if parts.data.stream else predicted_peaks(recipe, parts.task, parts.config, parts.data, rests=rests)
 
 
 def data_report(parts: Parts) -> dict[str, Any]:

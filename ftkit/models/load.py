@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import CONFIG_NAME
 
 from ftkit import console
 from ftkit.compat import keep_4bit_weights
@@ -48,7 +49,12 @@ def weights_folder(block: Model) -> Path:
         LocalEntryNotFoundError: it is in neither.
     """
     name = locate(block.name)
-    return Path(name if Path(name).is_dir() else snapshot_download(name, revision=block.revision, local_files_only=True))
+    if Path(name).is_dir():
+        return Path(name)
+    found = try_to_load_from_cache(name, CONFIG_NAME, revision=block.revision)  # the rest of a repository may be missing
+    if not isinstance(found, str):
+        raise LocalEntryNotFoundError(f"{name} is not in the cache")
+    return Path(found).parent
 
 
 def load_config(block: Model, values: dict[str, Any]) -> PretrainedConfig:
@@ -158,6 +164,8 @@ def load_kept(auto_class: Any, block: Model, name: str, options: dict[str, Any])
             model, info = auto_class.from_pretrained(kept.folder, **(plain | {"config": kept.config(options["config"])}))
             return model, info
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            if "out of memory" in str(error) or "can't allocate" in str(error):
+                raise
             console.warn(f"the kept 4-bit weights cannot be read, and are made again: {first_line(error)}")
             kept.discard()
     model, info = auto_class.from_pretrained(name, **options)

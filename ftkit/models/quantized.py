@@ -16,6 +16,7 @@ from typing import Any
 import bitsandbytes
 import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import SafetensorError
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
@@ -64,7 +65,7 @@ class KeptBase:
         try:
             model.save_pretrained(beside, state_dict=state)
             beside.rename(self.folder)
-        except OSError as error:
+        except (OSError, SafetensorError, ValueError, RuntimeError) as error:  # safetensors has its own for a full disk
             if not self.is_there:  # else another process was first, with the same
                 console.warn(f"the quantized base is not kept: {error}")
         finally:

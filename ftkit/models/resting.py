@@ -6,6 +6,7 @@ layers that multiply and do nothing else are taken: embeddings and norms compute
 what they give. What the rounding took away is read from the checkpoint again: nothing after the training knows of it.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ftkit import console
 from ftkit.process import return_blocks
@@ -66,7 +68,7 @@ class Original:
     key: str
 
     def read(self, kind: torch.Tensor) -> torch.Tensor | None:
-        """The tensor in float32 on the device of `kind`; None where it is gone, or is not what was rounded to `kind`."""
+        """The tensor in float32 on the device of `kind`; None where it is gone, or does not round to `kind`."""
         try:
             with safe_open(self.file, framework="pt") as file:
                 found: torch.Tensor = file.get_tensor(self.key).to(kind.device, torch.float32)
@@ -79,7 +81,7 @@ class RestingBase:
     """The layers of a model that rest in bfloat16 while it trains, and where their weights are read again.
 
     Args:
-        folder: the checkpoint's; only layers whose weights its safetensors files hold under their own names are taken.
+        folder: the checkpoint's; only layers whose very weights its safetensors files hold are taken.
     """
 
     def __init__(self, model: nn.Module, folder: Path) -> None:
@@ -99,7 +101,12 @@ class RestingBase:
         rest(self.layers)
         leave_file(self.model)
         return_blocks()
-        yield  # whoever leaves by an error has no more use for the weights
+        try:
+            yield
+        finally:
+            self._wake_all()
+
+    def _wake_all(self) -> None:
         rounded = [name for name, layer in self.layers.items() if not self._wake(layer)]
         if rounded:
             console.warn(
@@ -123,17 +130,20 @@ def leave_file(model: nn.Module) -> None:
 
 
 def checkpoint_tensors(folder: Path) -> dict[str, tuple[Path, list[int]]]:
-    """The tensors of a folder's safetensors files: each one's file and shape."""
+    """Each tensor's file and shape, of a checkpoint in safetensors: one file, or those that its index names."""
+    names, index = {SAFE_WEIGHTS_NAME}, folder / SAFE_WEIGHTS_INDEX_NAME
+    if not (folder / SAFE_WEIGHTS_NAME).is_file():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
     found: dict[str, tuple[Path, list[int]]] = {}
-    for path in sorted(folder.glob("model*.safetensors")):
+    for path in (folder / name for name in sorted(names)):
         with safe_open(path, framework="pt") as file:
             found |= {key: (path, file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  it is no mapping
     return found
 
 
 def find_original(name: str, weight: nn.Parameter, known: dict[str, tuple[Path, list[int]]]) -> Original | None:
-    """Where a weight stands in the checkpoint: under its name, with or without the name of the body in front."""
+    """Where the very weight stands in the checkpoint: under its name, with or without the name of the body in front."""
     bare = name.partition(".")[2]
     keys = [key for key in (name, bare) if key in known] or [key for key in known if key.endswith(f".{name}")]
-    fitting = [key for key in keys if known[key][1] == list(weight.shape)]
-    return Original(known[fitting[0]][0], fitting[0]) if fitting else None
+    fitting = (Original(known[key][0], key) for key in keys if known[key][1] == list(weight.shape))
+    return next((original for original in fitting if original.read(weight.data) is not None), None)

@@ -75,7 +75,7 @@ def tried(parts: Parts, sizes: list[BatchSize]) -> BatchSize:
     if arguments.activation_checkpointing:
         enable_checkpointing(parts.model, arguments.activation_checkpointing_kwargs)
     try:
-        with attending(parts.model, trainer.attention):
+        with trainer.at_rest(), attending(parts.model, trainer.attention):
             return largest_fitting(sizes, lambda size: survives(parts, model, size, states))
     finally:
         if arguments.activation_checkpointing:

@@ -25,7 +25,7 @@ from ftkit.data.packing import packed_collator, require_isolation
 from ftkit.errors import UserError
 from ftkit.evaluation.target import Target
 from ftkit.models.heads import find_head
-from ftkit.models.load import first_line, fit_tokenizer, load_base, load_config, load_tokenizer, weights_folder
+from ftkit.models.load import first_line, fit_tokenizer, has_weights, load_base, load_config, load_tokenizer, weights_folder
 from ftkit.models.resting import RestingBase, may_rest
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.process import return_blocks
@@ -79,8 +79,9 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     require_labels(trainer, data)
     if not arguments.use_liger_kernel:  # else the Trainer puts them in, as the recipe says
         trainer.liger = use_liger(model, this_machine(arguments.device), recipe.speed.liger_kernel)
-    hurry(recipe, task, config, trainer, data)
-    let_base_rest(recipe, trainer)
+    row = trainer.data_collator([data.encoded["eval"].dataset[0]])
+    hurry(recipe, task, config, trainer, row)
+    let_base_rest(recipe, trainer, row)
     return Parts(task, config, tokenizer, data, model, trainer, frozen_body(recipe, model, data, trainer))
 
 
@@ -131,11 +132,28 @@ def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, 
         return strategy.apply(base, recipe.strategy, head)
 
 
-def let_base_rest(recipe: Recipe, trainer: Trainer) -> None:
-    """Let frozen layers rest in bfloat16 while training, where one process computes in it."""
-    if recipe.speed.frozen_bfloat16 and trainer.args.bf16 and may_rest(recipe.strategy) and is_alone(trainer):
+def let_base_rest(recipe: Recipe, trainer: Trainer, row: dict[str, Any]) -> None:
+    """Let frozen layers rest in bfloat16 while training, where one process computes in it.
+
+    Args:
+        row: an encoded row with labels as a batch of one, on which it is tried.
+    """
+    wanted = recipe.speed.frozen_bfloat16 and trainer.args.bf16 and may_rest(recipe.strategy) and is_alone(trainer)
+    if wanted and has_weights(recipe.model):
         resting = RestingBase(trainer.model, weights_folder(recipe.model))
-        trainer.resting = resting if resting.layers else None
+        trainer.resting = resting if resting.layers and rests_well(resting, trainer, row) else None
+
+
+def rests_well(resting: RestingBase, trainer: Trainer, row: dict[str, Any]) -> bool:
+    """Whether the model gives the same loss with its base at rest."""
+    model, inputs = trainer.model.eval(), trainer._prepare_inputs(row)
+    try:
+        with torch.no_grad(), trainer.accelerator.autocast():
+            own = model(**inputs).loss
+            with resting.at_rest():
+                return torch.equal(own, model(**inputs).loss)
+    except RuntimeError:
+        return False  # some layer computes without autocast
 
 
 def frozen_body(recipe: Recipe, model: Any, data: Data, trainer: Trainer) -> FrozenBody | None:
@@ -181,7 +199,7 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
         model = load_trained(recipe, task, config, saved, target.trained)
         fit_tokenizer(model, tokenizer)
     trainer = build_trainer(task, tokenizer, model, data, arguments, [])
-    hurry(recipe, task, config, trainer, data)
+    hurry(recipe, task, config, trainer, trainer.data_collator([data.encoded["eval"].dataset[0]]))
     return Parts(task, config, tokenizer, data, model, trainer)
 
 
@@ -220,9 +238,12 @@ def build_trainer(
     return trainer
 
 
-def hurry(recipe: Recipe, task: Task, config: PretrainedConfig, trainer: Trainer, data: Data) -> None:
-    """Let the Trainer do the same in less time and memory, so far as the recipe wants and the model allows."""
-    row = trainer.data_collator([data.encoded["eval"].dataset[0]])
+def hurry(recipe: Recipe, task: Task, config: PretrainedConfig, trainer: Trainer, row: dict[str, Any]) -> None:
+    """Let the Trainer do the same in less time and memory, so far as the recipe wants and the model allows.
+
+    Args:
+        row: an encoded row with labels as a batch of one, on which levers are tried.
+    """
     speed_up(trainer, recipe.speed, row, decoder=task.auto_class(config) is AutoModelForCausalLM)
 
 

@@ -424,6 +424,7 @@ class Planner:
         self.optim = str(recipe.training.optim)
         self.autocast = autocast_precision(recipe, device)
         self.measured: dict[tuple[str, str, Measuring], MeasuringMemory] = {}
+        self.rests = self.autocast is torch.bfloat16 and recipe.speed.frozen_bfloat16  # where the strategy lets it
         self.unmeasured = ""  # why measuring could not be gone through
 
     def setup(self, figures: DataFigures | None) -> Setup:
@@ -499,7 +500,7 @@ class Planner:
         batch = Batch(
             rows, length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing, later, setup.target,
             math.ceil(rows * min(setup.supervised, length)),
-            self.autocast is torch.bfloat16 and self.recipe.speed.frozen_bfloat16 and may_rest(setup.strategy),
+            self.rests and may_rest(setup.strategy),
         )  # fmt: skip
         try:
             return rehearse(self.auto_class, self.config, setup.strategy, self.head, self.options(setup), batch)
@@ -691,13 +692,17 @@ def knows_labels(recipe: Recipe, task: Task, figures: DataFigures | None) -> boo
     return bool(figures or recipe.data.labels or not task.new_head or recipe.task == "text-regression")
 
 
-def predicted_peaks(recipe: Recipe, task: Task, config: PretrainedConfig, data: Data) -> dict[str, dict[str, int]] | None:
+def predicted_peaks(
+    recipe: Recipe, task: Task, config: PretrainedConfig, data: Data, *, rests: bool
+) -> dict[str, dict[str, int]] | None:
     """Bytes at the peak of the run and of its training as planned, named as the run measures them; None where unknown.
 
+    `rests` says whether the frozen base rests in bfloat16 while it trains.
     It takes about a second for a model of six blocks, and more in proportion to the blocks, not to their size.
     """
     device = own_device(recipe)
     planner = Planner(recipe, task.auto_class(config), config, device, new_head=task.new_head)
+    planner.rests = rests
     try:
         with console.hushed():
             found = planner.estimate(planner.setup(figures_of(data)))

@@ -1,7 +1,7 @@
 """The Trainer with ftkit's ways of doing the same steps in less time and memory."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -49,8 +49,12 @@ class Trainer(compat.Trainer):
 
     def train(self, *arguments: Any, **named: Any) -> Any:
         """As the Trainer's, with the frozen base at rest and the attention of training."""
-        with self.resting.at_rest() if self.resting else nullcontext(), attending(self.model, self.attention):
+        with self.at_rest(), attending(self.model, self.attention):
             return super().train(*arguments, **named)
+
+    def at_rest(self) -> AbstractContextManager[None]:
+        """The frozen base as it is while training."""
+        return self.resting.at_rest() if self.resting else nullcontext()
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

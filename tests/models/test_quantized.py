@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import SafetensorError
 
 from ftkit import Recipe, train
-from ftkit.models.load import weights_folder
+from ftkit.models.load import has_weights, weights_folder
 from ftkit.recipe.schema import Model
 from ftkit.training.dispatcher import build
 
@@ -102,3 +103,30 @@ def test_a_checkpoint_that_is_yet_to_be_fetched_is_kept_once_it_is_there(
     weights(recipe("qlora"), tmp_path / "a")
     assert len(asked) == 2
     assert len(list(own_cache.iterdir())) == 1
+
+
+def test_a_full_disk_ends_no_run(
+    recipe: RecipeMaker, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", full)
+    weights(recipe("qlora"), tmp_path / "a")
+    assert "the quantized base is not kept: Error while serializing" in capsys.readouterr().err
+    assert not list(own_cache.glob("*"))
+
+
+def test_a_snapshot_with_files_missing_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's cache holds the weights, and not the README that the repository has too."""
+    cache, commit = tmp_path / "hub", "a" * 40
+    snapshot = cache / "models--some--model/snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (cache / "models--some--model/refs").mkdir()
+    (cache / "models--some--model/refs/main").write_text(commit)
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).write_text("{}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    assert weights_folder(Model(name="some/model")) == snapshot
+    assert has_weights(Model(name="some/model"))
+    assert not has_weights(Model(name="some/other"))

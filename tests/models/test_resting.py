@@ -87,3 +87,33 @@ def test_a_checkpoint_that_is_gone_leaves_rounded_weights(tmp_path: Path, capsys
     assert "stay rounded to bfloat16" in capsys.readouterr().err
     for name, weight in resting.layers["transformer.h.0.mlp.c_fc"].named_parameters():
         assert torch.equal(weight, before[name].bfloat16().float())
+
+
+def test_an_error_while_training_leaves_the_weights_as_they_were(tmp_path: Path) -> None:
+    model = adapted(tmp_path / "base")
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    with pytest.raises(KeyboardInterrupt), RestingBase(model, tmp_path / "base").at_rest():
+        raise KeyboardInterrupt
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+
+
+def test_only_the_very_weights_are_rounded(tmp_path: Path) -> None:
+    model = adapted(tmp_path / "base")
+    other = model.get_base_model().transformer.h[0].mlp.c_fc
+    other.weight.data += 1e-6  # rounds to the same, and is not what the checkpoint has
+    names = set(RestingBase(model, tmp_path / "base").layers)
+    assert "transformer.h.1.mlp.c_fc" in names
+    assert "transformer.h.0.mlp.c_fc" not in names
+
+
+def test_a_model_that_does_not_bear_it_trains_without(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_autocast(layer: Any, inputs: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return torch.nn.functional.linear(inputs.float(), layer.weight, layer.bias)
+
+    monkeypatch.setattr("torch.nn.Linear.forward", without_autocast)
+    parts = build(recipe("lora", training={"bf16": True}), tmp_path / "out", [])
+    assert parts.trainer.resting is None
+    assert {weight.dtype for weight in parts.model.parameters()} == {torch.float32}
