@@ -155,13 +155,14 @@ def drawing_apart() -> Iterator[None]:
 
 def load_kept(auto_class: Any, block: Model, name: str, options: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, Any]]:
     """A quantized model and what its loading says, from the cache where an earlier run left it there."""
-    from ftkit.models.quantized import kept_base  # it brings bitsandbytes
+    from ftkit.models.quantized import forget_reading, kept_base  # it brings bitsandbytes
 
     kept = kept_base(auto_class, block, options)
     if kept is not None and kept.is_there:
         plain = {key: value for key, value in options.items() if key not in ("quantization_config", "revision")}
         try:
             model, info = auto_class.from_pretrained(kept.folder, **(plain | {"config": kept.config(options["config"])}))
+            forget_reading(model)
             return model, info
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             if "out of memory" in str(error) or "can't allocate" in str(error):

@@ -18,6 +18,7 @@ import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.core_model_loading import WeightConverter
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ftkit import console
@@ -81,3 +82,19 @@ def kept_base(auto_class: Any, block: Model, options: dict[str, Any]) -> KeptBas
         return None if block.trust_remote_code else KeptBase(auto_class, weights_folder(block), options)
     except LocalEntryNotFoundError:
         return None
+
+
+def forget_reading(model: PreTrainedModel) -> None:
+    """Let a model be saved when its weights are no longer in 4 bits, as after merging.
+
+    What was done to weights when they were read, transformers undoes when they are saved; reading 4-bit weights it cannot
+    undo (NotImplementedError). A model that was quantized while loading has no such step.
+    """
+    steps = vars(model).get("_weight_conversions") or []
+    model._weight_conversions = [
+        step for step in steps if not (isinstance(step, WeightConverter) and reads_4bit(step))
+    ] or None
+
+
+def reads_4bit(step: WeightConverter) -> bool:
+    return any(type(part).__module__.endswith("bitsandbytes") for part in step.operations)

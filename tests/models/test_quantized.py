@@ -10,6 +10,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 
 from ftkit import Recipe, train
+from ftkit.delivery.merge import merge
 from ftkit.models.load import has_weights, weights_folder
 from ftkit.recipe.schema import Model
 from ftkit.training.dispatcher import build
@@ -60,6 +61,8 @@ def test_training_on_kept_weights_is_the_same(recipe: RecipeMaker, tmp_path: Pat
     runs.append(train(off, output_dir=tmp_path / "off"))
     assert before == {path: path.stat().st_mtime_ns for path in own_cache.rglob("*")}
     assert runs[0].metrics["tuned"] == runs[1].metrics["tuned"] == runs[2].metrics["tuned"]
+    merged = [merge(run.folder, tmp_path / f"merged {number}") for number, run in enumerate(runs)]
+    assert merged[0].largest == merged[1].largest == merged[2].largest
 
 
 def test_kept_weights_that_are_cut_are_made_again(

@@ -67,7 +67,7 @@ def test_the_losses_are_those_without_it(recipe: RecipeMaker, tmp_path: Path, ki
     without = trained(recipe(transfer(cache_frozen=False), kind=kind, training=LONG), tmp_path / "without")
     assert kept(with_it).reading is KINDS[kind]
     assert len(losses(with_it)) == 60
-    assert losses(with_it) == pytest.approx(losses(without), abs=2e-6)
+    assert losses(with_it) == pytest.approx(losses(without), abs=1e-5)
     weights = zip(with_it.model.parameters(), without.model.parameters(), strict=True)
     assert max(float((one - other).detach().abs().max()) for one, other in weights) < 1e-4
     assert len(set(losses(with_it))) > 50  # it learnt meanwhile
@@ -89,7 +89,7 @@ def test_it_goes_with_other_settings(recipe: RecipeMaker, tmp_path: Path, extra:
     with_it = trained(recipe(transfer(), training=settings), tmp_path / "with")
     without = trained(recipe(transfer(cache_frozen=False), training=settings), tmp_path / "without")
     assert kept(with_it).rows == 100
-    assert losses(with_it) == pytest.approx(losses(without), abs=2e-6)
+    assert losses(with_it) == pytest.approx(losses(without), abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["distilbert", "gpt2"])
