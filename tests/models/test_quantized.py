@@ -52,10 +52,10 @@ def test_the_second_run_reads_what_the_first_one_kept(
         assert torch.equal(tensor, second[name]), name
 
 
-def test_training_on_kept_weights_is_the_same(recipe: RecipeMaker, tmp_path: Path, own_cache: Path) -> None:
+def test_training_on_kept_weights_is_the_same(verified_recipe: RecipeMaker, tmp_path: Path, own_cache: Path) -> None:
     settings: dict[str, Any] = {"training": {"max_steps": 3}, "kind": "llama", "task": "instruction"}
-    runs = [train(recipe("qlora", **settings), output_dir=tmp_path / name) for name in ("made", "kept")]
-    own = recipe("qlora", **settings)
+    runs = [train(verified_recipe("qlora", **settings), output_dir=tmp_path / name) for name in ("made", "kept")]
+    own = verified_recipe("qlora", **settings)
     off = own.model_copy(update={"strategy": own.strategy.model_copy(update={"keep_quantized": False})})
     before = {path: path.stat().st_mtime_ns for path in own_cache.rglob("*")}
     runs.append(train(off, output_dir=tmp_path / "off"))
