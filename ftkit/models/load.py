@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
@@ -132,7 +133,7 @@ def load_base(
             f"{block.name} does not fit into memory", "choose a smaller model, or strategy qlora", key="model.name"
         ) from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if "out of memory" in str(error) or "can't allocate" in str(error):
+        if lacks_memory(error):
             raise
         raise UserError(f"{block.name}: {first_line(error)}", key="model.name") from error
     except SafetensorError as error:
@@ -165,7 +166,7 @@ def load_kept(auto_class: Any, block: Model, name: str, options: dict[str, Any])
             forget_reading(model)
             return model, info
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            if "out of memory" in str(error) or "can't allocate" in str(error):
+            if lacks_memory(error):
                 raise
             console.warn(f"the kept 4-bit weights cannot be read, and are made again: {first_line(error)}")
             kept.discard()
@@ -213,3 +214,8 @@ def first_line(error: BaseException) -> str:
 
 def torch_dtype(name: str) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error is memory that ran out, on a GPU or in torch's allocator of a CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)

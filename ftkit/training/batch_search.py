@@ -8,14 +8,13 @@ import torch
 
 from ftkit import console
 from ftkit.errors import UserError
-from ftkit.models.load import first_line
+from ftkit.models.load import first_line, lacks_memory
 from ftkit.recipe.schema import Recipe
 from ftkit.training.batch_size import BatchSize, batch_sizes, effective_batch, largest_fitting, row_by_row
 from ftkit.training.dispatcher import Parts
 from ftkit.training.footprint import optimizer_bytes
 from ftkit.training.kernels import attending
 from ftkit.training.memory import room_bytes
-from ftkit.training.out_of_memory import lacks_memory
 from ftkit.training.plan import Planner, figures_of
 from ftkit.training.probe import longest_batch
 from ftkit.training.rehearsal import enable_checkpointing, learning_tensors

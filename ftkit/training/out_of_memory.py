@@ -4,15 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate.utils.memory import should_reduce_batch_size
 
 from ftkit import console
 from ftkit.errors import UserError
-
-
-def lacks_memory(error: Exception) -> bool:
-    """Whether an error is memory that ran out, on a GPU or in torch's allocator of a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
 @dataclass

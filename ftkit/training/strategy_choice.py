@@ -14,13 +14,13 @@ import torch
 
 from ftkit import console
 from ftkit.errors import UserError
+from ftkit.models.load import lacks_memory
 from ftkit.process import return_blocks
 from ftkit.recipe.schema import Auto, Recipe
 from ftkit.run import Run
 from ftkit.training.batch_size import row_by_row
 from ftkit.training.candidates import Candidate, Choice
 from ftkit.training.memory import forget_peaks
-from ftkit.training.out_of_memory import lacks_memory
 from ftkit.training.pace import Pace, measure_pace
 from ftkit.training.plan import (
     Draft,

@@ -9,12 +9,13 @@ from accelerate.utils.memory import clear_device_cache
 from torch import nn
 
 from ftkit import compat
+from ftkit.models.load import lacks_memory
 from ftkit.models.resting import RestingBase
 from ftkit.recipe.schema import Speed
 from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.kernels import attending
 from ftkit.training.micro_batches import Part, cut_by_length, cut_rows, part_cost
-from ftkit.training.out_of_memory import Step, halved, lacks_memory
+from ftkit.training.out_of_memory import Step, halved
 from ftkit.training.supervised_loss import Head, plain_head
 
 

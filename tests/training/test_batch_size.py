@@ -11,6 +11,7 @@ import yaml
 
 from ftkit import Recipe, api, train
 from ftkit.errors import RecipeError, UserError
+from ftkit.models.load import lacks_memory
 from ftkit.recipe.load import load_recipe, load_values
 from ftkit.run import resolved_values
 from ftkit.training.batch_search import find_batch, tried
@@ -18,7 +19,6 @@ from ftkit.training.batch_size import BatchSize, batch_sizes, row_by_row
 from ftkit.training.dispatcher import Parts, build
 from ftkit.training.memory import container_free
 from ftkit.training.micro_batches import Part, cut_rows
-from ftkit.training.out_of_memory import lacks_memory
 from ftkit.training.plan import Planner, figures_of, make_plan
 
 RecipeMaker = Callable[..., Recipe]
