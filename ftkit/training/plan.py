@@ -6,7 +6,6 @@ is told only where the weights are here already, from a few steps of training (p
 """
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from ftkit.models.load import (
     load_tokenizer,
 )
 from ftkit.models.resting import may_rest
-from ftkit.recipe.schema import Lora, QLora, Recipe
+from ftkit.recipe.schema import Recipe
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import has_bf16, precision_words
@@ -47,59 +46,14 @@ from ftkit.training.micro_batches import later_part, part_cost
 from ftkit.training.pace import Pace, forecast, measure_pace
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
+from ftkit.training.remedies import LADDER, Rung
+from ftkit.training.setup import DataFigures, Setup, supervised_of_longest
 from ftkit.units import GIB, size_words, time_words
 
 DEVICES = ("cpu", "cuda")
-LONGEST = 8  # rows whose supervised tokens stand for those of the longest batch
 WORTH_ANOTHER = 0.1  # gradients as a share of a step, from which it matters what stands beside them
 WORTH = 0.99  # a remedy that leaves more than this share of the memory is none
 BEYOND = 1.1  # a measured peak above so many times the estimate is told
-ADAPTER = {"r": 16, "target_modules": "all-linear"}
-
-
-@dataclass(frozen=True)
-class DataFigures:
-    """Of the training entries: how many, their tokens, lengths and supervised tokens; `target`: of pairs the longest.
-
-    `measured_lengths` and `measured_supervised` are those of the eval entries.
-    """
-
-    entries: int
-    tokens: int
-    lengths: np.ndarray
-    target: int = 0
-    supervised: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
-    measured_lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
-    measured_supervised: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
-
-    @property
-    def supervised_of_longest(self) -> float:
-        """Supervised tokens of each of the longest rows, on average."""
-        return supervised_of_longest(self.lengths, self.supervised)
-
-    @property
-    def longest(self) -> int:
-        return int(self.lengths.max())
-
-    @property
-    def p99(self) -> int:
-        return math.ceil(np.percentile(self.lengths, 99))
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What decides the memory of a step, and what a remedy may change; `lengths` are those of the training entries."""
-
-    strategy: Any
-    dtype: str
-    rows: int
-    accumulation: int
-    length: int
-    target: int
-    checkpointing: dict[str, Any] | None
-    supervised: float
-    measuring: Measuring
-    lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, int), compare=False)
 
 
 @dataclass(frozen=True)
@@ -551,7 +505,7 @@ class Planner:
         return found
 
     def better(
-        self, rung: "Rung", current: Estimate, room: int, figures: DataFigures | None
+        self, rung: Rung, current: Estimate, room: int, figures: DataFigures | None
     ) -> tuple[Remedy, Estimate] | None:
         """A rung's first change that makes it fit, else its last that helps; None where none does."""
         better = None
@@ -588,80 +542,6 @@ class Planner:
         if self.recipe.model.attn_implementation == "flash_attention_2":
             found.append("flash_attention_2 is planned as sdpa, which holds no score matrices either")
         return found
-
-
-Rung = Callable[[Setup, Recipe, DataFigures | None], Iterator[tuple[str, Setup]]]
-
-
-def with_fewer_rows_measured(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
-    """The same scores, up to rounding, in more and smaller parts."""
-    rows, answers = setup.measuring.rows, setup.measuring.answers
-    while rows > 1:
-        rows = rows // 2
-        beams = recipe.evaluation.generation.num_beams
-        fewer = (min(answers[0], rows * beams), answers[1]) if answers else None
-        change = f"training.per_device_eval_batch_size={rows}"
-        yield change, replace(setup, measuring=replace(setup.measuring, rows=rows, answers=fewer))
-
-
-def without_general_text(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
-    """The same training; what the model forgets is not known."""
-    if setup.measuring.texts:
-        yield "evaluation.general_text=false", replace(setup, measuring=replace(setup.measuring, texts=None))
-
-
-def with_checkpointing(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
-    """The same losses; a second forward pass in every step."""
-    if setup.checkpointing is None:
-        yield "training.activation_checkpointing=true", replace(setup, checkpointing={})
-
-
-def with_smaller_batches(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
-    """The same effective batch in more, smaller parts."""
-    rows, accumulation = setup.rows, setup.accumulation
-    while rows > 1 and rows % 2 == 0:
-        rows, accumulation = rows // 2, accumulation * 2
-        change = f"training.per_device_train_batch_size={rows} training.gradient_accumulation_steps={accumulation}"
-        yield change, replace(setup, rows=rows, accumulation=accumulation)
-    if rows > 1:
-        rows, accumulation = 1, accumulation * rows
-        change = f"training.per_device_train_batch_size=1 training.gradient_accumulation_steps={accumulation}"
-        yield change, replace(setup, rows=rows, accumulation=accumulation)
-
-
-def with_bf16_base(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
-    """Frozen weights rest in half the bytes; what learns stays in float32."""
-    if setup.strategy.name != "full" and setup.dtype == "float32":
-        yield "model.dtype=bfloat16", replace(setup, dtype="bfloat16")
-
-
-def with_shorter_rows(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
-    """No shorter than 99 % of the rows; without the data nobody knows what it would cut."""
-    if figures and figures.p99 < setup.length and not recipe.data.packing:
-        measuring = replace(setup.measuring, length=min(setup.measuring.length, figures.p99))
-        change = f"model.max_length={figures.p99} (99 % of the rows are no longer)"
-        yield change, replace(setup, length=figures.p99, measuring=measuring)
-
-
-def with_lora(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
-    """Another method: adapters on all linear layers in place of all weights."""
-    if setup.strategy.name == "full" and "lora" in recipe.spec.strategies:
-        block = Lora(name="lora", **ADAPTER)
-        change = "strategy {name: lora, r: 16, target_modules: all-linear} with model.dtype=bfloat16"
-        yield change, replace(setup, strategy=block, dtype="bfloat16")
-
-
-def with_qlora(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:
-    """The same adapters over a base in 4 bits."""
-    if setup.strategy.name == "lora" and "qlora" in recipe.spec.strategies:
-        values = {name: getattr(setup.strategy, name) for name in setup.strategy.model_fields_set - {"name"}}
-        yield "strategy.name=qlora", replace(setup, strategy=QLora(name="qlora", **values))
-
-
-LADDER: tuple[Rung, ...] = (
-    with_fewer_rows_measured, with_checkpointing, with_smaller_batches, with_bf16_base, without_general_text,
-    with_shorter_rows, with_lora, with_qlora,
-)  # fmt: skip
 
 
 def autocast_precision(recipe: Recipe, device: str) -> torch.dtype | None:
@@ -732,11 +612,6 @@ def figures_of(data: Data) -> DataFigures:
     tokens = int(lengths.sum()) + (int(facts.supervised.sum()) if facts.pairs else 0)
     measured = data.facts["eval"]
     return DataFigures(len(lengths), tokens, lengths, target, facts.supervised, measured.lengths, measured.supervised)
-
-
-def supervised_of_longest(lengths: np.ndarray, supervised: np.ndarray) -> float:
-    """Supervised tokens of each of the longest rows, on average."""
-    return float(supervised[np.argsort(-lengths, kind="stable")[:LONGEST]].mean())
 
 
 def missing_for_data(recipe: Recipe) -> str:
