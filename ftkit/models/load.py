@@ -161,6 +161,7 @@ def load_kept(auto_class: Any, block: Model, name: str, options: dict[str, Any])
     kept = kept_base(auto_class, block, options)
     if kept is not None and kept.is_there:
         plain = {key: value for key, value in options.items() if key not in ("quantization_config", "revision")}
+        kept.mark_used()
         try:
             model, info = auto_class.from_pretrained(kept.folder, **(plain | {"config": kept.config(options["config"])}))
             forget_reading(model)

@@ -8,12 +8,12 @@ draws a new head of its own. The key holds the checkpoint's files, the quantizat
 import copy
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import bitsandbytes
+import torch
 import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
@@ -22,9 +22,12 @@ from transformers.core_model_loading import WeightConverter
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ftkit import console
-from ftkit.cache import cache_folder
 from ftkit.models.load import WEIGHTS, weights_folder
 from ftkit.recipe.schema import Model
+from ftkit.shelf import Shelf, mark_used, unfinished
+from ftkit.units import GIB, size_words
+
+BASES = Shelf("quantized", 64 * GIB)  # one of 70 billion weights is 40 GB
 
 
 class KeptBase:
@@ -43,7 +46,7 @@ class KeptBase:
         asked = [str(options["dtype"]), device, self.quantization, auto_class.__name__]
         versions = [bitsandbytes.__version__, transformers.__version__]
         key = json.dumps([str(folder.resolve()), stats, asked, versions], default=str, sort_keys=True)
-        self.folder = cache_folder() / "quantized" / hashlib.sha256(key.encode()).hexdigest()[:32]
+        self.folder = BASES.folder / hashlib.sha256(key.encode()).hexdigest()[:32]
 
     @property
     def is_there(self) -> bool:
@@ -61,9 +64,14 @@ class KeptBase:
         Args:
             drawn: names of weights that the checkpoint lacks.
         """
-        beside = self.folder.with_name(f".{self.folder.name}.{os.getpid()}")
+        beside = unfinished(self.folder)
         state = {name: tensor for name, tensor in model.state_dict().items() if name not in drawn}
+        needed = stored_bytes(state)
         try:
+            if not BASES.make_room(needed):
+                words = f"its {size_words(needed)} do not fit into {BASES.folder} with room to spare"
+                console.warn(f"the quantized base is not kept: {words}")
+                return
             model.save_pretrained(beside, state_dict=state)
             beside.rename(self.folder)
         except (OSError, SafetensorError, ValueError, RuntimeError) as error:  # safetensors has its own for a full disk
@@ -71,6 +79,10 @@ class KeptBase:
                 console.warn(f"the quantized base is not kept: {error}")
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+
+    def mark_used(self) -> None:
+        """Let other bases go before this one."""
+        mark_used(self.folder)
 
     def discard(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -82,6 +94,11 @@ def kept_base(auto_class: Any, block: Model, options: dict[str, Any]) -> KeptBas
         return None if block.trust_remote_code else KeptBase(auto_class, weights_folder(block), options)
     except LocalEntryNotFoundError:
         return None
+
+
+def stored_bytes(state: dict[str, torch.Tensor]) -> int:
+    """Bytes of a model's tensors as they are saved, tied ones once."""
+    return sum({tensor.data_ptr(): tensor.nbytes for tensor in state.values()}.values())
 
 
 def forget_reading(model: PreTrainedModel) -> None:

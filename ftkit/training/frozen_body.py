@@ -27,7 +27,7 @@ from ftkit.models.frozen import FROZEN, ROUNDING, Batch, FrozenBlocks, Reading, 
 from ftkit.models.heads import last_blocks
 from ftkit.recipe.schema import Transfer
 from ftkit.training.arguments import autocast_dtype
-from ftkit.training.kept_outputs import KeptOutputs, Writer, make_room, open_kept, outputs_folder, room
+from ftkit.training.kept_outputs import OUTPUTS, KeptOutputs, Writer, open_kept
 from ftkit.units import size_words, time_words
 
 TOKENS = 2048  # of a batch that is recorded, padding counted
@@ -120,17 +120,18 @@ class FrozenBody:
         reading, hidden = find_reading(frozen, batch)
         if reading is None:
             return self._refuse(split, "there is dropout in it, or the head reads more than its outputs")
-        folder = outputs_folder() / self._key(rows, reading, frozen)
+        folder = OUTPUTS.folder / self._key(rows, reading, frozen)
         kept = open_kept(folder)
         reused = kept is not None and self._is_right(kept, probe, batch, hidden)
         if not reused:
             entries = len(rows) if reading is not Reading.ALL else int(lengths.sum())
             needed = entries * hidden.shape[-1] * hidden.element_size()
-            if not room(needed):
-                return self._refuse(split, f"its {size_words(needed)} do not fit into {folder.parent} with room to spare")
             try:
                 shutil.rmtree(folder, ignore_errors=True)  # what lies there cannot be read, or is not right
-                make_room(needed)
+                if not OUTPUTS.make_room(needed):
+                    return self._refuse(
+                        split, f"its {size_words(needed)} do not fit into {folder.parent} with room to spare"
+                    )
                 kept = record(frozen, split, rows, self.collate, Writer(folder, reading, lengths))
             except OSError as error:
                 return self._refuse(split, f"it cannot be kept in {folder.parent}: {error.strerror}")

@@ -8,8 +8,6 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,12 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
-from ftkit.cache import cache_folder
 from ftkit.models.frozen import FROZEN, Batch, Reading, lengths_of, replayed
+from ftkit.shelf import Shelf, mark_used, size_of, unfinished
+from ftkit.units import GIB
 
 META = "meta.json"
-MOST_BYTES = 20 * 2**30  # of all folders together; those not used for longest go
-MOST_OF_DISK = 0.5  # of what is free
-STALE = 24 * 3600  # seconds after which a half-written folder is nobody's
+OUTPUTS = Shelf("frozen", 20 * GIB)
 NUMPY_TYPES = {torch.bfloat16: torch.int16}  # numpy has no bfloat16: its bits are kept
 TYPES = {
     str(kind).removeprefix("torch."): kind
@@ -50,7 +47,7 @@ class KeptOutputs:
 
     @property
     def bytes(self) -> int:
-        return sum(file.stat().st_size for file in self.folder.iterdir())
+        return size_of(self.folder)
 
     def batch(self, indices: list[int]) -> Batch:
         """All that the model takes of rows of which one token is read."""
@@ -86,7 +83,7 @@ class Writer:
     def __init__(self, folder: Path, reading: Reading, lengths: np.ndarray) -> None:
         self.folder, self.reading, self.lengths = folder, reading, lengths
         self.starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        self.beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+        self.beside = unfinished(folder)
         self.arrays: dict[str, np.ndarray] = {}
         self.types: dict[str, torch.dtype] = {}
         shutil.rmtree(self.beside, ignore_errors=True)
@@ -150,10 +147,6 @@ def plain(value: torch.Tensor) -> np.ndarray:
     return found
 
 
-def outputs_folder() -> Path:
-    return cache_folder() / "frozen"
-
-
 def open_kept(folder: Path) -> KeptOutputs | None:
     """What lies in a folder, or None where there is none that can be read."""
     try:
@@ -163,33 +156,5 @@ def open_kept(folder: Path) -> KeptOutputs | None:
         starts = np.load(folder / "starts.npy")
     except (OSError, ValueError, KeyError):
         return None
-    os.utime(folder)  # used now: others go first
+    mark_used(folder)
     return KeptOutputs(folder, Reading(meta["reading"]), arrays, starts, types, meta["rows"])
-
-
-def room(bytes_needed: int) -> bool:
-    """Whether so much fits on the disk with a margin, and into what the cache may hold."""
-    folder = next(parent for parent in (outputs_folder(), *outputs_folder().parents) if parent.exists())
-    return bytes_needed <= min(MOST_BYTES, MOST_OF_DISK * shutil.disk_usage(folder).free)
-
-
-def make_room(bytes_needed: int) -> None:
-    """Remove what was half written and left, and the folders not used for longest, until so much more may be kept."""
-    for left in stale_folders():
-        shutil.rmtree(left, ignore_errors=True)
-    sizes = {folder: size_of(folder) for folder in outputs_folder().glob("[!.]*") if folder.is_dir()}
-    for folder in sorted(sizes, key=lambda path: path.stat().st_mtime):
-        if sum(sizes.values()) + bytes_needed <= MOST_BYTES:
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        del sizes[folder]
-
-
-def stale_folders() -> Iterator[Path]:
-    for folder in outputs_folder().glob(".*.*"):
-        if time.time() - folder.stat().st_mtime > STALE:
-            yield folder
-
-
-def size_of(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())

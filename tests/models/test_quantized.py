@@ -1,5 +1,6 @@
 """A 4-bit base is quantized once: what is kept is the same, to the last bit, as quantizing anew."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from ftkit import Recipe, train
 from ftkit.delivery.merge import merge
 from ftkit.models.load import has_weights, weights_folder
 from ftkit.recipe.schema import Model
+from ftkit.shelf import Shelf, size_of
 from ftkit.training.dispatcher import build
 
 pytest.importorskip("bitsandbytes")
+
+from ftkit.models.quantized import stored_bytes
+
 RecipeMaker = Callable[..., Recipe]
 CASES = [("distilbert", "text-classification"), ("llama", "instruction")]
 
@@ -118,6 +123,45 @@ def test_a_full_disk_ends_no_run(
     weights(recipe("qlora"), tmp_path / "a")
     assert "the quantized base is not kept: Error while serializing" in capsys.readouterr().err
     assert not list(own_cache.glob("*"))
+
+
+def test_bases_not_used_for_longest_make_room(
+    recipe: RecipeMaker, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, other = recipe("qlora"), recipe("qlora", task="instruction", kind="llama")
+    weights(made, tmp_path / "a")
+    first = next(own_cache.iterdir())
+    os.utime(first, (0, 0))
+    weights(made, tmp_path / "b")
+    assert first.stat().st_mtime > 0  # it was used
+    (own_cache / ".abc.4").mkdir()  # left by a killed process
+    os.utime(own_cache / ".abc.4", (0, 0))
+    monkeypatch.setattr("ftkit.models.quantized.BASES", Shelf("quantized", size_of(first) + 2**16))
+    weights(other, tmp_path / "c")
+    (kept,) = own_cache.iterdir()
+    assert kept != first
+
+
+def test_a_base_larger_than_what_may_be_kept(
+    recipe: RecipeMaker, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ftkit.models.quantized.BASES", Shelf("quantized", 1000))
+    weights(recipe("qlora"), tmp_path / "a")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the quantized base is not kept: its " in said
+    assert "with room to spare" in said
+    assert not list(own_cache.glob("*"))
+
+
+@pytest.mark.parametrize(("kind", "task"), CASES)
+def test_the_room_asked_for_is_what_is_written(
+    recipe: RecipeMaker, tmp_path: Path, own_cache: Path, kind: str, task: str
+) -> None:
+    model = build(recipe("qlora", task=task, kind=kind), tmp_path / "a", []).model
+    base = model.get_base_model()
+    asked = stored_bytes(base.state_dict())
+    (file,) = own_cache.rglob("*.safetensors")
+    assert file.stat().st_size == pytest.approx(asked, rel=0.2)
 
 
 def test_a_snapshot_with_files_missing_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

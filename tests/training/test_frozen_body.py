@@ -20,7 +20,7 @@ from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Recipe
 from ftkit.run import resolved_values
 from ftkit.training.dispatcher import Parts, build, seed_everything, take_kept_rows
-from ftkit.training.kept_outputs import MOST_BYTES, KeptOutputs, open_kept, outputs_folder
+from ftkit.training.kept_outputs import OUTPUTS, KeptOutputs, open_kept
 
 RecipeMaker = Callable[..., Recipe]
 LONG = {"max_steps": 60, "bf16": False, "eval_strategy": "no", "save_strategy": "no"}
@@ -251,14 +251,14 @@ def test_where_it_is_not_right_it_is_off_and_says_so(
 def test_without_room_on_the_disk_it_is_computed_in_every_epoch(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = (MOST_BYTES, MOST_BYTES - 1000, 1000)
+    usage = (OUTPUTS.most, OUTPUTS.most - 1000, 1000)
     monkeypatch.setattr(
         "shutil.disk_usage", lambda _: type("Usage", (), dict(zip(("total", "used", "free"), usage, strict=True)))
     )
     parts = trained(recipe(transfer(), training=LONG | {"max_steps": 13}), tmp_path)
     assert parts.frozen is not None
     assert "with room to spare" in parts.frozen.facts["train"]["reason"]
-    assert not list(outputs_folder().glob("*"))
+    assert not list(OUTPUTS.folder.glob("*"))
 
 
 def test_token_labels_keep_every_token(stand_in: Callable[[str], Path], tmp_path: Path) -> None:
