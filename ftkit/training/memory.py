@@ -84,6 +84,24 @@ def room_bytes() -> int:
     return int(psutil.Process().memory_info().rss + MARGIN * min(free))
 
 
+def gpu_room_bytes() -> int | None:
+    """Memory that this process may hold on its GPU all in all; None where there is none."""
+    if not torch.cuda.is_available():
+        return None
+    free = torch.cuda.mem_get_info()[0]  # makes the context where there is none yet
+    return gpu_room(free, torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
+
+
+def gpu_room(free: int, idle: int) -> int:
+    """What a process may hold on a GPU whose context it has already, as `beside_tensors` counts it.
+
+    Args:
+        free: bytes that the device has free: what the context takes, and what torch keeps, is not among them.
+        idle: bytes that torch keeps for tensors to come.
+    """
+    return free + idle + GPU_CONTEXT
+
+
 def container_free(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[int]:
     """Bytes that each control group of this process has left that has a limit: Linux's way to bound a container.
 

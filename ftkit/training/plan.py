@@ -41,7 +41,7 @@ from ftkit.training.batch_size import batch_sizes, effective_batch
 from ftkit.training.candidates import Choice
 from ftkit.training.footprint import Peak, kept_checkpoints, knows_optimizer, optimizer_bytes, steps_of
 from ftkit.training.measuring import Measuring, MeasuringMemory, rehearse_measuring
-from ftkit.training.memory import beside_tensors, library_bytes, room_bytes
+from ftkit.training.memory import beside_tensors, gpu_room_bytes, library_bytes, room_bytes
 from ftkit.training.micro_batches import later_part, part_cost
 from ftkit.training.pace import Pace, forecast, measure_pace
 from ftkit.training.prepare import Data, prepare
@@ -330,9 +330,7 @@ def settled(planner: "Planner", recipe: Recipe, figures: DataFigures | None, vra
 
 def room_on(device: str) -> int | None:
     """Memory that there is on a device of this machine; None of a GPU where there is none."""
-    if device == "cpu":
-        return room_bytes()
-    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
+    return room_bytes() if device == "cpu" else gpu_room_bytes()
 
 
 def pace_at_hand(recipe: Recipe, device: str, figures: DataFigures | None, notes: list[str]) -> Pace | None:
