@@ -20,12 +20,14 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ftkit import console
+from ftkit.models.load import has_weights, weights_folder
 from ftkit.process import return_blocks
-from ftkit.recipe.schema import Lora
+from ftkit.recipe.schema import Lora, Model
 
 MULTIPLIES = (nn.Linear, Conv1D)  # by their very type: a subclass may do something else with its weight
 WRAPPED, KEPT = ".base_layer", ".original_module"  # peft's names for a layer under an adapter, and for one it has a copy of
 PREFIX = "base_model.model."
+Tensors = dict[str, tuple[Path, list[int]]]  # of a checkpoint: each one's file and shape
 PLAIN_INITS = (True, False, "gaussian", "orthogonal")  # of adapters; others change the base's weights
 
 
@@ -50,6 +52,20 @@ def resting_layers(model: nn.Module) -> dict[str, nn.Module]:
         and holders.count(id(module.weight)) == 1  # an output layer that is the embedding too stays as it is
         and module.weight.dtype == torch.float32
         and not any(parameter.requires_grad for parameter in module.parameters())
+    }
+
+
+def own_name(name: str) -> str:
+    """A layer's name in the base of a model with adapters."""
+    return name.removeprefix(PREFIX).replace(WRAPPED, "")
+
+
+def stored_layers(layers: dict[str, nn.Module], known: Tensors) -> dict[str, nn.Module]:
+    """Those of the layers that a checkpoint has by name and shape; for layers without values too."""
+    return {
+        name: layer
+        for name, layer in layers.items()
+        if all(originals(f"{own_name(name)}.{part}", weight, known) for part, weight in layer.named_parameters())
     }
 
 
@@ -89,7 +105,7 @@ class RestingBase:
         self.layers: dict[str, nn.Module] = {}
         self.originals: dict[int, Original] = {}
         for name, layer in resting_layers(model).items():
-            own = name.removeprefix(PREFIX).replace(WRAPPED, "")
+            own = own_name(name)
             found = {id(weight): find_original(f"{own}.{part}", weight, known) for part, weight in layer.named_parameters()}
             if None not in found.values():
                 self.layers[own] = layer
@@ -129,21 +145,33 @@ def leave_file(model: nn.Module) -> None:
             tensor.data = tensor.data.clone()
 
 
-def checkpoint_tensors(folder: Path) -> dict[str, tuple[Path, list[int]]]:
+def tensors_at_hand(block: Model) -> Tensors | None:
+    """The tensors that a model's checkpoint has in safetensors; None where the weights are not all on this machine."""
+    try:
+        return checkpoint_tensors(weights_folder(block)) if has_weights(block) else None
+    except (OSError, ValueError, SafetensorError):  # some are missing or damaged, which loading will tell
+        return None
+
+
+def checkpoint_tensors(folder: Path) -> Tensors:
     """Each tensor's file and shape, of a checkpoint in safetensors: one file, or those that its index names."""
     names, index = {SAFE_WEIGHTS_NAME}, folder / SAFE_WEIGHTS_INDEX_NAME
     if not (folder / SAFE_WEIGHTS_NAME).is_file():
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else set()
-    found: dict[str, tuple[Path, list[int]]] = {}
+    found: Tensors = {}
     for path in (folder / name for name in sorted(names)):
         with safe_open(path, framework="pt") as file:
             found |= {key: (path, file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  it is no mapping
     return found
 
 
-def find_original(name: str, weight: nn.Parameter, known: dict[str, tuple[Path, list[int]]]) -> Original | None:
-    """Where the very weight stands in the checkpoint: under its name, with or without the name of the body in front."""
+def originals(name: str, weight: nn.Parameter, known: Tensors) -> list[Original]:
+    """Where a weight may stand in the checkpoint: under its name, with or without the name of the body in front."""
     bare = name.partition(".")[2]
     keys = [key for key in (name, bare) if key in known] or [key for key in known if key.endswith(f".{name}")]
-    fitting = (Original(known[key][0], key) for key in keys if known[key][1] == list(weight.shape))
-    return next((original for original in fitting if original.read(weight.data) is not None), None)
+    return [Original(known[key][0], key) for key in keys if known[key][1] == list(weight.shape)]
+
+
+def find_original(name: str, weight: nn.Parameter, known: Tensors) -> Original | None:
+    """Where the very weight stands in the checkpoint."""
+    return next((found for found in originals(name, weight, known) if found.read(weight.data) is not None), None)

@@ -5,6 +5,7 @@ arithmetic (footprint.py); rows and lengths come from the data where they are at
 is told only where the weights are here already, from a few steps of training (pace.py).
 """
 
+import functools
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from ftkit.models.load import (
     load_config,
     load_tokenizer,
 )
-from ftkit.models.resting import may_rest
+from ftkit.models.resting import Tensors, may_rest, tensors_at_hand
 from ftkit.recipe.schema import Recipe
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
@@ -393,6 +394,11 @@ class Planner:
             self.measuring(figures, limit, target), figures.lengths if figures else np.zeros(0, int),
         )  # fmt: skip
 
+    @functools.cached_property
+    def stored(self) -> Tensors | None:
+        """What the checkpoint has, from which a base that rests in bfloat16 is read again; None where it is not here."""
+        return tensors_at_hand(self.recipe.model)
+
     @property
     def cuts(self) -> bool:
         """Whether batches are cut into parts of like length, see `training/micro_batches.py`."""
@@ -452,7 +458,7 @@ class Planner:
         batch = Batch(
             rows, length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing, later, setup.target,
             math.ceil(rows * min(setup.supervised, length)),
-            self.rests and may_rest(setup.strategy),
+            self.rests and may_rest(setup.strategy), self.stored,
         )  # fmt: skip
         try:
             return rehearse(self.auto_class, self.config, setup.strategy, self.head, self.options(setup), batch)
@@ -522,6 +528,14 @@ class Planner:
         size = self.recipe.training.per_device_eval_batch_size
         return f"evaluation is the most that measuring takes beside the weights, {size} rows at a time"
 
+    def words_on_rest(self) -> list[str]:
+        """What is said of a base that would rest in bfloat16; nothing where the checkpoint lets it."""
+        if self.stored is None:
+            return [
+                "the frozen base is taken to rest in bfloat16, for which the weights, not here yet, must be in safetensors"
+            ]
+        return [] if self.stored else ["the frozen base stays in float32, for the weights are not in safetensors"]
+
     def notes(self) -> list[str]:
         """What the figures rest on."""
         found = [
@@ -537,6 +551,8 @@ class Planner:
             found.append(f"the states of optimizer {self.optim} are not known and taken to be AdamW's")
         if self.device == "cuda":
             found.append("the kernels are those of a CPU: a GPU's fused attention can hold less where attention has dropout")
+        if self.rests and may_rest(self.recipe.strategy) and self.recipe.model.dtype == "float32":
+            found += self.words_on_rest()
         if self.recipe.model.attn_implementation == "flash_attention_2":
             found.append("flash_attention_2 is planned as sdpa, which holds no score matrices either")
         return found

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from ftkit.models.counts import quantized_layers
 from ftkit.models.load import torch_dtype
-from ftkit.models.resting import rest, resting_layers
+from ftkit.models.resting import Tensors, rest, resting_layers, stored_layers
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.training.footprint import Learning, four_bit_bytes, gradient_bytes, resting_bytes
 from ftkit.training.supervised_loss import CHUNK, ChunkedCrossEntropy, Head, has_plain_head
@@ -38,6 +38,7 @@ class Batch:
         target: tokens of the target where a decoder with an encoder learns.
         supervised: tokens of all rows on which a decoder's head runs; 0 where it runs on all that there are.
         rests: whether frozen layers rest in bfloat16, see `models/resting.py`.
+        stored: what the checkpoint has, where that is known: other layers do not rest.
     """
 
     rows: int
@@ -49,6 +50,7 @@ class Batch:
     target: int = 0
     supervised: int = 0
     rests: bool = False
+    stored: Tensors | None = None
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,8 @@ def enable_checkpointing(model: Any, given: dict[str, Any] | None) -> None:
 def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
     learning, loaded = learning_tensors(model), resting_bytes(tensors_of(model))
     if batch.rests:
-        rest(resting_layers(model))
+        layers = resting_layers(model)
+        rest(layers if batch.stored is None else stored_layers(layers, batch.stored))
     weights, stored = resting_bytes(tensors_of(model)), sum(parameter.numel() for parameter in model.parameters())
     if batch.checkpointing is not None:
         enable_checkpointing(model, batch.checkpointing | {"offload": False})  # shapes pass for a CPU's

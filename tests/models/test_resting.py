@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ftkit import Recipe, train
-from ftkit.models.resting import RestingBase, resting_layers
+from ftkit.models.resting import RestingBase, checkpoint_tensors, own_name, resting_layers, stored_layers, tensors_at_hand
+from ftkit.recipe.schema import Model
 from ftkit.training.dispatcher import build
 
 RecipeMaker = Callable[..., Recipe]
@@ -104,6 +106,38 @@ def test_only_the_very_weights_are_rounded(tmp_path: Path) -> None:
     names = set(RestingBase(model, tmp_path / "base").layers)
     assert "transformer.h.1.mlp.c_fc" in names
     assert "transformer.h.0.mlp.c_fc" not in names
+
+
+def test_a_checkpoint_is_asked_by_name_and_shape(tmp_path: Path) -> None:
+    model = adapted(tmp_path / "base")
+    file, lacking = tmp_path / "base/model.safetensors", "transformer.h.0.mlp.c_fc.weight"
+    layers, known = resting_layers(model), tensors_at_hand(Model(name=str(tmp_path / "base")))
+    assert known is not None
+    assert stored_layers(layers, known).keys() == layers.keys()
+    tensors = load_file(file)
+    for held in ({lacking: tensors[lacking].T.contiguous()}, {}):
+        save_file({name: tensor for name, tensor in tensors.items() if name != lacking} | held, file)
+        known = checkpoint_tensors(tmp_path / "base")
+        found = {own_name(name) for name in stored_layers(layers, known)}
+        assert (
+            found
+            == set(RestingBase(model, tmp_path / "base").layers)
+            == {own_name(name) for name in layers} - {lacking[:-7]}
+        )
+
+
+def test_weights_that_are_not_all_there_are_not_at_hand(tmp_path: Path) -> None:
+    adapted(tmp_path)
+    block = Model(name=str(tmp_path))
+    file = tmp_path / "model.safetensors"
+    index = {"weight_map": dict.fromkeys(load_file(file), "model-00001-of-00002.safetensors")}
+    file.unlink()
+    assert tensors_at_hand(block) is None
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert tensors_at_hand(block) is None
+    (tmp_path / "model.safetensors.index.json").unlink()
+    (tmp_path / "pytorch_model.bin").touch()
+    assert tensors_at_hand(block) == {}
 
 
 def test_a_model_that_does_not_bear_it_trains_without(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoConfig
 
 from ftkit import api
@@ -248,6 +249,31 @@ def test_steps_and_tokens_are_those_of_the_run(recipe: Callable[..., Recipe], tm
     assert plan.run == {"entries": facts["entries"], "epochs": 2, "steps": len(load_steps(result.folder)), "tokens": 2 * facts["tokens"]}  # fmt: skip
     saved = sum(file.stat().st_size for file in (tmp_path / "run" / "model").glob("*.safetensors"))
     assert plan.disk["model"] == pytest.approx(saved, rel=0.05)
+
+
+@pytest.mark.parametrize("held", ["safetensors", "other", "nothing"])
+def test_a_base_rests_where_its_checkpoint_lets_it(
+    recipe: Callable[..., Recipe], stand_in: Callable[[str], Path], tmp_path: Path, held: str
+) -> None:
+    folder = Path(shutil.copytree(stand_in("llama"), tmp_path / "model"))
+    file = folder / "model.safetensors"
+    if held == "other":
+        torch.save(load_file(file), folder / "pytorch_model.bin")
+    if held != "safetensors":
+        file.unlink()
+    made = recipe("lora", task="instruction", kind="llama", model={"name": str(folder)}, training={"bf16": True})
+    plan = api.plan(made, device="cpu", measure=False)
+    told = [note for note in plan.notes if note.startswith("the frozen base")]
+    assert [("is taken to rest" in note, "stays in float32" in note) for note in told] == {
+        "safetensors": [], "other": [(False, True)], "nothing": [(True, False)]
+    }[held]  # fmt: skip
+    if held != "nothing":
+        parts = build(made, tmp_path / "out", [])
+        assert (parts.trainer.resting is not None) == (held == "safetensors")
+        take_step(parts, longest_batch(parts, 2), lambda tensor: tensor)
+        assert plan.memory["weights"] + plan.memory["adapters"] == bytes_of_weights(parts.model)
+    still = api.plan(made.model_copy(update={"strategy": recipe("full").strategy}), device="cpu", measure=False)
+    assert not any(note.startswith("the frozen base") for note in still.notes)
 
 
 def test_no_time_is_told_without_weights(tmp_path: Path) -> None:
