@@ -16,7 +16,12 @@ from typing import Any
 import websocket
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+SECONDS_TO_COME_UP = 120  # on a machine with a cold disk and busy cores
 TROUBLE = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
+
+
+class NotUp(RuntimeError):
+    """A Chromium that is there but cannot be used."""
 
 
 def find_chromium() -> str | None:
@@ -95,25 +100,39 @@ class Page:
 
 @contextmanager
 def browser(program: str) -> Iterator[Page]:
-    """A page of a fresh Chromium, which is closed at the end."""
+    """A page of a fresh Chromium, which is closed at the end.
+
+    Raises:
+        NotUp: it ended or did not listen in time; what it printed last.
+    """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
+        options = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            "--no-first-run",
+        ]
         command = [program, *options, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with (Path(profile) / "printed").open("w") as printed:
+            process = subprocess.Popen(command, stdout=printed, stderr=printed)
         try:
-            yield Page(page_address(Path(profile)))
+            yield Page(page_address(Path(profile), process))
         finally:
             process.terminate()
             process.wait(timeout=20)
 
 
-def page_address(profile: Path) -> str:
+def page_address(profile: Path, process: subprocess.Popen[bytes]) -> str:
     """Where the page listens; Chromium writes its port into its profile once it is up."""
-    for _ in range(150):
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    given_up = time.monotonic() + SECONDS_TO_COME_UP
+    while process.poll() is None and time.monotonic() < given_up:
         try:
             port = (profile / "DevToolsActivePort").read_text().splitlines()[0]
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
+            with direct.open(f"http://127.0.0.1:{port}/json", timeout=10) as answer:
                 return next(str(target["webSocketDebuggerUrl"]) for target in json.load(answer) if target["type"] == "page")
         except (OSError, IndexError, StopIteration):
             time.sleep(0.1)
-    raise TimeoutError("Chromium did not come up")
+    raise NotUp(f"Chromium did not come up: {(profile / 'printed').read_text(errors='replace')[-300:]}")
