@@ -111,6 +111,7 @@ LEVERS = {
     "cached blocks, the last learns": Lever("frozen blocks", (), ("strategy.cache_frozen=false",), each_step, 1e-4),
     "micro-batches": Lever("encoder", (), WHOLE, each_step, 1e-4),
     "micro-batches, dropout": Lever("encoder, dropout", (), WHOLE, eval_rows, 2e-2),
+    "embedding gradients by row": Lever("decoder", (), ("speed.embedding_rows=false",), each_step, 1e-4),
     "half the batch, accumulated": Lever(
         "decoder", ("training.per_device_train_batch_size=4", "training.gradient_accumulation_steps=2"), (), each_step, 1e-4
     ),

@@ -362,6 +362,11 @@ class Speed(Block):
         None,
         description="Each batch is computed in parts of rows of like length; same gradient. Default: on a CPU only.",
     )
+    embedding_rows: Boolean = Field(
+        True,
+        description="On a CPU, embeddings that learn add to their gradient the rows that were looked up, in place of a "
+        "whole one each time; same gradient.",
+    )
     frozen_bfloat16: Boolean = Field(
         True,
         description="Under lora with bf16, frozen linear layers rest in bfloat16 while training; same losses, less memory.",

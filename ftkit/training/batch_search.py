@@ -13,7 +13,6 @@ from ftkit.recipe.schema import Recipe
 from ftkit.training.batch_size import BatchSize, batch_sizes, effective_batch, largest_fitting, row_by_row
 from ftkit.training.dispatcher import Parts
 from ftkit.training.footprint import optimizer_bytes
-from ftkit.training.kernels import attending
 from ftkit.training.memory import room_bytes
 from ftkit.training.plan import Planner, figures_of
 from ftkit.training.probe import longest_batch
@@ -75,7 +74,7 @@ def tried(parts: Parts, sizes: list[BatchSize]) -> BatchSize:
     if arguments.activation_checkpointing:
         enable_checkpointing(parts.model, arguments.activation_checkpointing_kwargs)
     try:
-        with trainer.at_rest(), attending(parts.model, trainer.attention):
+        with trainer.stepping():
             return largest_fitting(sizes, lambda size: survives(parts, model, size, states))
     finally:
         if arguments.activation_checkpointing:

@@ -8,6 +8,7 @@ and none can be forgotten: score matrices of eager attention, copies of weights 
 import copy
 import weakref
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from ftkit.models.counts import quantized_layers
 from ftkit.models.load import torch_dtype
 from ftkit.models.resting import Tensors, rest, resting_layers, stored_layers
 from ftkit.models.strategies.table import STRATEGIES
+from ftkit.training.embedding_gradient import adding_rows
 from ftkit.training.footprint import Learning, four_bit_bytes, gradient_bytes, resting_bytes
 from ftkit.training.supervised_loss import CHUNK, ChunkedCrossEntropy, Head, has_plain_head
 
@@ -38,6 +40,7 @@ class Batch:
         target: tokens of the target where a decoder with an encoder learns.
         supervised: tokens of all rows on which a decoder's head runs; 0 where it runs on all that there are.
         rests: whether frozen layers rest in bfloat16, see `models/resting.py`.
+        adds_rows: whether embeddings add to their gradients by row, see `embedding_gradient.py`.
         stored: what the checkpoint has, where that is known: other layers do not rest.
     """
 
@@ -50,6 +53,7 @@ class Batch:
     target: int = 0
     supervised: int = 0
     rests: bool = False
+    adds_rows: bool = False
     stored: Tensors | None = None
 
 
@@ -242,7 +246,8 @@ def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
     logits = {count * vocabulary for count in positions}
     gradients = gradient_bytes(learning)
     earlier = [p.grad for p in model.parameters() if p.grad is not None]
-    with MemoryLedger([*tensors_of(model), *inputs.values(), *earlier], logits - {0}) as ledger:
+    adding = adding_rows(model) if batch.adds_rows else nullcontext()
+    with adding, MemoryLedger([*tensors_of(model), *inputs.values(), *earlier], logits - {0}) as ledger:
         loss = forward_loss(model, inputs, batch.autocast, supervised)
         held, held_logits = ledger.live, ledger.logits
         loss.backward()  # type: ignore[no-untyped-call]

@@ -61,7 +61,7 @@ def _losses(
     """The losses, and of hidden states, weight and bias the gradients that are wanted."""
     losses = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
     of_hidden = torch.empty_like(hidden) if wanted[0] else None
-    of_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
+    of_weight = None
     of_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
     for start in range(0, len(targets), CHUNK):
         part = slice(start, start + CHUNK)
@@ -77,8 +77,9 @@ def _losses(
         gradient = gradient.to(weight.dtype)
         if of_hidden is not None:
             torch.mm(gradient, weight, out=of_hidden[part])
-        if of_weight is not None:
-            of_weight += gradient.t() @ hidden[part]
+        if wanted[1]:
+            made = gradient.t() @ hidden[part]
+            of_weight = made.float() if of_weight is None else of_weight.add_(made)
     return losses, [of_hidden, of_weight, of_bias]
 
 
@@ -116,24 +117,25 @@ class Head:
 
     @contextmanager
     def kept(self) -> Iterator[list[torch.Tensor]]:
-        """Inside the block the layer keeps what it is given, and computes the logits of one position only."""
+        """Inside the block the layer keeps what it is given and computes nothing: a cast of its weight alone takes time."""
         kept: list[torch.Tensor] = []
 
-        def keep(layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-            kept.append(arguments[0])
-            return (arguments[0][:, :1].detach(),)
+        def keep(hidden: torch.Tensor) -> torch.Tensor:
+            kept.append(hidden)
+            return hidden.new_zeros(len(hidden), 1, 1)
 
-        handle = self.layer.register_forward_pre_hook(keep)
+        self.layer.forward = keep  # type: ignore[method-assign]
         try:
             yield kept
         finally:
-            handle.remove()
+            del self.layer.forward
 
 
 def has_plain_head(model: Any) -> bool:
     """Whether the head is a linear layer without adapters, so far as can be seen without trying it."""
     caps = model.config.get_text_config().to_dict().get("final_logit_softcapping")  # too small to show in a new model
-    return not caps and type(model.get_output_embeddings()) is nn.Linear
+    layer = model.get_output_embeddings()
+    return not caps and type(layer) is nn.Linear and "forward" not in vars(layer)  # nobody else's hook
 
 
 def plain_head(model: Any, row: dict[str, Any]) -> Head | None:

@@ -1,7 +1,7 @@
 """The Trainer with ftkit's ways of doing the same steps in less time and memory."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from ftkit.models.load import lacks_memory
 from ftkit.models.resting import RestingBase
 from ftkit.recipe.schema import Speed
 from ftkit.training.arguments import autocast_dtype, precision_words
+from ftkit.training.embedding_gradient import adding_rows, learning_embeddings
 from ftkit.training.kernels import attending
 from ftkit.training.micro_batches import Part, cut_by_length, cut_rows, part_cost
 from ftkit.training.out_of_memory import Step, halved
@@ -27,6 +28,7 @@ class Trainer(compat.Trainer):
             and number of tokens, in place of logits.
         cuts: whether batches are cut into micro-batches of rows of like length.
         decoder: whether a row's first label does not count.
+        adds_rows: whether embeddings add the rows of a batch to their gradient, see `embedding_gradient.py`.
         resting: the frozen base, where it rests in bfloat16 while the model trains.
         retries: whether a step in which memory runs out is done again in smaller parts.
         most_rows: of a part, once memory ran out.
@@ -38,6 +40,7 @@ class Trainer(compat.Trainer):
     head: Head | None = None
     cuts: bool = False
     decoder: bool = False
+    adds_rows: bool = False
     resting: RestingBase | None = None
     retries: bool = False
     most_rows: int | None = None
@@ -49,13 +52,20 @@ class Trainer(compat.Trainer):
     _share = 1.0  # of its batch's loss that the present micro-batch has
 
     def train(self, *arguments: Any, **named: Any) -> Any:
-        """As the Trainer's, with the frozen base at rest and the attention of training."""
-        with self.at_rest(), attending(self.model, self.attention):
+        """As the Trainer's, with the model as it trains."""
+        with self.stepping():
             return super().train(*arguments, **named)
 
-    def at_rest(self) -> AbstractContextManager[None]:
-        """The frozen base as it is while training."""
-        return self.resting.at_rest() if self.resting else nullcontext()
+    @contextmanager
+    def stepping(self) -> Iterator[None]:
+        """The model as its steps find it: the frozen base at rest, the attention of training, embeddings that add rows."""
+        with ExitStack() as stack:
+            if self.resting:
+                stack.enter_context(self.resting.at_rest())
+            stack.enter_context(attending(self.model, self.attention))
+            if self.adds_rows:
+                stack.enter_context(adding_rows(self.model))
+            yield
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -149,7 +159,8 @@ def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bo
         row: an encoded row with labels as a batch of one, on which a decoder's head is tried.
         decoder: the model is a decoder that foretells the next token.
     """
-    alone = is_alone(trainer)  # else its own wrappers must see every step
+    # wrappers of several processes must see every step, and a layer-wise optimizer takes one in each backward pass
+    alone = is_alone(trainer) and "layerwise" not in str(trainer.args.optim)
     if decoder and alone and block.supervised_logits and not trainer.args.label_smoothing_factor:
         with trainer.accelerator.autocast():
             trainer.head = plain_head(trainer.model, trainer._prepare_inputs(row))
@@ -158,6 +169,8 @@ def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bo
     wanted = trainer.args.device.type == "cpu" if block.micro_batches is None else block.micro_batches
     trainer.decoder, trainer.retries = decoder, alone
     trainer.cuts = bool(wanted and alone and (trainer.head is not None or not decoder))
+    on_cpu = trainer.args.device.type == "cpu" and not trainer.args.torch_compile
+    trainer.adds_rows = bool(block.embedding_rows and alone and on_cpu and learning_embeddings(trainer.model))
 
 
 def is_alone(trainer: Trainer) -> bool:
@@ -169,6 +182,7 @@ def speed_facts(trainer: Trainer) -> dict[str, bool]:
     """What is on, for run.json."""
     return {
         "supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts,
+        "embedding_rows": trainer.adds_rows,
         "frozen_bfloat16": trainer.resting is not None, "flash_attention": attends_in_flash(trainer),
         "liger_kernel": has_liger(trainer), "fused_optimizer": has_fused(trainer),
     }  # fmt: skip
@@ -196,6 +210,7 @@ def speed_words(trainer: Trainer) -> str:
     found += ["frozen base in bfloat16"] if trainer.resting else []
     found += ["logits where supervised"] if trainer.head is not None else []
     found += ["batches in parts of like length"] if trainer.cuts else []
+    found += ["embedding gradients by row"] if trainer.adds_rows else []
     found += ["flash attention"] if attends_in_flash(trainer) else []
     found += ["Liger kernels"] if has_liger(trainer) else []
     found += ["fused optimizer"] if has_fused(trainer) else []

@@ -39,6 +39,7 @@ LEVERS = {
         transfer(unfreeze_last=1), transfer(unfreeze_last=1, cache_frozen=False), 1e-4, **SENTENCES
     ),
     "micro-batches": Lever({}, {"speed": {"micro_batches": False}}, 1e-4, "lora", **SENTENCES),
+    "embedding rows": Lever({}, {"speed": {"embedding_rows": False}}, 1e-4, **SENTENCES),
     "accumulation": Lever(
         {"training": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}}, {}, 1e-4
     ),

@@ -187,7 +187,10 @@ def test_the_peak_is_that_of_the_trainer_on_real_tensors(
     for _ in range(accumulation):
         before = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
         known = [*model.parameters(), *model.buffers(), *batch.values()]
-        with MemoryLedger([*known, *(p.grad for p in model.parameters() if p.grad is not None)], set()) as ledger:
+        with (
+            MemoryLedger([*known, *(p.grad for p in model.parameters() if p.grad is not None)], set()) as ledger,
+            trainer.stepping(),
+        ):
             trainer.training_step(model, batch)
         peaks.append(before + ledger.peak)
     held = memory["weights"] + memory["adapters"] + memory["optimizer"]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ftkit.data.encode import IGNORED
 from ftkit.tasks.language import token_loss_sums
 from ftkit.training import supervised_loss
 from ftkit.training.dispatcher import build
+from ftkit.training.embedding_gradient import adding_rows, learning_embeddings
 from ftkit.training.micro_batches import MOST_PARTS, best_cuts, cut_by_length, later_part, part_cost
 from ftkit.training.supervised_loss import ChunkedCrossEntropy, Head, plain_head
 
@@ -38,6 +40,13 @@ def decoder(kind: str = "llama", **values: Any) -> Any:
     for parameter in model.parameters():  # logits of a size that a factor or a cap would show in
         parameter.data.mul_(3)
     return model.train()
+
+
+def encoder() -> Any:
+    torch.manual_seed(0)
+    values = {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 2, "vocab_size": 61, "dropout": 0.0}
+    config = AutoConfig.for_model("distilbert", **values, attention_dropout=0.0, seq_classif_dropout=0.0)
+    return AutoModelForSequenceClassification.from_config(config).train()
 
 
 def rows_of(lengths: list[int], *, left: bool = False, prompt: int = 2) -> dict[str, torch.Tensor]:
@@ -135,6 +144,40 @@ def test_an_adapter_elsewhere_gets_the_same_gradients() -> None:
     wanted = gradients(model)
     head.loss(model, rows, None).backward()
     assert_alike(gradients(model), wanted)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(("kind", "tied"), [("gpt2", True), ("llama", False), ("distilbert", False)])
+def test_embeddings_that_add_rows_get_the_same_gradients(kind: str, tied: bool, checkpointing: bool) -> None:
+    """Twice, so that the second batch finds gradients; llama and distilbert have a padding entry that learns nothing."""
+    rows, model = rows_of([9, 4, 7, 3]), encoder() if kind == "distilbert" else decoder(kind)
+    if kind == "distilbert":
+        rows["labels"] = torch.tensor([0, 1, 1, 0])
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    embeddings, found = learning_embeddings(model), []
+    hooks = [len(module._forward_hooks) for module in embeddings]
+    for way in (adding_rows(model), nullcontext()):
+        with way:
+            for _ in range(2):
+                model(**rows).loss.backward()
+        found.append(gradients(model))
+    assert_alike(*found)
+    assert len(embeddings) == (1 if kind == "llama" else 2)
+    assert (embeddings[0].weight is getattr(model.get_output_embeddings(), "weight", None)) is tied
+    assert [len(module._forward_hooks) for module in embeddings] == hooks
+
+
+def test_frozen_and_sparse_embeddings_stay_as_they_are() -> None:
+    model = decoder()
+    embedding = model.get_input_embeddings()
+    embedding.sparse = True
+    assert learning_embeddings(model) == []
+    embedding.sparse = False
+    embedding.weight.requires_grad = False
+    assert learning_embeddings(model) == []
+    with torch.no_grad(), adding_rows(model):
+        assert not model(**rows_of([4])).loss.requires_grad
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=9), st.integers(0, 60))
@@ -240,7 +283,7 @@ def test_the_loss_curve_is_that_of_plain_steps(
     curves, records = [], []
     for on in (True, False):
         made = recipe(
-            strategy, task=task, kind=kind, data=data, speed={"supervised_logits": on, "micro_batches": on},
+            strategy, task=task, kind=kind, data=data, speed={"supervised_logits": on, "micro_batches": on, "embedding_rows": on},
             training={"max_steps": 12, "bf16": False, "eval_strategy": "no", "save_strategy": "no"} | training,
             evaluation={"general_text": False, **({"generation": {"rows": 0}} if "class" not in task else {})},
         )  # fmt: skip
@@ -255,6 +298,7 @@ def test_the_loss_curve_is_that_of_plain_steps(
     speed = json.loads((records[0].folder / "run.json").read_text())["speed"]
     assert speed["supervised_logits"] is (task != "text-classification")
     assert speed["micro_batches"] is True
+    assert speed["embedding_rows"] is (strategy == "full")
     assert evaluate(records[0].folder).metrics["loss" if "class" not in task else "accuracy"] > 0
 
 
@@ -275,8 +319,8 @@ def test_parts_are_really_computed(recipe: RecipeMaker, tmp_path: Path, monkeypa
 def test_logits_are_made_where_they_count(recipe: RecipeMaker, tmp_path: Path) -> None:
     parts = build(recipe("lora", task="instruction"), tmp_path / "out", [])
     assert isinstance(parts.trainer.head, Head)
-    sizes: list[int] = []
+    sizes: list[tuple[int, ...]] = []
     layer = parts.trainer.head.layer
-    layer.register_forward_hook(lambda _, __, output: sizes.append(output.shape[1]))
+    layer.register_forward_hook(lambda _, __, output: sizes.append(tuple(output.shape[1:])))
     parts.trainer.predict(parts.data.encoded["eval"].dataset)
-    assert set(sizes) == {1}
+    assert set(sizes) == {(1, 1)}
