@@ -20,9 +20,9 @@ from speed import Case, Found, run_rounds
 FULL, BESIDE = {"name": "full"}, ("plain",)
 BASES = {
     "encoder": Case(
-        "text-classification", "distilbert-3m", FULL, BESIDE, steps=20, batch=8, learning_rate=5e-5, max_length=512
+        "text-classification", "distilbert-3m", FULL, BESIDE, steps=10, batch=8, learning_rate=5e-5, max_length=512
     ),
-    "decoder": Case("instruction", "gpt2-3m", FULL, BESIDE, steps=20, batch=4, learning_rate=5e-5, max_length=1024),
+    "decoder": Case("instruction", "gpt2-3m", FULL, BESIDE, steps=10, batch=4, learning_rate=5e-5, max_length=1024),
 }
 LARGER = {"distilbert-3m": "distilbert-13m", "gpt2-3m": "gpt2-13m"}
 

@@ -92,18 +92,16 @@ def cases() -> dict[str, Case]:
     full = {"name": "full"}
     asked = {"batch": 4, "prompt": PROMPT}
     return {
-        "full-minilm": Case(sentences, "minilm-l6", full, ("plain", "loop"), 30, learning_rate=1e-4, factor=6),
+        "full-minilm": Case(sentences, "minilm-l6", full, ("plain", "loop"), learning_rate=1e-4, factor=6),
         "lora-minilm": Case(
-            sentences, "minilm-l6", lora_query | {"target_modules": ["query", "value"]}, ("plain",), 30, learning_rate=2e-3
+            sentences, "minilm-l6", lora_query | {"target_modules": ["query", "value"]}, ("plain",), learning_rate=2e-3
         ),
-        "full-distilbert": Case(sentences, "distilbert", full, ("plain",), 12, learning_rate=5e-5, factor=6),
-        "lora-distilbert": Case(
-            sentences, "distilbert", lora_query | {"target_modules": ["q_lin", "v_lin"]}, ("plain",), 12
-        ),
-        "full-gpt2": Case(pairs, "gpt2", full, ("plain", "loop"), 12, learning_rate=5e-5, factor=6, **asked),
-        "lora-gpt2": Case(pairs, "gpt2", lora_query | {"target_modules": ["c_attn"]}, ("plain",), 12, **asked),
-        "lora-llama-135m": Case(pairs, "llama-135m", QUERY_VALUE, ("sft", "plain"), 12, **asked),
-        "qlora-llama-160m": Case(pairs, "llama-160m", {"name": "qlora", **ALL_LINEAR}, ("plain", "lora"), 10, **asked),
+        "full-distilbert": Case(sentences, "distilbert", full, ("plain",), 8, learning_rate=5e-5, factor=6),
+        "lora-distilbert": Case(sentences, "distilbert", lora_query | {"target_modules": ["q_lin", "v_lin"]}, ("plain",), 8),
+        "full-gpt2": Case(pairs, "gpt2", full, ("plain",), 8, learning_rate=5e-5, factor=6, **asked),
+        "lora-gpt2": Case(pairs, "gpt2", lora_query | {"target_modules": ["c_attn"]}, ("plain",), 8, **asked),
+        "lora-llama-135m": Case(pairs, "llama-135m", QUERY_VALUE, ("sft",), 8, **asked),
+        "qlora-llama-160m": Case(pairs, "llama-160m", {"name": "qlora", **ALL_LINEAR}, ("plain", "lora"), 6, **asked),
     }
 
 
