@@ -23,6 +23,8 @@ from ftkit.deferral import defer
 DEFAULTS = {
     # Threads that wait spin by default; with another process on a core that made a forward pass ten times slower.
     "OMP_WAIT_POLICY": "PASSIVE",
+    # oneDNN keeps 1,024 compiled products. Batches of ever new sizes fill that, and the gaps between them serve nobody.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
     "TOKENIZERS_PARALLELISM": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
