@@ -234,7 +234,8 @@ def test_a_step_without_memory_is_done_again(
         curves.append([entry["loss"] for entry in parts.trainer.state.log_history if "loss" in entry])
         assert told == ([{"step": 2, "rows": 4}] if fails else [])
     assert len(curves[0]) == 8
-    assert curves[1] == pytest.approx(curves[0], abs=1e-5)
+    assert curves[1][:5] == pytest.approx(curves[0][:5], abs=1e-5)  # the third has what the second step did
+    assert curves[1] == pytest.approx(curves[0], abs=1e-3)  # Adam makes steps of a gradient that is rounding alone
     assert {4, 8} <= sizes
 
 
