@@ -23,6 +23,7 @@ from ftkit.training.dispatcher import build
 from ftkit.training.embedding_gradient import adding_rows, learning_embeddings
 from ftkit.training.micro_batches import MOST_PARTS, best_cuts, cut_by_length, later_part, part_cost
 from ftkit.training.supervised_loss import ChunkedCrossEntropy, Head, plain_head
+from ftkit.training.trainer import speed_up
 
 RecipeMaker = Callable[..., Recipe]
 SMALL = {
@@ -315,6 +316,15 @@ def test_parts_are_really_computed(recipe: RecipeMaker, tmp_path: Path, monkeypa
     trainer.training_step(trainer.accelerator.prepare(parts.model), batch)
     assert len(widths) > 1
     assert sum(rows for rows, _ in widths) == len(batch["input_ids"])
+
+
+def test_an_optimizer_that_steps_in_each_backward_pass_gets_whole_batches(recipe: RecipeMaker, tmp_path: Path) -> None:
+    parts, made = build(recipe("full"), tmp_path / "out", []), recipe("full")
+    trainer = parts.trainer
+    assert (trainer.cuts, trainer.adds_rows, trainer.retries) == (True, True, True)
+    trainer.args.optim = "galore_adamw_layerwise"
+    speed_up(trainer, made.speed, {}, decoder=False)
+    assert (trainer.cuts, trainer.adds_rows, trainer.retries) == (False, False, False)
 
 
 def test_logits_are_made_where_they_count(recipe: RecipeMaker, tmp_path: Path) -> None:
