@@ -8,7 +8,6 @@ STAMP := $(VENV)/.installed
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15
 test test-slow: export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
-export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := install
 .PHONY: install demo test test-slow lint docs bench bench-curves bench-gpu bench-plain clean

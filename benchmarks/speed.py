@@ -260,7 +260,8 @@ def run_way(way: str, folder: Path) -> dict[str, Any]:
     more = ["--strategy", "lora"] if way == "lora" else []
     command = [sys.executable, *script, str(folder / "case.json"), *more]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
-    environment.pop("OMP_WAIT_POLICY", None)  # make sets it; a user has not
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):  # a user has not set them
+        environment.pop(name, None)
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(f"{way} failed:\n{done.stderr[-3000:]}")

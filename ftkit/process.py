@@ -1,7 +1,7 @@
 """Settings of the process that must stand before torch and its kin are imported; what the user has set stays.
 
-Threads that wait give their core away, and there are no more of them than a container's quota gives cores. Below that,
-how many there are is torch's choice: as many as MKL says in builds with it, else one for each physical core that cpuinfo
+Threads that wait look for new work for some microseconds, then give their core away (`benchmarks/waiting.py`), and there
+are no more of them than a container's quota gives cores. Below that, how many there are is torch's choice: as many as MKL says in builds with it, else one for each physical core that cpuinfo
 finds (https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/ParallelOpenMP.cpp, `init_num_threads`). Neither can tell
 a hyperthread that a virtual machine shows as a core; there OMP_NUM_THREADS is the user's to set.
 
@@ -21,14 +21,15 @@ from typing import Any
 from ftkit.deferral import defer
 
 DEFAULTS = {
-    # Threads that wait spin by default; with another process on a core that made a forward pass ten times slower.
-    "OMP_WAIT_POLICY": "PASSIVE",
     # oneDNN keeps 1,024 compiled products. Batches of ever new sizes fill that, and the gaps between them serve nobody.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
     "TOKENIZERS_PARALLELISM": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }
+# Threads that wait spin by default, for milliseconds; with another process on a core that made a forward pass ten times
+# slower. Not to spin at all costs a call of the system at each product: a quarter of the time of a small model's step.
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 THREADS = "OMP_NUM_THREADS"
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # torch's name; glibc's own, GLIBC_TUNABLES, counts from a process's first moment only
 KEPT_BY_USER = ("MALLOC_", "LD_PRELOAD")  # settings of glibc's malloc, or another allocator
@@ -41,6 +42,8 @@ _facts: dict[str, Any] = {}
 def prepare_process() -> None:
     """Call before the first import of torch; a second call changes nothing."""
     wanted = dict(DEFAULTS)
+    if not WAITING.keys() & os.environ.keys():
+        wanted |= WAITING
     if (cores := quota(Path("/"))) is not None and cores < len(usable_cores()):
         wanted[THREADS] = str(cores)
     if allocator_is_ours():

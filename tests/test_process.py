@@ -15,7 +15,8 @@ from ftkit.process import quota
 GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is another one here")
 ONEDNN = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 OURS = (
-    "THP_MEM_ALLOC_ENABLE", "OMP_WAIT_POLICY", "OMP_NUM_THREADS", ONEDNN, "FTKIT_ALLOCATOR", "GLIBC_TUNABLES", "LD_PRELOAD",
+    "THP_MEM_ALLOC_ENABLE", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", ONEDNN, "FTKIT_ALLOCATOR",
+    "GLIBC_TUNABLES", "LD_PRELOAD",
 )  # fmt: skip
 SEEN = "import os, ftkit.process as p; p.prepare_process(); print(os.environ.get({name!r}), p._facts['blocks_kept'])"
 # One block of 64 MiB after another: does memory that was given back stay with the process?
@@ -41,6 +42,7 @@ def in_child(code: str, **environment: str) -> str:
 @GLIBC
 def test_by_default_threads_wait_and_the_allocator_is_set() -> None:
     assert in_child(SEEN.format(name="OMP_WAIT_POLICY")) == "PASSIVE False"
+    assert in_child(SEEN.format(name="GOMP_SPINCOUNT")) == "1000 False"
     assert in_child(SEEN.format(name="THP_MEM_ALLOC_ENABLE")) == "1 False"
     assert in_child(SEEN.format(name=ONEDNN)) == "64 False"
 
@@ -71,6 +73,13 @@ def test_what_the_user_set_stays() -> None:
     setting = {"THP_MEM_ALLOC_ENABLE": "0", "OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "3", ONEDNN: "512"}
     for name, value in setting.items():
         assert in_child(SEEN.format(name=name), **setting).split()[0] == value
+
+
+@pytest.mark.parametrize(
+    ("mine", "other"), [("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"), ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")]
+)
+def test_who_says_one_thing_of_waiting_says_all_of_it(mine: str, other: str) -> None:
+    assert in_child(SEEN.format(name=other), **{mine: "0"}) == "None False"
 
 
 def grant(root: Path, lines: str, files: dict[str, str]) -> Path:
