@@ -21,15 +21,17 @@ from typing import Any
 from ftkit.deferral import defer
 
 DEFAULTS = {
-    # oneDNN keeps 1,024 compiled products. Batches of ever new sizes fill that, and the gaps between them serve nobody.
+    # oneDNN keeps 1,024 compiled products, and torch (its ideep) as many again of each kind. Batches of ever new sizes fill
+    # both: memory grows from step to step for what hardly comes back, and the gaps between them serve nobody.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+    "LRU_CACHE_CAPACITY": "32",
     "TOKENIZERS_PARALLELISM": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }
 # Threads that wait spin by default, for milliseconds; with another process on a core that made a forward pass ten times
 # slower. Not to spin at all costs a call of the system at each product: a quarter of the time of a small model's step.
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "2000"}
 THREADS = "OMP_NUM_THREADS"
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # torch's name; glibc's own, GLIBC_TUNABLES, counts from a process's first moment only
 KEPT_BY_USER = ("MALLOC_", "LD_PRELOAD")  # settings of glibc's malloc, or another allocator

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ftkit.deferral import defer
 from ftkit.process import quota
@@ -16,7 +17,7 @@ GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the alloca
 ONEDNN = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 OURS = (
     "THP_MEM_ALLOC_ENABLE", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", ONEDNN, "FTKIT_ALLOCATOR",
-    "GLIBC_TUNABLES", "LD_PRELOAD",
+    "LRU_CACHE_CAPACITY", "GLIBC_TUNABLES", "LD_PRELOAD",
 )  # fmt: skip
 SEEN = "import os, ftkit.process as p; p.prepare_process(); print(os.environ.get({name!r}), p._facts['blocks_kept'])"
 # One block of 64 MiB after another: does memory that was given back stay with the process?
@@ -30,6 +31,20 @@ block = libc.malloc(ctypes.c_size_t(64 << 20)); ctypes.memset(block, 1, 64 << 20
 full = resident(); libc.free(block); freed = resident(); return_blocks()
 print(full - freed, full - resident())
 """
+# MiB that malloc has given out after 100 and after 300 steps, each of a size of its own.
+SIZES = """
+import {first}
+import ctypes, torch
+class Info(ctypes.Structure):
+    _fields_ = [(str(place), ctypes.c_size_t) for place in range(7)] + [("taken", ctypes.c_size_t), ("left", ctypes.c_size_t * 2)]
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Info
+layers = torch.nn.Sequential(*(torch.nn.Linear(256, 1024), torch.nn.GELU(), torch.nn.Linear(1024, 256))).bfloat16()
+for step in range(300):
+    layers(torch.randn(64 + step, 256, dtype=torch.bfloat16)).sum().backward()
+    if step in (99, 299):
+        print(libc.mallinfo2().taken >> 20)
+"""
 
 
 def in_child(code: str, **environment: str) -> str:
@@ -42,7 +57,7 @@ def in_child(code: str, **environment: str) -> str:
 @GLIBC
 def test_by_default_threads_wait_and_the_allocator_is_set() -> None:
     assert in_child(SEEN.format(name="OMP_WAIT_POLICY")) == "PASSIVE False"
-    assert in_child(SEEN.format(name="GOMP_SPINCOUNT")) == "1000 False"
+    assert in_child(SEEN.format(name="GOMP_SPINCOUNT")) == "2000 False"
     assert in_child(SEEN.format(name="THP_MEM_ALLOC_ENABLE")) == "1 False"
     assert in_child(SEEN.format(name=ONEDNN)) == "64 False"
 
@@ -54,6 +69,15 @@ def test_large_blocks_stay_with_the_process_until_they_are_returned() -> None:
     assert returned > 56
     at_once, _ = map(int, in_child(HELD).split())
     assert at_once > 56
+
+
+@GLIBC
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no products in bfloat16")
+def test_steps_of_ever_new_sizes_do_not_fill_the_memory() -> None:
+    before, after = map(int, in_child(SIZES.format(first="ftkit")).split())
+    assert after - before < 10
+    before, after = map(int, in_child(SIZES.format(first="sys")).split())
+    assert after - before > 20
 
 
 @pytest.mark.parametrize(
