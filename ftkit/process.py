@@ -1,9 +1,10 @@
 """Settings of the process that must stand before torch and its kin are imported; what the user has set stays.
 
 Threads that wait look for new work for some microseconds, then give their core away (`benchmarks/waiting.py`), and there
-are no more of them than a container's quota gives cores. Below that, how many there are is torch's choice: as many as MKL says in builds with it, else one for each physical core that cpuinfo
-finds (https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/ParallelOpenMP.cpp, `init_num_threads`). Neither can tell
-a hyperthread that a virtual machine shows as a core; there OMP_NUM_THREADS is the user's to set.
+are no more of them than a container's quota gives cores. Below that, how many there are is torch's choice: as many as MKL
+says in builds with it, else one for each physical core that cpuinfo finds (`init_num_threads` in
+https://github.com/pytorch/pytorch/blob/main/aten/src/ATen/ParallelOpenMP.cpp). Neither can tell a hyperthread that a
+virtual machine shows as a core; there OMP_NUM_THREADS is the user's to set.
 
 On Linux, torch takes large blocks as huge pages: a training step takes and returns the same gigabyte again and again, and
 each time the kernel fills it with zeros, page by page. `benchmarks/allocator.py` measures it. FTKIT_ALLOCATOR=0 turns that

@@ -99,9 +99,7 @@ def test_what_the_user_set_stays() -> None:
         assert in_child(SEEN.format(name=name), **setting).split()[0] == value
 
 
-@pytest.mark.parametrize(
-    ("mine", "other"), [("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"), ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")]
-)
+@pytest.mark.parametrize(("mine", "other"), [("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"), ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")])
 def test_who_says_one_thing_of_waiting_says_all_of_it(mine: str, other: str) -> None:
     assert in_child(SEEN.format(name=other), **{mine: "0"}) == "None False"
 

@@ -37,6 +37,7 @@ class Pace:
         evaluation: the eval rows once.
         peak: bytes of memory at the peak, by place.
         steps: how many were measured.
+        warm_up: how much longer the first step took than another on the same rows.
     """
 
     longest: float
@@ -45,12 +46,14 @@ class Pace:
     evaluation: float
     peak: dict[str, int]
     steps: int
+    warm_up: float = 0.0
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the pace comes to over a whole run, in seconds: a step on average, evaluations in it, all of training."""
+    """What the pace comes to over a whole run, in seconds: warming up, a step on average, evaluations, all of training."""
 
+    warm_up: float
     step: float
     longest_step: float
     evaluation: float
@@ -109,7 +112,7 @@ def chosen_rows(lengths: np.ndarray, size: int) -> list[list[int]]:
 
 
 def pace_of(watch: Stopwatch, tokens: Sequence[int], evaluation: float) -> Pace:
-    """The pace from the steps that were made; the first of them does not count.
+    """The pace from the steps that were made; the first of them only tells what warming up takes.
 
     Args:
         tokens: of each step, padding counted.
@@ -119,7 +122,8 @@ def pace_of(watch: Stopwatch, tokens: Sequence[int], evaluation: float) -> Pace:
     drawn = [(count, seconds - after) for kind, count, seconds, after in made if kind == DRAWN]
     longest = float(np.median([seconds for kind, _, seconds, _ in made if kind == LONGEST]))
     rate = float(np.median([seconds / count for count, seconds in drawn]))
-    return Pace(longest, rate, optimizer, evaluation, peak_memory_bytes(), len(made))
+    warm_up = max(0.0, watch.steps[0] - longest)
+    return Pace(longest, rate, optimizer, evaluation, peak_memory_bytes(), len(made), warm_up)
 
 
 def evaluation_seconds(parts: Parts) -> float:
@@ -138,7 +142,7 @@ def forecast(pace: Pace, lengths: np.ndarray, recipe: Recipe, steps: int) -> For
     step = training.gradient_accumulation_steps * pace.token * micro + pace.optimizer
     longest = training.gradient_accumulation_steps * (pace.longest - pace.optimizer) + pace.optimizer
     evaluation = pace.evaluation * evaluations(recipe, steps, len(lengths))
-    return Forecast(step, longest, evaluation, steps * step + evaluation)
+    return Forecast(pace.warm_up, step, longest, evaluation, pace.warm_up + steps * step + evaluation)
 
 
 def mean_padded_tokens(lengths: np.ndarray, size: int, sampling: str) -> float:

@@ -118,8 +118,8 @@ class Plan:
         vram: bytes that are there, or None where nobody said.
         run: entries, tokens, steps, so far as the data are at hand.
         disk: bytes of the saved model, of a checkpoint, how many are kept, and all in all.
-        seconds: of a step on average, of the longest, of evaluations while training, and of all of training; None where
-            no step was measured.
+        seconds: of warming up, of a step on average, of the longest, of evaluations while training, and of all of
+            training; None where no step was measured.
         measured: bytes of memory at the peak of the measured steps, by place.
         notes: what the figures rest on.
         choice: where the strategy is auto, what was weighed.
