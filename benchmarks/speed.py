@@ -77,7 +77,7 @@ class Case:
     model: str
     strategy: dict[str, Any]
     beside: tuple[str, ...]
-    steps: int = 20
+    steps: int = 16
     batch: int = 32
     learning_rate: float = 1e-3
     max_length: int = 256
