@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from ftkit import console
@@ -21,6 +22,10 @@ from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Recipe
 from ftkit.run import write_jsonl
 from ftkit.training.smoke import tokenizer_texts
+
+# A machine that does other things as well is slow; no test fails for that.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 TARGETS = {"distilbert": ["q_lin"], "bert": ["query"], "gpt2": ["c_attn"], "llama": ["q_proj"], "t5": ["q"]}

@@ -49,6 +49,7 @@ from ftkit.training.prepare import Data, prepare
 from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
 from ftkit.training.remedies import LADDER, Rung
 from ftkit.training.setup import DataFigures, Setup, supervised_of_longest
+from ftkit.training.ways import wanted_ways
 from ftkit.units import GIB, size_words, time_words
 
 DEVICES = ("cpu", "cuda")
@@ -374,7 +375,7 @@ class Planner:
     def __init__(self, recipe: Recipe, auto_class: Any, config: PretrainedConfig, device: str, *, new_head: bool) -> None:
         self.recipe, self.auto_class, self.config, self.device = recipe, auto_class, config, device
         self.head = find_head(auto_class, config) if new_head else ()
-        self.optim = str(recipe.training.optim)
+        self.optim, self.ways = str(recipe.training.optim), wanted_ways(recipe.speed, recipe.training, device)
         self.autocast = autocast_precision(recipe, device)
         self.measured: dict[tuple[str, str, Measuring], MeasuringMemory] = {}
         self.rests = self.autocast is torch.bfloat16 and recipe.speed.frozen_bfloat16  # where the strategy lets it
@@ -402,15 +403,12 @@ class Planner:
     @property
     def cuts(self) -> bool:
         """Whether batches are cut into parts of like length, see `training/micro_batches.py`."""
-        wanted = self.recipe.speed.micro_batches
-        possible = self.auto_class is not AutoModelForCausalLM or self.runs_on_supervised
-        return possible and (self.device == "cpu" if wanted is None else wanted)
+        return self.ways.micro_batches and (self.runs_on_supervised or self.auto_class is not AutoModelForCausalLM)
 
     @property
     def runs_on_supervised(self) -> bool:
         """Whether a decoder's head runs on supervised tokens alone, see `training/supervised_loss.py`."""
-        apart = self.recipe.speed.supervised_logits and not self.recipe.training.label_smoothing_factor
-        return bool(self.auto_class is AutoModelForCausalLM and apart)
+        return self.ways.supervised_logits and self.auto_class is AutoModelForCausalLM
 
     def measuring(self, figures: DataFigures | None, limit: int, target: int) -> Measuring:
         """What the run measures, the longest of it."""
@@ -458,7 +456,7 @@ class Planner:
         batch = Batch(
             rows, length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing, later, setup.target,
             math.ceil(rows * min(setup.supervised, length)),
-            self.rests and may_rest(setup.strategy), self.device == "cpu" and self.recipe.speed.embedding_rows, self.stored,
+            self.rests and may_rest(setup.strategy), self.ways.embedding_rows, self.stored,
         )  # fmt: skip
         try:
             return rehearse(self.auto_class, self.config, setup.strategy, self.head, self.options(setup), batch)

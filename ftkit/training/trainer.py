@@ -18,6 +18,7 @@ from ftkit.training.kernels import attending
 from ftkit.training.micro_batches import Part, cut_by_length, cut_rows, part_cost
 from ftkit.training.out_of_memory import Step, halved
 from ftkit.training.supervised_loss import Head, plain_head
+from ftkit.training.ways import wanted_ways
 
 
 class Trainer(compat.Trainer):
@@ -159,18 +160,15 @@ def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bo
         row: an encoded row with labels as a batch of one, on which a decoder's head is tried.
         decoder: the model is a decoder that foretells the next token.
     """
-    # wrappers of several processes must see every step, and a layer-wise optimizer takes one in each backward pass
-    alone = is_alone(trainer) and "layerwise" not in str(trainer.args.optim)
-    if decoder and alone and block.supervised_logits and not trainer.args.label_smoothing_factor:
+    ways = wanted_ways(block, trainer.args, trainer.args.device.type, alone=is_alone(trainer))
+    if decoder and ways.supervised_logits:
         with trainer.accelerator.autocast():
             trainer.head = plain_head(trainer.model, trainer._prepare_inputs(row))
         if trainer.head is not None:
             trainer.preprocess_logits_for_metrics = None  # predictions are reduced already
-    wanted = trainer.args.device.type == "cpu" if block.micro_batches is None else block.micro_batches
-    trainer.decoder, trainer.retries = decoder, alone
-    trainer.cuts = bool(wanted and alone and (trainer.head is not None or not decoder))
-    on_cpu = trainer.args.device.type == "cpu" and not trainer.args.torch_compile
-    trainer.adds_rows = bool(block.embedding_rows and alone and on_cpu and learning_embeddings(trainer.model))
+    trainer.decoder, trainer.retries = decoder, ways.repeated
+    trainer.cuts = ways.micro_batches and (trainer.head is not None or not decoder)
+    trainer.adds_rows = ways.embedding_rows and bool(learning_embeddings(trainer.model))
 
 
 def is_alone(trainer: Trainer) -> bool:

@@ -123,7 +123,7 @@ def test_near_duplicates_of_planted_copies(monkeypatch: pytest.MonkeyPatch) -> N
     assert pairs == [(500 + row, row) for row in range(500)]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(TEXTS, min_size=1, max_size=30), st.sampled_from([0.3, 0.5, 0.8, 1.0]))
 def test_near_pairs_are_verified_and_their_first_rows_stay(texts: list[str], threshold: float) -> None:
     pairs = near_duplicates(rows_of(texts), ["text"], threshold)
@@ -165,7 +165,7 @@ def test_near_overlap_is_for_texts_of_five_words_and_more() -> None:
     assert overlap(rows_of(["a b c d", "a b c d e"]), rows_of(["a b c d f", "d c b a"]), ["text"], 0.5).near == [(0, 1)]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(TEXTS, min_size=1, max_size=20), st.lists(TEXTS, min_size=1, max_size=20), st.data())
 def test_overlap_finds_every_planted_copy_and_no_pair_below_the_threshold(
     train: list[str], evals: list[str], data: st.DataObject

@@ -349,7 +349,7 @@ def test_every_row_has_one_fate() -> None:
     form=st.sampled_from(["{prompt}", "Q: {prompt}\nA:", "{prompt} ", "<s>{prompt}</s>"]),
     max_length=st.integers(8, 60),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_supervised_text_is_exactly_the_answer_and_its_end_token(
     stand_in: Callable[[str], Path], kind: str, rows: list[tuple[str, str]], form: str, max_length: int
 ) -> None:
@@ -375,7 +375,7 @@ def require_whole_answer(tokenizer: PreTrainedTokenizerBase, entry: dict[str, An
 
 
 @given(turns=st.lists(st.text("abc é日\n", min_size=1).filter(str.strip), min_size=2, max_size=6), last=st.booleans())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_supervised_turns_of_a_chat_are_exactly_the_assistants(
     stand_in: Callable[[str], Path], turns: list[str], last: bool
 ) -> None:

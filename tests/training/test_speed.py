@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import combinations, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from ftkit import Recipe, evaluate, train
 from ftkit.data.encode import IGNORED
+from ftkit.recipe.schema import Speed
 from ftkit.tasks.language import token_loss_sums
 from ftkit.training import supervised_loss
 from ftkit.training.dispatcher import build
@@ -24,6 +26,7 @@ from ftkit.training.embedding_gradient import adding_rows, learning_embeddings
 from ftkit.training.micro_batches import MOST_PARTS, best_cuts, cut_by_length, later_part, part_cost
 from ftkit.training.supervised_loss import ChunkedCrossEntropy, Head, plain_head
 from ftkit.training.trainer import speed_up
+from ftkit.training.ways import Ways, wanted_ways
 
 RecipeMaker = Callable[..., Recipe]
 SMALL = {
@@ -335,3 +338,17 @@ def test_logits_are_made_where_they_count(recipe: RecipeMaker, tmp_path: Path) -
     layer.register_forward_hook(lambda _, __, output: sizes.append(tuple(output.shape[1:])))
     parts.trainer.predict(parts.data.encoded["eval"].dataset)
     assert set(sizes) == {(1, 1)}
+
+
+def test_ways_follow_recipe_and_device() -> None:
+    def ways(device: str = "cpu", alone: bool = True, speed: dict[str, Any] | None = None, **training: Any) -> Ways:
+        values = {"optim": "adamw_torch_fused", "torch_compile": False, "label_smoothing_factor": 0.0} | training
+        return wanted_ways(Speed(**(speed or {})), SimpleNamespace(**values), device, alone=alone)
+
+    assert ways() == (True, True, True, True)
+    assert ways("cuda") == (True, False, False, True)
+    assert ways("cuda", speed={"micro_batches": True}).micro_batches
+    assert ways(alone=False) == ways(optim="galore_adamw_layerwise") == (False, False, False, False)
+    assert not ways(torch_compile=True).embedding_rows
+    assert not ways(label_smoothing_factor=0.1).supervised_logits
+    assert ways(speed={"supervised_logits": False, "embedding_rows": False}) == (False, True, False, True)

@@ -1,0 +1,39 @@
+"""Which of ftkit's own ways of a step are wanted on a device; the Trainer takes them, and the plan reckons with them."""
+
+from typing import Any, NamedTuple
+
+from ftkit.recipe.schema import Speed
+
+
+class Ways(NamedTuple):
+    """Whether each is wanted; what only the model itself can tell, as whether its head is plain, is not in it.
+
+    Attributes:
+        supervised_logits: a decoder's logits are made where they are supervised only, see `supervised_loss.py`.
+        micro_batches: batches are cut into parts of rows of like length, see `micro_batches.py`.
+        embedding_rows: embeddings add the rows of a batch to their gradient, see `embedding_gradient.py`.
+        repeated: a step in which memory runs out is done again in smaller parts, see `out_of_memory.py`.
+    """
+
+    supervised_logits: bool
+    micro_batches: bool
+    embedding_rows: bool
+    repeated: bool
+
+
+def wanted_ways(block: Speed, training: Any, device: str, *, alone: bool = True) -> Ways:
+    """What a recipe and its device come to.
+
+    Args:
+        training: the recipe's block, or the TrainingArguments made of it.
+        device: its type, as "cpu".
+        alone: one process trains on one device: wrappers of several must see every step.
+    """
+    whole = alone and "layerwise" not in str(training.optim)  # such an optimizer takes a step in each backward pass
+    on_cpu = device == "cpu"
+    return Ways(
+        supervised_logits=bool(whole and block.supervised_logits and not training.label_smoothing_factor),
+        micro_batches=bool(whole and (on_cpu if block.micro_batches is None else block.micro_batches)),
+        embedding_rows=bool(whole and on_cpu and block.embedding_rows and not training.torch_compile),
+        repeated=whole,
+    )
