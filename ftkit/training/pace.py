@@ -46,7 +46,7 @@ class Pace:
     evaluation: float
     peak: dict[str, int]
     steps: int
-    warm_up: float = 0.0
+    warm_up: float
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,11 @@ def wanted_ways(block: Speed, training: Any, device: str, *, alone: bool = True)
     """
     whole = alone and "layerwise" not in str(training.optim)  # such an optimizer takes a step in each backward pass
     on_cpu = device == "cpu"
+    # naming a backend or a mode compiles as well; TrainingArguments then say so, a recipe does not yet
+    compiled = bool(training.torch_compile or training.torch_compile_backend or training.torch_compile_mode)
     return Ways(
         supervised_logits=bool(whole and block.supervised_logits and not training.label_smoothing_factor),
         micro_batches=bool(whole and (on_cpu if block.micro_batches is None else block.micro_batches)),
-        embedding_rows=bool(whole and on_cpu and block.embedding_rows and not training.torch_compile),
+        embedding_rows=bool(whole and on_cpu and block.embedding_rows and not compiled),
         repeated=whole,
     )

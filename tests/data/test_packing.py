@@ -101,7 +101,9 @@ def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 # --- blocks ---
 
 
-@hypothesis.settings(max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+@hypothesis.settings(
+    max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow]
+)
 @hypothesis.given(
     lengths=strategies.lists(strategies.integers(1, 20), min_size=1, max_size=40),
     spare=strategies.integers(0, 30),

@@ -295,7 +295,7 @@ def test_the_model_folder_needs_weights_for_a_time(
 
 
 def test_the_forecast_follows_tokens_steps_and_evaluations(recipe: Callable[..., Recipe]) -> None:
-    pace = Pace(longest=2.0, token=0.01, optimizer=0.5, evaluation=3.0, peak={}, steps=7)
+    pace = Pace(longest=2.0, token=0.01, optimizer=0.5, evaluation=3.0, peak={}, steps=7, warm_up=1.5)
     lengths = np.array([10, 30, 10, 30] * 4)
     training = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "max_steps": 8, "eval_strategy": "epoch",
                 "train_sampling_strategy": "sequential"}  # fmt: skip
@@ -303,7 +303,7 @@ def test_the_forecast_follows_tokens_steps_and_evaluations(recipe: Callable[...,
     assert found.step == pytest.approx(2 * 0.01 * 4 * 30 + 0.5)
     assert found.longest_step == pytest.approx(2 * 1.5 + 0.5)
     assert found.evaluation == 4 * 3.0  # two steps an epoch
-    assert found.training == pytest.approx(8 * found.step + 12)
+    assert found.training == pytest.approx(1.5 + 8 * found.step + 12)
     grouped = forecast(pace, lengths, recipe("full", training=training | {"train_sampling_strategy": "group_by_length"}), 8)
     assert grouped.step == pytest.approx(2 * 0.01 * (4 * 10 + 4 * 30) / 2 + 0.5)
     steps = training | {"eval_strategy": "steps", "eval_steps": 3}

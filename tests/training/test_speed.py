@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import combinations, pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from ftkit import Recipe, evaluate, train
 from ftkit.data.encode import IGNORED
-from ftkit.recipe.schema import Speed
+from ftkit.recipe.schema import Speed, Training
 from ftkit.tasks.language import token_loss_sums
 from ftkit.training import supervised_loss
 from ftkit.training.dispatcher import build
@@ -342,13 +341,14 @@ def test_logits_are_made_where_they_count(recipe: RecipeMaker, tmp_path: Path) -
 
 def test_ways_follow_recipe_and_device() -> None:
     def ways(device: str = "cpu", alone: bool = True, speed: dict[str, Any] | None = None, **training: Any) -> Ways:
-        values = {"optim": "adamw_torch_fused", "torch_compile": False, "label_smoothing_factor": 0.0} | training
-        return wanted_ways(Speed(**(speed or {})), SimpleNamespace(**values), device, alone=alone)
+        block = Training(**training)
+        return wanted_ways(Speed(**(speed or {})), block, device, alone=alone)
 
     assert ways() == (True, True, True, True)
     assert ways("cuda") == (True, False, False, True)
     assert ways("cuda", speed={"micro_batches": True}).micro_batches
     assert ways(alone=False) == ways(optim="galore_adamw_layerwise") == (False, False, False, False)
     assert not ways(torch_compile=True).embedding_rows
+    assert not ways(torch_compile_mode="max-autotune").embedding_rows
     assert not ways(label_smoothing_factor=0.1).supervised_logits
     assert ways(speed={"supervised_logits": False, "embedding_rows": False}) == (False, True, False, True)
