@@ -1,11 +1,11 @@
-"""One process of gpu.py: a training, the making of the model, or the machine's rate; prints one JSON object at the end.
-
-python benchmarks/gpu_child.py ftkit|bf16|sft|make|machine CASE.json
-"""
+"""What the processes of gpu.py do: a training, the making of the model, or the measuring of the machine."""
 
 import json
+import os
 import shutil
-import sys
+import traceback
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,22 @@ Case = dict[str, Any]
 SPECIAL = ("<s>", "</s>", "<unk>")
 
 
-def main() -> None:
-    what, case = sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    print(json.dumps({"make": make, "machine": machine}.get(what, train)(case)))
+def report(sender: Connection, what: str, path: Path) -> None:
+    """Send what is found, or as text what went wrong; what is printed goes to a file beside the case."""
+    with path.with_name(f"{what}.log").open("w") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+        case = json.loads(path.read_text(encoding="utf-8"))
+        work = {"make": make, "machine": machine}.get(what, partial(train, what, path.parent / what))
+        try:
+            found: Any = work(case)
+        except BaseException:
+            found = traceback.format_exc()
+        sender.send(found)
 
 
-def train(case: Case) -> dict[str, float]:
+def train(way: str, folder: Path, case: Case) -> dict[str, float]:
     """One way's training, timed."""
-    way, folder = sys.argv[1], Path(sys.argv[2]).parent / sys.argv[1]
     shutil.rmtree(folder, ignore_errors=True)
     found: dict[str, float] = {}
     clock_trainer(found)
@@ -93,7 +101,3 @@ def machine(case: Case) -> dict[str, Any]:
         "memory": torch.cuda.get_device_properties(0).total_memory if gpu else 0, "torch": torch.__version__,
         "transformers": transformers.__version__,
     }  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()

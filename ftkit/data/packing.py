@@ -158,8 +158,9 @@ class PackedCollator:
 
     Args:
         pad_token_id: what short blocks are filled with.
-        flatten: join the batch's blocks into one row without padding. Flash attention looks at positions only where a batch
-            has one row; with other kinds the mask's memory would grow with the square of the batch size.
+        flatten: join the batch's blocks into one row without padding, and say where its examples begin, which flash
+            attention would look for in each layer. With other kinds the mask's memory would grow with the square of the
+            batch size.
     """
 
     def __init__(self, pad_token_id: int, *, flatten: bool = False) -> None:
@@ -167,7 +168,9 @@ class PackedCollator:
         self.flatten = flatten
 
     def __call__(self, blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Columns of shape (blocks, longest) or, flattened, (1, tokens)."""
+        """Columns of shape (blocks, longest) or, flattened, (1, tokens); then also where examples begin and the
+        longest one's tokens, in the words of transformers' `FlashAttentionKwargs`.
+        """
         batch: dict[str, Any] = {}
         for name, filler in self.fillers.items():
             values = [torch.as_tensor(block[name], dtype=torch.long) for block in blocks]
@@ -175,7 +178,19 @@ class PackedCollator:
                 batch[name] = torch.cat(values).unsqueeze(0)
             else:
                 batch[name] = torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=filler)
-        return batch | {"use_cache": False}
+        return batch | (example_borders(batch["position_ids"]) if self.flatten else {}) | {"use_cache": False}
+
+
+def example_borders(positions: torch.Tensor) -> dict[str, Any]:
+    """Where the examples of one row begin, and the end of the last, shape (examples + 1,); and the longest's tokens.
+
+    Args:
+        positions: shape (1, tokens), which begin again at 0.
+    """
+    begins = (positions[0] == 0).nonzero()[:, 0]
+    borders = torch.nn.functional.pad(begins, (0, 1), value=positions.numel()).to(torch.int32)
+    longest = int(borders.diff().max())
+    return {"cu_seq_lens_q": borders, "cu_seq_lens_k": borders, "max_length_q": longest, "max_length_k": longest}
 
 
 def packed_collator(tokenizer: Any, model: Any) -> PackedCollator:
@@ -184,7 +199,8 @@ def packed_collator(tokenizer: Any, model: Any) -> PackedCollator:
 
 
 def is_flash(model: Any) -> bool:
-    return "flash" in (model.config._attn_implementation or "")
+    """Whether the attention takes the tokens of all rows behind one another, in half precision."""
+    return any(word in (model.config._attn_implementation or "") for word in ("flash", "varlen"))
 
 
 def require_isolation(model: Any) -> None:
@@ -259,7 +275,7 @@ def packed_logits(model: Any, collator: PackedCollator, blocks: list[list[list[i
     ]
     batch = collator(rows)
     real = on_device(model, batch.pop("labels")) != IGNORED
-    batch |= {name: on_device(model, batch[name]) for name in ("input_ids", "position_ids")}
+    batch |= {name: on_device(model, value) for name, value in batch.items() if isinstance(value, torch.Tensor)}
     logits: torch.Tensor = model(**batch).logits[real].float()
     return logits.split([len(example) for block in blocks for example in block])
 

@@ -371,10 +371,15 @@ class Speed(Block):
         True,
         description="Under lora with bf16, frozen linear layers rest in bfloat16 while training; same losses, less memory.",
     )
+    fused_adapters: Boolean = Field(
+        True,
+        description="A frozen linear layer and the LoRA adapter on it are computed as one product; same loss and gradients.",
+    )
     flash_attention: Boolean = Field(
         True,
-        description="Train with FlashAttention 2 where flash_attn is installed, the GPU is of Ampere's generation or later, "
-        "the precision is half and the model supports it; model.attn_implementation, where said, stands.",
+        description="On GPUs since Ampere, in half precision, train with torch's own FlashAttention for rows of any length "
+        "(from 2.10 on), else with flash_attn's where it is installed, if the model's loss is the same by it; "
+        "model.attn_implementation, where said, stands.",
     )
     liger_kernel: Boolean | None = Field(
         None,

@@ -35,7 +35,8 @@ from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import training_arguments
 from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
-from ftkit.training.kernels import accepted_attention, attending, choose_attention, this_machine, use_liger
+from ftkit.training.fused_adapters import fuses_well
+from ftkit.training.kernels import accepts_attention, attending, choose_attention, this_machine, use_liger
 from ftkit.training.memory import library_bytes
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.trainer import Trainer, is_alone, speed_up
@@ -81,7 +82,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
         trainer.liger = use_liger(model, this_machine(arguments.device), recipe.speed.liger_kernel)
     row = trainer.data_collator([data.encoded["eval"].dataset[0]])
     hurry(recipe, task, config, trainer, row)
-    let_base_rest(recipe, trainer, row)
+    settle_adapters(recipe, trainer, row)
     return Parts(task, config, tokenizer, data, model, trainer, frozen_body(recipe, model, data, trainer))
 
 
@@ -91,12 +92,13 @@ def training_attention(recipe: Recipe, trainer: Trainer, data: Data) -> str | No
         return None
     arguments = trainer.args
     machine, half = this_machine(arguments.device), bool(arguments.bf16 or arguments.fp16)
-    chosen = choose_attention(machine, recipe.model.attn_implementation, half=half)
-    if chosen is None:
+    choices = choose_attention(machine, recipe.model.attn_implementation, half=half)
+    if not choices:
         return None
-    row = trainer.data_collator([data.encoded["eval"].dataset[0]])
+    rows, lengths = data.encoded["eval"].dataset, data.facts["eval"].lengths
+    padded = trainer._prepare_inputs(trainer.data_collator([rows[int(lengths.argmin())], rows[int(lengths.argmax())]]))
     with trainer.accelerator.autocast():
-        return accepted_attention(trainer.model, chosen, trainer._prepare_inputs(row))
+        return next((choice for choice in choices if accepts_attention(trainer.model, choice, padded)), None)
 
 
 def pack_apart(trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -132,26 +134,41 @@ def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, 
         return strategy.apply(base, recipe.strategy, head)
 
 
-def let_base_rest(recipe: Recipe, trainer: Trainer, row: dict[str, Any]) -> None:
-    """Let frozen layers rest in bfloat16 while training, where one process computes in it.
+def settle_adapters(recipe: Recipe, trainer: Trainer, row: dict[str, Any]) -> None:
+    """Let frozen layers rest in bfloat16 while training, where one process computes in it, and fuse adapters with them.
 
     Args:
-        row: an encoded row with labels as a batch of one, on which it is tried.
+        row: an encoded row with labels as a batch of one, on which both are tried.
     """
+    inputs = trainer._prepare_inputs(row)
+    resting = resting_base(recipe, trainer)
+    if resting is not None and rests_well(resting, trainer, inputs):
+        trainer.resting = resting
+    elif trainer.fuses:
+        with trainer.accelerator.autocast():
+            trainer.fuses = fuses_well(trainer.model, inputs)
+
+
+def resting_base(recipe: Recipe, trainer: Trainer) -> RestingBase | None:
+    """The frozen layers that may rest; None where there are none, or it is not wanted."""
     wanted = recipe.speed.frozen_bfloat16 and trainer.args.bf16 and may_rest(recipe.strategy) and is_alone(trainer)
-    if wanted and has_weights(recipe.model):
-        resting = RestingBase(trainer.model, weights_folder(recipe.model))
-        trainer.resting = resting if resting.layers and rests_well(resting, trainer, row) else None
+    if not wanted or not has_weights(recipe.model):
+        return None
+    resting = RestingBase(trainer.model, weights_folder(recipe.model))
+    return resting if resting.layers else None
 
 
-def rests_well(resting: RestingBase, trainer: Trainer, row: dict[str, Any]) -> bool:
-    """Whether the model gives the same loss with its base at rest."""
-    model, inputs = trainer.model.eval(), trainer._prepare_inputs(row)
+def rests_well(resting: RestingBase, trainer: Trainer, inputs: dict[str, Any]) -> bool:
+    """Whether the model gives the same loss with its base at rest; then adapters are tried on it as well."""
+    model = trainer.model.eval()
     try:
         with torch.no_grad(), trainer.accelerator.autocast():
             own = model(**inputs).loss
             with resting.at_rest():
-                return torch.equal(own, model(**inputs).loss)
+                if not torch.equal(own, model(**inputs).loss):
+                    return False
+                trainer.fuses = trainer.fuses and fuses_well(model, inputs)
+                return True
     except RuntimeError:
         return False  # some layer computes without autocast
 

@@ -19,6 +19,7 @@ from transformers.utils import is_flash_attn_2_available
 from ftkit import console
 from ftkit.errors import UserError
 from ftkit.models.load import first_line
+from ftkit.training.varlen_attention import VARLEN, has_varlen, register_varlen
 
 AMPERE = (8, 0)  # compute capability from which flash attention and bfloat16 are in hardware
 FLASH = "flash_attention_2"
@@ -33,12 +34,13 @@ class Machine:
 
     Attributes:
         capability: compute capability of the GPU that trains, or None on anything else.
-        flash: the package flash_attn is installed.
+        flash: the package flash_attn is installed; varlen: this torch has a flash attention for rows of any length.
         liger_types: the types of models that the installed liger-kernel knows; None where it is not installed.
     """
 
     capability: tuple[int, int] | None
     flash: bool = False
+    varlen: bool = False
     liger_types: frozenset[str] | None = None
 
 
@@ -46,7 +48,8 @@ def this_machine(device: torch.device) -> Machine:
     """The device that trains, and what is installed for it; nothing is imported where there is no GPU."""
     if device.type != "cuda" or torch.version.cuda is None:
         return Machine(None)
-    return Machine(torch.cuda.get_device_capability(device), bool(is_flash_attn_2_available()), liger_types())
+    capability = torch.cuda.get_device_capability(device)
+    return Machine(capability, bool(is_flash_attn_2_available()), has_varlen(), liger_types())
 
 
 def liger_types() -> frozenset[str] | None:
@@ -61,15 +64,16 @@ def liger_types() -> frozenset[str] | None:
     return frozenset(table)
 
 
-def choose_attention(machine: Machine, said: str | None, *, half: bool) -> str | None:
-    """The attention of training steps where it is not the loaded model's; None leaves that.
+def choose_attention(machine: Machine, said: str | None, *, half: bool) -> tuple[str, ...]:
+    """The attentions that training steps may take in place of the loaded model's, the fastest first.
 
     Args:
         said: what the recipe says; it stands.
         half: steps are computed in bfloat16 or float16, which is all that flash attention takes.
     """
-    ready = machine.capability is not None and machine.capability >= AMPERE and machine.flash
-    return FLASH if said is None and ready and half else None
+    if said is not None or not half or machine.capability is None or machine.capability < AMPERE:
+        return ()
+    return (VARLEN,) * machine.varlen + (FLASH,) * machine.flash
 
 
 def choose_liger(machine: Machine, wanted: bool | None, model_type: str) -> bool:
@@ -124,28 +128,32 @@ def attending(model: Any, attention: str | None) -> Iterator[None]:
         base.set_attn_implementation(before)
 
 
-def accepted_attention(model: Any, attention: str | None, row: dict[str, Any]) -> str | None:
-    """The attention, if transformers has it for this model and a row's loss is the same by it up to rounding; else None.
+def accepts_attention(model: Any, attention: str, rows: dict[str, Any]) -> bool:
+    """Whether transformers has the attention for this model, and the loss of some rows is the same by it up to rounding.
 
     Args:
-        row: a batch of one row with labels, on the model's device.
+        rows: a padded batch with labels, on the model's device.
     """
     base = base_of(model)
-    if attention is None or base.config.sub_configs:  # parts with a choice of their own could not be put back
-        return None
+    if base.config.sub_configs:  # parts with a choice of their own could not be put back
+        return False
+    if attention == VARLEN:
+        register_varlen()
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            own = model(**row).loss
+            own = model(**rows).loss
             with attending(model, attention):
                 taken = bool(base.config._attn_implementation == attention)
-                ours = model(**row).loss
+                ours = model(**rows).loss
+                with torch.random.fork_rng():
+                    model.train()(**rows)  # with dropout
     except (ImportError, ValueError, TypeError, RuntimeError, NotImplementedError):
-        return None  # its class does not support it, or a kernel does not take its shapes
+        return False  # its class does not support it, or a kernel does not take its shapes or its dropout
     finally:
         model.train(training)
-    return attention if taken and torch.allclose(own.float(), ours.float(), rtol=AGREEMENT, atol=1e-3) else None
+    return taken and torch.allclose(own.float(), ours.float(), rtol=AGREEMENT, atol=1e-3)
 
 
 def use_liger(model: Any, machine: Machine, wanted: bool | None) -> bool:

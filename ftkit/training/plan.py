@@ -456,7 +456,7 @@ class Planner:
         batch = Batch(
             rows, length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing, later, setup.target,
             math.ceil(rows * min(setup.supervised, length)),
-            self.rests and may_rest(setup.strategy), self.ways.embedding_rows, self.stored,
+            self.rests and may_rest(setup.strategy), self.ways.embedding_rows, self.ways.fused_adapters, self.stored,
         )  # fmt: skip
         try:
             return rehearse(self.auto_class, self.config, setup.strategy, self.head, self.options(setup), batch)

@@ -25,6 +25,7 @@ from ftkit.models.resting import Tensors, rest, resting_layers, stored_layers
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.training.embedding_gradient import adding_rows
 from ftkit.training.footprint import Learning, four_bit_bytes, gradient_bytes, resting_bytes
+from ftkit.training.fused_adapters import PRODUCTS, fusing_adapters
 from ftkit.training.supervised_loss import CHUNK, ChunkedCrossEntropy, Head, has_plain_head
 
 
@@ -41,6 +42,7 @@ class Batch:
         supervised: tokens of all rows on which a decoder's head runs; 0 where it runs on all that there are.
         rests: whether frozen layers rest in bfloat16, see `models/resting.py`.
         adds_rows: whether embeddings add to their gradients by row, see `embedding_gradient.py`.
+        fuses: whether adapters are computed with their layers, see `fused_adapters.py`.
         stored: what the checkpoint has, where that is known: other layers do not rest.
     """
 
@@ -54,6 +56,7 @@ class Batch:
     supervised: int = 0
     rests: bool = False
     adds_rows: bool = False
+    fuses: bool = False
     stored: Tensors | None = None
 
 
@@ -116,6 +119,23 @@ class FourBitLinear(nn.Linear):
             shape = (self.out_features, self.in_features)
             found = FourBitProduct.apply(inputs.to(torch.bfloat16), self.weight, shape)
             return (found if self.bias is None else found + self.bias).to(inputs.dtype)
+
+
+class FourBitShapes:
+    """How `FourBitLinear` multiplies, for `fused_adapters.py`."""
+
+    def computes_in(self, layer: FourBitLinear, dtype: torch.dtype) -> bool:
+        return True
+
+    def forward(self, layer: FourBitLinear, inputs: torch.Tensor) -> torch.Tensor:
+        return layer(inputs)  # type: ignore[no-any-return]
+
+    def backward(self, layer: FourBitLinear, given: torch.Tensor) -> torch.Tensor:
+        half = given.to(torch.bfloat16)
+        return (half @ half.new_empty(layer.out_features, layer.in_features)).to(given.dtype)
+
+
+SHAPE_PRODUCTS = {**PRODUCTS, "FourBitLinear": FourBitShapes()}
 
 
 class MemoryLedger(TorchDispatchMode):
@@ -247,7 +267,8 @@ def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
     gradients = gradient_bytes(learning)
     earlier = [p.grad for p in model.parameters() if p.grad is not None]
     adding = adding_rows(model) if batch.adds_rows else nullcontext()
-    with adding, MemoryLedger([*tensors_of(model), *inputs.values(), *earlier], logits - {0}) as ledger:
+    fusing = fusing_adapters(model, SHAPE_PRODUCTS) if batch.fuses else nullcontext()
+    with adding, fusing, MemoryLedger([*tensors_of(model), *inputs.values(), *earlier], logits - {0}) as ledger:
         loss = forward_loss(model, inputs, batch.autocast, supervised)
         held, held_logits = ledger.live, ledger.logits
         loss.backward()  # type: ignore[no-untyped-call]

@@ -14,10 +14,12 @@ from ftkit.models.resting import RestingBase
 from ftkit.recipe.schema import Speed
 from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.embedding_gradient import adding_rows, learning_embeddings
+from ftkit.training.fused_adapters import fusing_adapters, plain_adapters
 from ftkit.training.kernels import attending
 from ftkit.training.micro_batches import Part, cut_by_length, cut_rows, part_cost
 from ftkit.training.out_of_memory import Step, halved
 from ftkit.training.supervised_loss import Head, plain_head
+from ftkit.training.varlen_attention import VARLEN
 from ftkit.training.ways import wanted_ways
 
 
@@ -30,6 +32,7 @@ class Trainer(compat.Trainer):
         cuts: whether batches are cut into micro-batches of rows of like length.
         decoder: whether a row's first label does not count.
         adds_rows: whether embeddings add the rows of a batch to their gradient, see `embedding_gradient.py`.
+        fuses: whether adapters are computed with their layers, see `fused_adapters.py`.
         resting: the frozen base, where it rests in bfloat16 while the model trains.
         retries: whether a step in which memory runs out is done again in smaller parts.
         most_rows: of a part, once memory ran out.
@@ -42,6 +45,7 @@ class Trainer(compat.Trainer):
     cuts: bool = False
     decoder: bool = False
     adds_rows: bool = False
+    fuses: bool = False
     resting: RestingBase | None = None
     retries: bool = False
     most_rows: int | None = None
@@ -59,13 +63,15 @@ class Trainer(compat.Trainer):
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
-        """The model as its steps find it: the frozen base at rest, the attention of training, embeddings that add rows."""
+        """The model as its steps find it: the frozen base at rest, the attention of training, products in fewer passes."""
         with ExitStack() as stack:
             if self.resting:
                 stack.enter_context(self.resting.at_rest())
             stack.enter_context(attending(self.model, self.attention))
             if self.adds_rows:
                 stack.enter_context(adding_rows(self.model))
+            if self.fuses:
+                stack.enter_context(fusing_adapters(self.model))
             yield
 
     def compute_loss(
@@ -169,6 +175,7 @@ def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bo
     trainer.decoder, trainer.retries = decoder, ways.repeated
     trainer.cuts = ways.micro_batches and (trainer.head is not None or not decoder)
     trainer.adds_rows = ways.embedding_rows and bool(learning_embeddings(trainer.model))
+    trainer.fuses = ways.fused_adapters and bool(plain_adapters(trainer.model))  # to be tried on its base at rest
 
 
 def is_alone(trainer: Trainer) -> bool:
@@ -180,7 +187,7 @@ def speed_facts(trainer: Trainer) -> dict[str, bool]:
     """What is on, for run.json."""
     return {
         "supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts,
-        "embedding_rows": trainer.adds_rows,
+        "embedding_rows": trainer.adds_rows, "fused_adapters": trainer.fuses,
         "frozen_bfloat16": trainer.resting is not None, "flash_attention": attends_in_flash(trainer),
         "liger_kernel": has_liger(trainer), "fused_optimizer": has_fused(trainer),
     }  # fmt: skip
@@ -188,7 +195,8 @@ def speed_facts(trainer: Trainer) -> dict[str, bool]:
 
 def attends_in_flash(trainer: Trainer) -> bool:
     """Whether training steps take a flash kernel, by ftkit's choice or by the recipe's."""
-    return "flash" in (trainer.attention or trainer.model.config._attn_implementation or "")
+    taken = trainer.attention or trainer.model.config._attn_implementation or ""
+    return taken == VARLEN or "flash" in taken
 
 
 def has_liger(trainer: Trainer) -> bool:
@@ -209,6 +217,7 @@ def speed_words(trainer: Trainer) -> str:
     found += ["logits where supervised"] if trainer.head is not None else []
     found += ["batches in parts of like length"] if trainer.cuts else []
     found += ["embedding gradients by row"] if trainer.adds_rows else []
+    found += ["adapters fused with their layers"] if trainer.fuses else []
     found += ["flash attention"] if attends_in_flash(trainer) else []
     found += ["Liger kernels"] if has_liger(trainer) else []
     found += ["fused optimizer"] if has_fused(trainer) else []

@@ -12,12 +12,14 @@ class Ways(NamedTuple):
         supervised_logits: a decoder's logits are made where they are supervised only, see `supervised_loss.py`.
         micro_batches: batches are cut into parts of rows of like length, see `micro_batches.py`.
         embedding_rows: embeddings add the rows of a batch to their gradient, see `embedding_gradient.py`.
+        fused_adapters: an adapter is computed with its layer, see `fused_adapters.py`.
         repeated: a step in which memory runs out is done again in smaller parts, see `out_of_memory.py`.
     """
 
     supervised_logits: bool
     micro_batches: bool
     embedding_rows: bool
+    fused_adapters: bool
     repeated: bool
 
 
@@ -37,5 +39,6 @@ def wanted_ways(block: Speed, training: Any, device: str, *, alone: bool = True)
         supervised_logits=bool(whole and block.supervised_logits and not training.label_smoothing_factor),
         micro_batches=bool(whole and (on_cpu if block.micro_batches is None else block.micro_batches)),
         embedding_rows=bool(whole and on_cpu and block.embedding_rows and not compiled),
+        fused_adapters=bool(whole and block.fused_adapters and not compiled),
         repeated=whole,
     )

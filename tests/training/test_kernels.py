@@ -18,7 +18,7 @@ from ftkit.training.dispatcher import build
 from ftkit.training.kernels import (
     FLASH,
     Machine,
-    accepted_attention,
+    accepts_attention,
     attending,
     choose_attention,
     choose_liger,
@@ -27,6 +27,7 @@ from ftkit.training.kernels import (
 )
 from ftkit.training.smoke import smoke_recipe
 from ftkit.training.trainer import speed_facts, speed_words
+from ftkit.training.varlen_attention import VARLEN
 
 RecipeMaker = Callable[..., Recipe]
 KNOWN = frozenset({"llama"})
@@ -65,16 +66,19 @@ def row() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("machine", "said", "half", "chosen"),
     [
-        (Machine(HOPPER, flash=True), None, True, FLASH),
-        (Machine(AMPERE, flash=True), None, True, FLASH),
-        (Machine(TURING, flash=True), None, True, None),
-        (Machine(HOPPER, flash=False), None, True, None),
-        (Machine(HOPPER, flash=True), None, False, None),
-        (Machine(HOPPER, flash=True), "sdpa", True, None),
-        (Machine(None, flash=True), None, True, None),
+        (Machine(HOPPER, flash=True), None, True, (FLASH,)),
+        (Machine(AMPERE, varlen=True), None, True, (VARLEN,)),
+        (Machine(HOPPER, flash=True, varlen=True), None, True, (VARLEN, FLASH)),
+        (Machine(TURING, flash=True, varlen=True), None, True, ()),
+        (Machine(HOPPER), None, True, ()),
+        (Machine(HOPPER, flash=True, varlen=True), None, False, ()),
+        (Machine(HOPPER, flash=True, varlen=True), "sdpa", True, ()),
+        (Machine(None, flash=True, varlen=True), None, True, ()),
     ],
 )
-def test_flash_attention_is_chosen_where_it_runs(machine: Machine, said: str | None, half: bool, chosen: str | None) -> None:
+def test_flash_attention_is_chosen_where_it_runs(
+    machine: Machine, said: str | None, half: bool, chosen: tuple[str, ...]
+) -> None:
     assert choose_attention(machine, said, half=half) == chosen
 
 
@@ -119,7 +123,7 @@ def test_kernels_that_cannot_run_here_are_left_out_in_silence_and_refused_where_
     assert "Triton does not work here" in capsys.readouterr().err
     with pytest.raises(UserError, match="Triton does not work here"):
         use_liger(model, machine, True)
-    assert accepted_attention(model, FLASH, row()) is None  # transformers' own check
+    assert not accepts_attention(model, FLASH, row())  # transformers' own check
     assert this_machine(torch.device("cpu")) == Machine(None)
     with pytest.raises(UserError, match="no NVIDIA GPU"):
         build(recipe("full", speed={"liger_kernel": True}), tmp_path / "out", [])
@@ -158,10 +162,9 @@ def test_an_attention_is_accepted_where_it_gives_the_same_loss(unmasked: str) ->
     model = llama()
     for parameter in model.parameters():
         parameter.data.mul_(6)  # so that it counts what is seen
-    assert accepted_attention(model, "eager", row()) == "eager"
-    assert accepted_attention(model, unmasked, row()) is None
+    assert accepts_attention(model, "eager", row())
+    assert not accepts_attention(model, unmasked, row())
     assert model.config._attn_implementation == "sdpa"
-    assert accepted_attention(model, None, row()) is None
 
 
 def test_the_loss_curve_is_that_of_the_models_own_attention(
@@ -169,13 +172,13 @@ def test_the_loss_curve_is_that_of_the_models_own_attention(
 ) -> None:
     """In float32, each loss of six steps within 1e-4; measured and generated with the model's own."""
     curves = []
-    for chosen in ("eager", None):
+    for chosen in (("eager",), ()):
         monkeypatch.setattr(dispatcher, "choose_attention", lambda *_, chosen=chosen, **__: chosen)
         made = recipe(
             "lora", task="instruction", kind="llama", training={**PLAIN, "max_steps": 6},
             evaluation={"general_text": False, "generation": {"rows": 2, "max_new_tokens": 4}},
         )  # fmt: skip
-        result = train(made, output_dir=tmp_path / str(chosen))
+        result = train(made, output_dir=tmp_path / str(len(chosen)))
         lines = [json.loads(line) for line in (result.folder / "log.jsonl").read_text().splitlines()]
         curves.append([line["loss"] for line in lines if "loss" in line])
     assert len(curves[0]) == 6
@@ -195,7 +198,7 @@ class Watch(TrainerCallback):
 def test_steps_take_the_chosen_attention_and_the_run_says_so(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "choose_attention", lambda *_, **__: "eager")
+    monkeypatch.setattr(dispatcher, "choose_attention", lambda *_, **__: ("eager",))
     watch = Watch()
     parts = build(recipe("lora", task="instruction", kind="llama", training=PLAIN), tmp_path / "out", [watch])
     assert parts.trainer.attention == "eager"
@@ -215,9 +218,9 @@ def test_steps_take_the_chosen_attention_and_the_run_says_so(
 def test_packed_rows_stay_apart_or_the_attention_is_left_out(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unmasked: str
 ) -> None:
-    monkeypatch.setattr(dispatcher, "accepted_attention", lambda model, attention, row: attention)
+    monkeypatch.setattr(dispatcher, "accepts_attention", lambda *_: True)
     for chosen, kept in (("eager", "eager"), (unmasked, None)):
-        monkeypatch.setattr(dispatcher, "choose_attention", lambda *_, chosen=chosen, **__: chosen)
+        monkeypatch.setattr(dispatcher, "choose_attention", lambda *_, chosen=chosen, **__: (chosen,))
         made = recipe("lora", task="instruction", kind="llama", data={"packing": True}, training=PLAIN)
         trainer = build(made, tmp_path / chosen, []).trainer
         assert trainer.attention == kept

@@ -344,11 +344,13 @@ def test_ways_follow_recipe_and_device() -> None:
         block = Training(**training)
         return wanted_ways(Speed(**(speed or {})), block, device, alone=alone)
 
-    assert ways() == (True, True, True, True)
-    assert ways("cuda") == (True, False, False, True)
+    assert ways() == (True, True, True, True, True)
+    assert ways("cuda") == (True, False, False, True, True)
     assert ways("cuda", speed={"micro_batches": True}).micro_batches
-    assert ways(alone=False) == ways(optim="galore_adamw_layerwise") == (False, False, False, False)
+    assert ways(alone=False) == ways(optim="galore_adamw_layerwise") == (False, False, False, False, False)
     assert not ways(torch_compile=True).embedding_rows
+    assert not ways(torch_compile=True).fused_adapters
+    assert not ways(speed={"fused_adapters": False}).fused_adapters
     assert not ways(torch_compile_mode="max-autotune").embedding_rows
     assert not ways(label_smoothing_factor=0.1).supervised_logits
-    assert ways(speed={"supervised_logits": False, "embedding_rows": False}) == (False, True, False, True)
+    assert ways(speed={"supervised_logits": False, "embedding_rows": False}) == (False, True, False, True, True)
