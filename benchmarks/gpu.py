@@ -12,7 +12,8 @@ to nearly all of it. A step of the plain script takes as many rows as the blocks
 training is a process of its own, forked from one that has imported all and never touched the GPU, which saves minutes; the
 ways take turns, round by round. The first steps are not timed. Share of the matrix
 rate: four operations to each parameter and real token (attention's own are not counted), over the rate of a large bf16
-product measured in the same run. Planned: `ftkit plan`'s peak in tensors beside what torch had allocated at the most.
+product measured in the same run. Planned: the peak of training in tensors, which ftkit tells before the first step as `ftkit
+plan` does, beside what torch had allocated at the most.
 """
 
 import argparse
@@ -78,24 +79,27 @@ class Found:
     """What the rounds of a work gave.
 
     Attributes:
-        results: by way, of each round what gpu_clock.py says; nothing where memory ran out.
         tokens: of all rows, none of them padding.
-        planned: bytes at the peak, as planned.
-        levers: what ftkit's run.json says was on.
+        results: by way, of each round what gpu_clock.py says; of one that came to nothing, why, under `lacking`.
+        planned: bytes at the peak, as planned; levers: what was on. As ftkit's run.json says.
     """
 
     tokens: int
-    parameters: int
-    planned: int
-    results: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    results: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    planned: int = 0
     levers: dict[str, Any] = field(default_factory=dict)
 
     def speeds(self, way: str) -> list[float | None]:
-        """Real tokens a second, of each round; None where memory ran out."""
-        return [self.tokens / one["entries"] * one["rows"] / one["step"] if one else None for one in self.results[way]]
+        """Real tokens a second, of each round; None where it came to nothing."""
+        mean = self.tokens  # of all entries; an entry is a row or a block
+        return [mean / one["entries"] * one["rows"] / one["step"] if "step" in one else None for one in self.results[way]]
 
     def middle(self, way: str, name: str) -> float:
-        return statistics.median(one[name] for one in self.results[way] if one)
+        return statistics.median(one[name] for one in self.results[way] if name in one)
+
+    def lacking(self, way: str) -> str:
+        """Why a way has no figures."""
+        return str(self.results[way][0]["lacking"])
 
 
 def main() -> None:
@@ -104,18 +108,20 @@ def main() -> None:
         sys.exit(f"no case {', '.join(unknown)}; there are {', '.join(WORKS)}")
     folder = options.output.resolve() / options.shape
     folder.mkdir(parents=True, exist_ok=True)
-    machine = child("machine", write_case(folder, {}))
+    machine = child("make", write_case(folder, {"model": str(folder / "model"), "shape": SHAPES[options.shape]}))
+    if "lacking" in machine:
+        sys.exit("the model could not be made")
     ways = ["ftkit", "bf16", *(["sft"] if importlib.util.find_spec("trl") else [])]
     if "sft" not in ways:
         say("TRL is not installed: pip install 'ftkit[bench]' sets its SFTTrainer beside the others")
-    lines = []
+    page = heading(machine, options, "sft" in ways)
+    print("\n".join(page), flush=True)
     for name in options.only or (TRIAL if options.shape == "tiny" else WORKS):
         found = run_rounds(name, WORKS[name], folder, ways, options)
-        lines += lines_of(name, found, machine)
-    page = "\n".join([*heading(machine, options, "sft" in ways), *lines])
-    print(page)
+        page += (lines := lines_of(name, found, machine))
+        print("\n".join(lines), flush=True)  # as they come: a machine may be lent for so long
     if machine["gpu"] and options.shape == "7b" and not options.only:
-        write_section("gpu.py", [page])
+        write_section("gpu.py", page)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -136,15 +142,16 @@ def run_rounds(name: str, work: Work, folder: Path, ways: list[str], options: ar
     folder = folder / name
     folder.mkdir(exist_ok=True)
     case, tokens, fill = prepare(work, folder, options)
-    made = child("make", write_case(folder, case))
-    found = Found(tokens, made["parameters"], made["planned"])
+    found = Found(tokens)
     for number in range(options.rounds):
         for way in ways:
             say(f"{name}, round {number + 1}: {way}")
             own = case | (case_of_others(way, work, fill) if way != "ftkit" else {})
             found.results.setdefault(way, []).append(child(way, write_case(folder, own)))
-    record = folder / "ftkit/run.json"
-    found.levers = json.loads(record.read_text(encoding="utf-8"))["speed"] if record.is_file() else {}
+    if (path := folder / "ftkit/run.json").is_file():
+        record = json.loads(path.read_text(encoding="utf-8"))
+        found.levers = record.get("speed") or {}
+        found.planned = max((record.get("plan") or {}).get("training_peak_bytes", {"": 0}).values())
     return found
 
 
@@ -195,7 +202,7 @@ def write_case(folder: Path, case: dict[str, Any]) -> Path:
 
 
 def child(what: str, case: Path) -> dict[str, Any]:
-    """What a process of its own finds; nothing where memory ran out."""
+    """What a process of its own finds; under `lacking` why it finds nothing."""
     import gpu_child  # here, so that --help need not wait for it
 
     receiver, sender = FORK.Pipe(duplex=False)
@@ -209,12 +216,12 @@ def child(what: str, case: Path) -> dict[str, Any]:
         found = f"the process ended with {process.exitcode}; what it printed is in {case.with_name(f'{what}.log')}"
     process.join()
     say(f"  {time.perf_counter() - started:.0f} s")
-    if isinstance(found, str) and any(words in found for words in OUT_OF_MEMORY):
-        say(f"{what}: out of memory")
-        return {}
-    if isinstance(found, str):
-        sys.exit(f"{what} failed:\n{found[-3000:]}")
-    return found
+    if isinstance(found, dict):
+        return found
+    if any(words in found for words in OUT_OF_MEMORY):
+        return {"lacking": "out of memory"}
+    say(f"{what} failed:\n{found[-3000:]}")
+    return {"lacking": "failed"}
 
 
 def lines_of(name: str, found: Found, machine: dict[str, Any]) -> list[str]:
@@ -223,13 +230,13 @@ def lines_of(name: str, found: Found, machine: dict[str, Any]) -> list[str]:
     for way in found.results:
         speeds = [speed for speed in found.speeds(way) if speed]
         if not speeds:
-            lines.append(f"| {name} | {way} | out of memory | | | | | |")
+            lines.append(f"| {name} | {way} | {found.lacking(way)} | | | | | |")
             continue
         middle, allocated = statistics.median(speeds), found.middle(way, "allocated")
         pairs = zip(found.speeds("ftkit"), found.speeds(way), strict=True)
         ratios = [ours / theirs for ours, theirs in pairs if ours and theirs]
         ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})" if ratios and way != "ftkit" else ""
-        share = OPERATIONS * found.parameters * middle / machine["rate"]
+        share = OPERATIONS * machine["parameters"] * middle / machine["rate"]
         planned = f"{found.planned / GIB:.2f} ({found.planned / allocated:.2f})" if way == "ftkit" else ""
         lines.append(
             f"| {name} | {way} | {middle:,.0f} | {ratio} | {share:.1%} | {allocated / GIB:.2f} | "
@@ -250,8 +257,8 @@ def heading(machine: dict[str, Any], options: argparse.Namespace, with_sft: bool
         f"TFLOP/s; {options.steps} steps, rounds in turns: {options.rounds}, medians."
         + ("" if with_sft else " TRL was not installed."), "",
         "Real tokens a second after the first steps; how many times as fast ftkit was (least-most of the rounds); share of "
-        "the matrix rate; GiB allocated and reserved at the peak; the peak that `ftkit plan` had told, and as a share of "
-        "what was allocated.", "",
+        "the matrix rate; GiB allocated and reserved at the peak; the peak that was planned, and as a share of what was "
+        "allocated.", "",
         "| case | way | tokens/s | ftkit's times | of the rate | allocated | reserved | planned |",
         "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the processes of gpu.py do: a training, the making of the model, or the measuring of the machine."""
+"""What the processes of gpu.py do: a training, or the making of the model and the measuring of the machine."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from typing import Any
 import ftkit  # isort: skip  # first, so that it prepares the process for torch
 import others
 import torch
+import transformers
 from gpu_clock import clock_trainer, matrix_rate
 from speed_ftkit import recipe_values
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -29,7 +30,7 @@ def report(sender: Connection, what: str, path: Path) -> None:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
         case = json.loads(path.read_text(encoding="utf-8"))
-        work = {"make": make, "machine": machine}.get(what, partial(train, what, path.parent / what))
+        work = make if what == "make" else partial(train, what, path.parent / what)
         try:
             found: Any = work(case)
         except BaseException:
@@ -59,26 +60,28 @@ def recipe(case: Case) -> dict[str, Any]:
 
 
 def make(case: Case) -> dict[str, Any]:
-    """Random weights of the shape, drawn on the GPU in bfloat16, and a tokenizer of as many words.
+    """Random weights of the shape, drawn on the GPU in bfloat16, and a tokenizer of as many words; what the machine is.
 
-    Returns the parameters that a token is multiplied with, all but the input embedding; and the peak in bytes as planned: in
-    tensors on a GPU, of the process on a CPU.
+    Returns the parameters that a token is multiplied with, all but the input embedding, and the rate of large products.
     """
     folder, shape = Path(case["model"]), case["shape"]
+    gpu = torch.cuda.is_available()
     config = AutoConfig.for_model("llama", bos_token_id=0, eos_token_id=1, **shape)
     if not (folder / "config.json").is_file():
         set_seed(0)
-        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        with torch.device("cuda" if gpu else "cpu"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
         make_tokenizer(shape["vocab_size"], config.max_position_embeddings).save_pretrained(folder)
         model.save_pretrained(folder)
+        del model
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    gpu = torch.cuda.is_available()
-    plan = ftkit.plan(load_values(recipe(case), "the case"), device="cuda" if gpu else "cpu", measure=False)
-    planned = plan.memory["peak"] if gpu else plan.needed
-    return {"parameters": parameters - model.get_input_embeddings().weight.numel(), "planned": planned}
+    parameters = sum(parameter.numel() for parameter in model.parameters()) - model.get_input_embeddings().weight.numel()
+    return {
+        "parameters": parameters, "gpu": gpu, "device": torch.cuda.get_device_name() if gpu else "CPU",
+        "rate": matrix_rate(8192 if gpu else 256), "torch": torch.__version__, "transformers": transformers.__version__,
+        "memory": torch.cuda.get_device_properties(0).total_memory if gpu else 0,
+    }  # fmt: skip
 
 
 def make_tokenizer(size: int, positions: int) -> PreTrainedTokenizerFast:
@@ -89,15 +92,3 @@ def make_tokenizer(size: int, positions: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=made, bos_token="<s>", eos_token="</s>", unk_token="<unk>", model_max_length=positions
     )
-
-
-def machine(case: Case) -> dict[str, Any]:
-    """What it is, and the rate of its large products."""
-    import transformers
-
-    gpu = torch.cuda.is_available()
-    return {
-        "device": torch.cuda.get_device_name() if gpu else "CPU", "gpu": gpu, "rate": matrix_rate(8192 if gpu else 1024),
-        "memory": torch.cuda.get_device_properties(0).total_memory if gpu else 0, "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }  # fmt: skip

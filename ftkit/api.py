@@ -530,8 +530,10 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
 
 def planned(recipe: Recipe, parts: Parts) -> dict[str, dict[str, int]] | None:
     """What run.json says beforehand of what the run will take; of a stream nobody knows the longest row."""
-    rests = parts.trainer.resting is not None
-    return None if parts.data.stream else predicted_peaks(recipe, parts.task, parts.config, parts.data, rests=rests)
+    if parts.data.stream:
+        return None
+    rests, liger = parts.trainer.resting is not None, parts.trainer.liger is not None
+    return predicted_peaks(recipe, parts.task, parts.config, parts.data, rests=rests, liger=liger)
 
 
 def data_report(parts: Parts) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from ftkit import __version__
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
@@ -268,7 +269,7 @@ def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return ""
+        return __version__ if name == "ftkit" else ""  # it may run from its source without being installed
 
 
 def _processor() -> str:

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks/gpu.py"
-MACHINE = {"gpu": True, "rate": 1e12}
+MACHINE = {"gpu": True, "rate": 1e12, "parameters": 10**6}
 WAY = {"entries": 10.0, "rows": 2.0, "allocated": 2.0**31, "reserved": 2.0**32}
 
 
@@ -26,10 +26,9 @@ def gpu() -> ModuleType:
 
 
 def test_figures_of_rounds_become_lines(gpu: ModuleType) -> None:
-    ours, theirs = [{**WAY, "step": 0.5}, {**WAY, "step": 0.25}], [{**WAY, "step": 1.0}, {}]
-    found = gpu.Found(
-        1000, 10**6, 2**30, {"ftkit": ours, "bf16": theirs, "sft": [{}, {}]}, {"liger_kernel": True, "a": False}
-    )
+    ours, theirs = [{**WAY, "step": 0.5}, {**WAY, "step": 0.25}], [{**WAY, "step": 1.0}, {"lacking": "failed"}]
+    results = {"ftkit": ours, "bf16": theirs, "sft": [{"lacking": "out of memory"}] * 2}
+    found = gpu.Found(1000, results, 2**30, {"liger_kernel": True, "a": False})
     lines = gpu.lines_of("lora-2k", found, MACHINE)
     assert lines == [
         "| lora-2k | ftkit | 600 |  | 0.2% | 2.00 | 4.00 | 1.00 (0.50) |",

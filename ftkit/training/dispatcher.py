@@ -36,7 +36,14 @@ from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import training_arguments
 from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
 from ftkit.training.fused_adapters import fuses_well
-from ftkit.training.kernels import accepts_attention, attending, choose_attention, this_machine, use_liger
+from ftkit.training.kernels import (
+    accepts_attention,
+    attending,
+    borrowed_names,
+    choose_attention,
+    this_machine,
+    use_liger,
+)
 from ftkit.training.memory import library_bytes
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.trainer import Trainer, is_alone, speed_up
@@ -78,7 +85,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     if recipe.data.packing:
         pack_apart(trainer, tokenizer)
     require_labels(trainer, data)
-    if not arguments.use_liger_kernel:  # else the Trainer puts them in, as the recipe says
+    if not arguments.use_liger_kernel:  # else the Trainer has put them in, as the recipe says
         trainer.liger = use_liger(model, this_machine(arguments.device), recipe.speed.liger_kernel)
     row = trainer.data_collator([data.encoded["eval"].dataset[0]])
     hurry(recipe, task, config, trainer, row)
@@ -245,7 +252,9 @@ def build_trainer(
 ) -> Trainer:  # fmt: skip
     """The Trainer as it is, with the task's collator and metrics; ftkit shows progress in place of its bars."""
     try:
-        trainer = make_trainer(task, tokenizer, model, data, arguments, callbacks)
+        with borrowed_names(model) as names:
+            trainer = make_trainer(task, tokenizer, model, data, arguments, callbacks)
+        trainer.liger = names if arguments.use_liger_kernel else None
         if "train" in data.encoded:
             require_optimizer(trainer)
     except (ImportError, ValueError, TypeError, AttributeError, RuntimeError) as error:

@@ -6,9 +6,10 @@ off: ftkit makes logits on supervised positions alone (supervised_loss.py), and 
 """
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -93,6 +94,19 @@ def choose_liger(machine: Machine, wanted: bool | None, model_type: str) -> bool
     return not lacking
 
 
+def has_liger(model_type: str, training: Any, wanted: bool | None) -> bool:
+    """Whether a training on this machine's GPU would have Liger's kernels, so far as that can be told without the model.
+
+    Args:
+        training: the recipe's block; wanted: what it says under speed.
+    """
+    if not torch.cuda.is_available() or training.use_cpu:
+        return False
+    return bool(training.use_liger_kernel) or (
+        wanted is not False and not any(liger_lacks(this_machine(torch.device("cuda")), model_type))
+    )
+
+
 def liger_lacks(machine: Machine, model_type: str) -> tuple[str, str]:
     """What stands against Liger's kernels, and what to do about it; nothing where they can be used."""
     if machine.capability is None:
@@ -156,14 +170,55 @@ def accepts_attention(model: Any, attention: str, rows: dict[str, Any]) -> bool:
     return taken and torch.allclose(own.float(), ours.float(), rtol=AGREEMENT, atol=1e-3)
 
 
-def use_liger(model: Any, machine: Machine, wanted: bool | None) -> bool:
-    """Put Liger's kernels in the model's layers where that is right, and say whether it was done.
+@dataclass
+class Names:
+    """What stands in the place of functions and classes of some modules: by module and name, their own and the other."""
+
+    replaced: dict[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Inside the block the others stand there."""
+        self._put(1)
+        try:
+            yield
+        finally:
+            self._put(0)
+
+    def _put(self, which: int) -> None:
+        for (module, name), pair in self.replaced.items():
+            setattr(sys.modules[module], name, pair[which])
+
+
+@contextmanager
+def borrowed_names(model: Any) -> Iterator[Names]:
+    """Inside the block names of the modules that a model's classes come from may be replaced; after it they are put back.
+
+    Liger does so for good, so that every later model of the process would have its kernels, on a CPU and on shapes too.
+    """
+    homes = {type(module).__module__ for module in base_of(model).modules()}
+    before = {home: dict(vars(sys.modules[home])) for home in homes}
+    names = Names()
+    try:
+        yield names
+    finally:
+        for home, own in before.items():
+            now = vars(sys.modules[home])
+            names.replaced |= {(home, name): (own[name], now[name]) for name in own if now.get(name) is not own[name]}
+        names._put(0)
+
+
+def use_liger(model: Any, machine: Machine, wanted: bool | None) -> Names | None:
+    """Put Liger's kernels in the model's layers where that is right.
+
+    Returns:
+        The names that have to be in place while the model trains, or None where nothing was done.
 
     Raises:
         UserError: they are wanted and cannot be had.
     """
     if not choose_liger(machine, wanted, base_of(model).config.model_type):
-        return False
+        return None
     try:
         try_triton(model.device)
     except Exception as error:  # whatever a compiler, a driver or Triton says: no run ends for want of a faster kernel
@@ -171,9 +226,10 @@ def use_liger(model: Any, machine: Machine, wanted: bool | None) -> bool:
             message = f"speed.liger_kernel: Triton does not work here: {first_line(error)}"
             raise UserError(message, "it compiles with the system's C compiler", key="speed.liger_kernel") from error
         console.warn(f"Liger kernels are not used, since Triton does not work here: {first_line(error)}")
-        return False
-    apply_liger_kernel(model, LIGER_CONFIG)
-    return True
+        return None
+    with borrowed_names(model) as names:
+        apply_liger_kernel(model, LIGER_CONFIG)
+    return names
 
 
 def try_triton(device: torch.device) -> None:

@@ -41,6 +41,7 @@ from ftkit.training.arguments import has_bf16, precision_words
 from ftkit.training.batch_size import batch_sizes, effective_batch
 from ftkit.training.candidates import Choice
 from ftkit.training.footprint import Peak, kept_checkpoints, knows_optimizer, optimizer_bytes, steps_of
+from ftkit.training.kernels import has_liger
 from ftkit.training.measuring import Measuring, MeasuringMemory, rehearse_measuring
 from ftkit.training.memory import beside_tensors, gpu_room_bytes, library_bytes, room_bytes
 from ftkit.training.micro_batches import later_part, part_cost
@@ -379,6 +380,7 @@ class Planner:
         self.autocast = autocast_precision(recipe, device)
         self.measured: dict[tuple[str, str, Measuring], MeasuringMemory] = {}
         self.rests = self.autocast is torch.bfloat16 and recipe.speed.frozen_bfloat16  # where the strategy lets it
+        self.liger = device == "cuda" and has_liger(config.model_type, recipe.training, recipe.speed.liger_kernel)
         self.unmeasured = ""  # why measuring could not be gone through
 
     def setup(self, figures: DataFigures | None) -> Setup:
@@ -456,7 +458,8 @@ class Planner:
         batch = Batch(
             rows, length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing, later, setup.target,
             math.ceil(rows * min(setup.supervised, length)),
-            self.rests and may_rest(setup.strategy), self.ways.embedding_rows, self.ways.fused_adapters, self.stored,
+            self.rests and may_rest(setup.strategy), self.ways.embedding_rows, self.ways.fused_adapters, self.liger,
+            self.stored,
         )  # fmt: skip
         try:
             return rehearse(self.auto_class, self.config, setup.strategy, self.head, self.options(setup), batch)
@@ -585,16 +588,16 @@ def knows_labels(recipe: Recipe, task: Task, figures: DataFigures | None) -> boo
 
 
 def predicted_peaks(
-    recipe: Recipe, task: Task, config: PretrainedConfig, data: Data, *, rests: bool
+    recipe: Recipe, task: Task, config: PretrainedConfig, data: Data, *, rests: bool, liger: bool
 ) -> dict[str, dict[str, int]] | None:
     """Bytes at the peak of the run and of its training as planned, named as the run measures them; None where unknown.
 
-    `rests` says whether the frozen base rests in bfloat16 while it trains.
+    `rests` says whether the frozen base rests in bfloat16 while it trains, `liger` whether its layers have Liger's kernels.
     It takes about a second for a model of six blocks, and more in proportion to the blocks, not to their size.
     """
     device = own_device(recipe)
     planner = Planner(recipe, task.auto_class(config), config, device, new_head=task.new_head)
-    planner.rests = rests
+    planner.rests, planner.liger = rests, liger
     try:
         with console.hushed():
             found = planner.estimate(planner.setup(figures_of(data)))

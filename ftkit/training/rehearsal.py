@@ -26,6 +26,7 @@ from ftkit.models.strategies.table import STRATEGIES
 from ftkit.training.embedding_gradient import adding_rows
 from ftkit.training.footprint import Learning, four_bit_bytes, gradient_bytes, resting_bytes
 from ftkit.training.fused_adapters import PRODUCTS, fusing_adapters
+from ftkit.training.liger_shapes import liger_shapes
 from ftkit.training.supervised_loss import CHUNK, ChunkedCrossEntropy, Head, has_plain_head
 
 
@@ -43,6 +44,7 @@ class Batch:
         rests: whether frozen layers rest in bfloat16, see `models/resting.py`.
         adds_rows: whether embeddings add to their gradients by row, see `embedding_gradient.py`.
         fuses: whether adapters are computed with their layers, see `fused_adapters.py`.
+        liger: whether Liger's kernels are in the layers, see `liger_shapes.py`.
         stored: what the checkpoint has, where that is known: other layers do not rest.
     """
 
@@ -57,6 +59,7 @@ class Batch:
     rests: bool = False
     adds_rows: bool = False
     fuses: bool = False
+    liger: bool = False
     stored: Tensors | None = None
 
 
@@ -268,7 +271,8 @@ def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
     earlier = [p.grad for p in model.parameters() if p.grad is not None]
     adding = adding_rows(model) if batch.adds_rows else nullcontext()
     fusing = fusing_adapters(model, SHAPE_PRODUCTS) if batch.fuses else nullcontext()
-    with adding, fusing, MemoryLedger([*tensors_of(model), *inputs.values(), *earlier], logits - {0}) as ledger:
+    kernels = liger_shapes(model) if batch.liger else nullcontext()
+    with adding, fusing, kernels, MemoryLedger([*tensors_of(model), *inputs.values(), *earlier], logits - {0}) as ledger:
         loss = forward_loss(model, inputs, batch.autocast, supervised)
         held, held_logits = ledger.live, ledger.logits
         loss.backward()  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ from ftkit.recipe.schema import Speed
 from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.embedding_gradient import adding_rows, learning_embeddings
 from ftkit.training.fused_adapters import fusing_adapters, plain_adapters
-from ftkit.training.kernels import attending
+from ftkit.training.kernels import Names, attending
 from ftkit.training.micro_batches import Part, cut_by_length, cut_rows, part_cost
 from ftkit.training.out_of_memory import Step, halved
 from ftkit.training.supervised_loss import Head, plain_head
@@ -38,7 +38,7 @@ class Trainer(compat.Trainer):
         most_rows: of a part, once memory ran out.
         tell: is told of it.
         attention: of training, where it is not that of the loaded model.
-        liger: whether Liger's kernels are in the model's layers.
+        liger: where Liger's kernels are in the model's layers, the names that belong to them.
     """
 
     head: Head | None = None
@@ -51,7 +51,7 @@ class Trainer(compat.Trainer):
     most_rows: int | None = None
     tell: Callable[[dict[str, int]], None] | None = None
     attention: str | None = None
-    liger: bool = False
+    liger: Names | None = None
     _step: Step | None = None
     _rows = 0  # of the present micro-batch
     _share = 1.0  # of its batch's loss that the present micro-batch has
@@ -68,6 +68,8 @@ class Trainer(compat.Trainer):
             if self.resting:
                 stack.enter_context(self.resting.at_rest())
             stack.enter_context(attending(self.model, self.attention))
+            if self.liger is not None:
+                stack.enter_context(self.liger.in_place())
             if self.adds_rows:
                 stack.enter_context(adding_rows(self.model))
             if self.fuses:
@@ -189,7 +191,7 @@ def speed_facts(trainer: Trainer) -> dict[str, bool]:
         "supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts,
         "embedding_rows": trainer.adds_rows, "fused_adapters": trainer.fuses,
         "frozen_bfloat16": trainer.resting is not None, "flash_attention": attends_in_flash(trainer),
-        "liger_kernel": has_liger(trainer), "fused_optimizer": has_fused(trainer),
+        "liger_kernel": trainer.liger is not None, "fused_optimizer": has_fused(trainer),
     }  # fmt: skip
 
 
@@ -197,11 +199,6 @@ def attends_in_flash(trainer: Trainer) -> bool:
     """Whether training steps take a flash kernel, by ftkit's choice or by the recipe's."""
     taken = trainer.attention or trainer.model.config._attn_implementation or ""
     return taken == VARLEN or "flash" in taken
-
-
-def has_liger(trainer: Trainer) -> bool:
-    """Whether training steps take Liger's kernels, by ftkit's choice or by the recipe's."""
-    return bool(trainer.liger or trainer.args.use_liger_kernel)
 
 
 def has_fused(trainer: Trainer) -> bool:
@@ -219,6 +216,6 @@ def speed_words(trainer: Trainer) -> str:
     found += ["embedding gradients by row"] if trainer.adds_rows else []
     found += ["adapters fused with their layers"] if trainer.fuses else []
     found += ["flash attention"] if attends_in_flash(trainer) else []
-    found += ["Liger kernels"] if has_liger(trainer) else []
+    found += ["Liger kernels"] if trainer.liger is not None else []
     found += ["fused optimizer"] if has_fused(trainer) else []
     return f"computed on {arguments.device}: {', '.join(found)}"

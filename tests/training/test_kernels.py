@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, TrainerCallback
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama import modeling_llama
 
 from ftkit import Recipe, train
 from ftkit.errors import RecipeError, UserError
@@ -20,11 +21,13 @@ from ftkit.training.kernels import (
     Machine,
     accepts_attention,
     attending,
+    borrowed_names,
     choose_attention,
     choose_liger,
     this_machine,
     use_liger,
 )
+from ftkit.training.plan import ground_of
 from ftkit.training.smoke import smoke_recipe
 from ftkit.training.trainer import speed_facts, speed_words
 from ftkit.training.varlen_attention import VARLEN
@@ -119,7 +122,7 @@ def test_kernels_that_cannot_run_here_are_left_out_in_silence_and_refused_where_
 ) -> None:
     model = llama()
     machine = Machine(HOPPER, flash=True, liger_types=KNOWN)  # of another machine
-    assert use_liger(model, machine, None) is False
+    assert use_liger(model, machine, None) is None
     assert "Triton does not work here" in capsys.readouterr().err
     with pytest.raises(UserError, match="Triton does not work here"):
         use_liger(model, machine, True)
@@ -205,7 +208,7 @@ def test_steps_take_the_chosen_attention_and_the_run_says_so(
     parts.trainer.train()
     assert watch.seen == {"eager"}
     assert parts.model.config._attn_implementation == "sdpa"
-    assert speed_facts(parts.trainer)["flash_attention"] is False
+    assert speed_facts(parts.trainer)["flash_attention"] is speed_facts(parts.trainer)["liger_kernel"] is False
     parts.trainer.attention = FLASH
     assert speed_facts(parts.trainer)["flash_attention"] is True
     assert "flash attention" in speed_words(parts.trainer)
@@ -233,3 +236,56 @@ def test_the_optimizer_is_fused_unless_the_recipe_says_otherwise(recipe: RecipeM
         trainer.create_optimizer()
         assert speed_facts(trainer)["fused_optimizer"] is fused
         assert bool(trainer.optimizer.param_groups[0]["fused"]) is fused
+
+
+def test_names_that_are_replaced_for_good_are_put_back() -> None:
+    """As Liger replaces them: a model that is made later has the library's own layers."""
+    model, home = llama(), modeling_llama
+    rotate, norm = home.apply_rotary_pos_emb, home.LlamaRMSNorm
+
+    def other(*arguments: Any, **named: Any) -> Any:
+        return rotate(*arguments, **named)
+
+    with borrowed_names(model) as names:
+        home.apply_rotary_pos_emb = other
+    assert home.apply_rotary_pos_emb is rotate
+    assert home.LlamaRMSNorm is norm
+    assert list(names.replaced) == [(home.__name__, "apply_rotary_pos_emb")]
+    with names.in_place():
+        assert home.apply_rotary_pos_emb is other
+    assert home.apply_rotary_pos_emb is rotate
+
+
+@pytest.mark.parametrize("strategy", ["full", "lora"])
+def test_a_step_with_ligers_layers_is_planned_to_hold_less(recipe: RecipeMaker, tmp_path: Path, strategy: str) -> None:
+    made = recipe(strategy, task="instruction", kind="llama", training=PLAIN)
+    ground = ground_of(made)
+    found = {}
+    for liger in (False, True):
+        planner = ground.planner(made, "cuda")
+        planner.liger = liger
+        found[liger] = planner.estimate(planner.setup(ground.figures))
+    assert found[True].rehearsal.weights == found[False].rehearsal.weights
+    assert found[True].rehearsal.gradients == found[False].rehearsal.gradients
+    assert 0.3 < found[True].rehearsal.activations / found[False].rehearsal.activations < 0.95
+    assert modeling_llama.apply_rotary_pos_emb.__module__ == modeling_llama.__name__
+
+
+@pytest.mark.skipif(this_machine(torch.device("cuda" if torch.cuda.is_available() else "cpu")).liger_types is None,
+                    reason="there is no GPU, or no liger-kernel")  # fmt: skip
+def test_ligers_kernels_train_as_the_models_own_layers(recipe: RecipeMaker, tmp_path: Path) -> None:
+    """Twice with and once without, so that a model that is made later meets what an earlier one left."""
+    curves = []
+    for number, wanted in enumerate((True, False, True)):
+        made = recipe(
+            "lora", task="instruction", kind="llama", speed={"liger_kernel": wanted}, data={"packing": True},
+            training={**PLAIN, "bf16": True, "max_steps": 6},
+            evaluation={"general_text": False, "generation": {"rows": 2, "max_new_tokens": 4}},
+        )  # fmt: skip
+        result = train(made, output_dir=tmp_path / str(number))
+        assert result.record["speed"]["liger_kernel"] is wanted
+        assert result.record["plan"]["training_peak_bytes"]["gpu"] > 0
+        lines = [json.loads(line) for line in (result.folder / "log.jsonl").read_text().splitlines()]
+        curves.append([line["loss"] for line in lines if "loss" in line])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-2)
+    assert curves[0] == pytest.approx(curves[2], rel=1e-3)

@@ -75,10 +75,10 @@ def make(kind: str, device: str, dtype: torch.dtype, **values: Any) -> Any:
 def padded(kind: str, device: str, *, left: bool = False) -> dict[str, torch.Tensor]:
     lengths = (5, 17, 1, 11)
     ids, mask = (torch.zeros(len(lengths), max(lengths), dtype=torch.long) for _ in range(2))
-    for row, length in enumerate(lengths):
+    for row, length in enumerate(lengths):  # what padding foretells, a row's first token, counts for nothing
         tokens = slice(max(lengths) - length, None) if left else slice(0, length)
         ids[row, tokens], mask[row, tokens] = torch.randint(2, 60, (length,)), 1
-    labels = torch.tensor([0, 1, 0, 1]) if kind == "bert" else ids.masked_fill(mask == 0, -100)
+    labels = torch.tensor([0, 1, 0, 1]) if kind == "bert" else ids.masked_fill((mask == 0) | (mask.cumsum(1) == 1), -100)
     return {name: value.to(device) for name, value in (("input_ids", ids), ("attention_mask", mask), ("labels", labels))}
 
 
