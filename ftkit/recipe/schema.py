@@ -102,7 +102,7 @@ class Lora(_LoraFields):
 
 
 class QLora(_LoraFields):
-    """LoRA over a base whose weights rest in 4 bits (NF4, double quantization, bf16 compute). Any field of LoraConfig."""
+    """LoRA over a base whose weights rest in 4 bits (NF4, double quantization). Any field of LoraConfig."""
 
     name: Literal["qlora"] = Field(description="LoRA over a base in 4-bit NF4.")
     keep_quantized: Boolean = Field(

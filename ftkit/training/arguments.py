@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from ftkit import console
 from ftkit.compat import refuse_idle_fp16
 from ftkit.errors import UserError
 from ftkit.models.load import first_line
+from ftkit.models.precision import has_bf16
 from ftkit.recipe.fields import TRAINING_DEFAULTS
 from ftkit.recipe.schema import Training
 from ftkit.training.trackers import find_trackers
@@ -33,6 +35,10 @@ def training_arguments(block: Training, output_dir: Path, metrics: dict[str, boo
     refuse_idle_fp16(bool(values.get("fp16")))
     if values["bf16"] is None:
         values["bf16"] = not values.get("fp16") and has_bf16()
+    elif values["bf16"] and not has_bf16():
+        console.warn(
+            "training.bf16: this machine has no bfloat16 and imitates it, which takes many times as long as float32"
+        )
     has_gpu = torch.cuda.is_available() and not values.get("use_cpu")
     values |= {
         "output_dir": str(output_dir),
@@ -59,10 +65,3 @@ def autocast_dtype(arguments: TrainingArguments) -> torch.dtype | None:
 def precision_words(autocast: torch.dtype | None) -> str:
     """As run.json and the screen call what is computed in."""
     return "float32" if autocast is None else f"{str(autocast).removeprefix('torch.')} autocast"
-
-
-def has_bf16() -> bool:
-    """Whether this machine computes in bfloat16 in hardware: an Ampere or later GPU, or AVX512-BF16 or AMX on the CPU."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

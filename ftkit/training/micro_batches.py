@@ -17,8 +17,10 @@ MOST_PARTS = 4
 DRAWN = 100  # batches from which a plan learns how batches are cut
 PLACES = 32  # of a sorted batch where it may be cut
 # What a part costs beside its tokens, in tokens: casting weights and adding gradients (so many whatever the model's size),
-# and going through its layers in Python (the more tokens, the smaller the model). Fitted by benchmarks/micro_batches.py.
+# unpacking those of 4 bits, forward and backward (as many), and going through its layers in Python (the more tokens, the
+# smaller the model).
 PART_TOKENS = 64
+PART_UNPACKED_TOKENS = 400
 PART_WEIGHT_TOKENS = 1.6e9
 
 
@@ -33,9 +35,9 @@ class Part(NamedTuple):
     share: float
 
 
-def part_cost(parameters: int) -> float:
-    """What a part costs beside its tokens, in tokens of a model of so many parameters."""
-    return PART_TOKENS + PART_WEIGHT_TOKENS / max(parameters, 1)
+def part_cost(parameters: int, *, quantized: bool) -> float:
+    """What a part costs beside its tokens, in tokens of a model of so many parameters, whose weights may rest in 4 bits."""
+    return PART_TOKENS + PART_UNPACKED_TOKENS * quantized + PART_WEIGHT_TOKENS / max(parameters, 1)
 
 
 def cut_by_length(inputs: dict[str, Any], cost: float, *, shifted: bool = False, decoder_inputs: bool = False) -> list[Part]:

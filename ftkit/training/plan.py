@@ -33,11 +33,13 @@ from ftkit.models.load import (
     load_config,
     load_tokenizer,
 )
+from ftkit.models.precision import has_bf16, product_dtype
 from ftkit.models.resting import Tensors, may_rest, tensors_at_hand
+from ftkit.models.strategies.table import STRATEGIES
 from ftkit.recipe.schema import Recipe
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
-from ftkit.training.arguments import has_bf16, precision_words
+from ftkit.training.arguments import precision_words
 from ftkit.training.batch_size import batch_sizes, effective_batch
 from ftkit.training.candidates import Choice
 from ftkit.training.footprint import Peak, kept_checkpoints, knows_optimizer, optimizer_bytes, steps_of
@@ -447,7 +449,8 @@ class Planner:
         """Rows and tokens of the largest part of a batch behind its first; zeros where batches are not cut."""
         if not self.cuts or not len(setup.lengths):
             return 0, 0
-        return later_part(np.minimum(setup.lengths, setup.length), setup.rows, part_cost(parameters))
+        cost = part_cost(parameters, quantized=STRATEGIES[setup.strategy.name].quantized)
+        return later_part(np.minimum(setup.lengths, setup.length), setup.rows, cost)
 
     def rehearse(self, setup: Setup, rows: int, length: int, *, later: bool) -> Rehearsal:
         """A setup's step on so many rows of a length.
@@ -470,7 +473,11 @@ class Planner:
     def options(self, setup: Setup) -> dict[str, str | None]:
         """How the model is made."""
         attention = self.recipe.model.attn_implementation
-        return {"dtype": setup.dtype, "attention": "sdpa" if attention == "flash_attention_2" else attention}
+        half = self.device == "cuda" or product_dtype() != torch.float32
+        return {
+            "dtype": setup.dtype, "attention": "sdpa" if attention == "flash_attention_2" else attention,
+            "unpacked": "bfloat16" if half else "float32",
+        }  # fmt: skip
 
     def measure(self, setup: Setup) -> MeasuringMemory:
         """What measuring takes beside the weights, gone through once for each kind of setup."""

@@ -108,19 +108,19 @@ class FourBitProduct(torch.autograd.Function):
 
 
 class FourBitLinear(nn.Linear):
-    """A linear layer in the shape of its packed weights; it computes in bfloat16 and gives what it was given."""
+    """A linear layer in the shape of its packed weights; it computes in the precision to which they are unpacked."""
 
-    def __init__(self, inside: int, outside: int, bias: nn.Parameter | None) -> None:
+    def __init__(self, inside: int, outside: int, bias: nn.Parameter | None, unpacked: torch.dtype) -> None:
         super().__init__(1, 1, bias=False)
-        self.in_features, self.out_features = inside, outside
+        self.in_features, self.out_features, self.unpacked = inside, outside, unpacked
         self.weight = nn.Parameter(torch.empty(four_bit_bytes(inside * outside), dtype=torch.uint8), requires_grad=False)
         # Cast for good by the layer's first forward pass.
-        self.bias = bias if bias is None else nn.Parameter(bias.detach().to(torch.bfloat16), requires_grad=False)  # type: ignore[assignment]
+        self.bias = bias if bias is None else nn.Parameter(bias.detach().to(unpacked), requires_grad=False)  # type: ignore[assignment]
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", enabled=False):
             shape = (self.out_features, self.in_features)
-            found = FourBitProduct.apply(inputs.to(torch.bfloat16), self.weight, shape)
+            found = FourBitProduct.apply(inputs.to(self.unpacked), self.weight, shape)
             return (found if self.bias is None else found + self.bias).to(inputs.dtype)
 
 
@@ -134,8 +134,8 @@ class FourBitShapes:
         return layer(inputs)  # type: ignore[no-any-return]
 
     def backward(self, layer: FourBitLinear, given: torch.Tensor) -> torch.Tensor:
-        half = given.to(torch.bfloat16)
-        return (half @ half.new_empty(layer.out_features, layer.in_features)).to(given.dtype)
+        cast = given.to(layer.unpacked)
+        return (cast @ cast.new_empty(layer.out_features, layer.in_features)).to(given.dtype)
 
 
 SHAPE_PRODUCTS = {**PRODUCTS, "FourBitLinear": FourBitShapes()}
@@ -184,7 +184,8 @@ def rehearse(
     """A step of `config`'s model under the recipe's strategy `block`.
 
     Args:
-        options: `dtype` in which frozen weights rest, and `attention`, None for the library's choice.
+        options: `dtype` in which frozen weights rest; `unpacked`, that of weights in 4 bits for their products; and
+            `attention`, None for the library's choice.
 
     Raises:
         UserError: the strategy's values do not fit the model.
@@ -209,7 +210,7 @@ def shape_model(
     with torch.device("meta"):
         base = auto_class.from_config(config, attn_implementation=options["attention"], dtype=dtype)
         if strategy.quantized:
-            pack_layers(base, head)
+            pack_layers(base, head, torch_dtype(options.get("unpacked") or "bfloat16"))
         before = sum(tensor.nbytes for tensor in tensors_of(base))  # each once: parameters() passes over ties
         return strategy.apply(base, block, head), before
 
@@ -225,14 +226,14 @@ def put_on_cpu(model: nn.Module) -> None:
             setattr(module, name, made[id(old)])
 
 
-def pack_layers(model: nn.Module, head: tuple[str, ...]) -> None:
+def pack_layers(model: nn.Module, head: tuple[str, ...], unpacked: torch.dtype) -> None:
     """Put layers in the shape of packed weights where 4-bit loading would."""
     packed = {id(layer) for layer in quantized_layers(model, head)}
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if id(layer) in packed:
                 shape = layer.weight.shape if isinstance(layer, nn.Linear) else layer.weight.shape[::-1]  # type: ignore[union-attr, index]
-                setattr(parent, name, FourBitLinear(shape[1], shape[0], layer.bias))  # type: ignore[arg-type, index]
+                setattr(parent, name, FourBitLinear(shape[1], shape[0], layer.bias, unpacked))  # type: ignore[arg-type, index]
 
 
 def learning_tensors(model: nn.Module) -> tuple[Learning, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -151,14 +152,15 @@ class Trainer(compat.Trainer):
         parts = [Part(inputs, 1.0)]
         if self.cuts:
             pairs = bool(self.model.config.is_encoder_decoder)
-            parts = cut_by_length(inputs, part_cost(self._parameters), shifted=self.decoder, decoder_inputs=pairs)
+            parts = cut_by_length(inputs, self._part_cost, shifted=self.decoder, decoder_inputs=pairs)
         if self.most_rows is None:
             return parts
         return [small for part in parts for small in cut_rows(part, self.most_rows, shifted=self.decoder)] or parts
 
-    @property
-    def _parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.model.parameters())
+    @cached_property
+    def _part_cost(self) -> float:
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return part_cost(parameters, quantized=any(type(layer).__name__ == "Linear4bit" for layer in self.model.modules()))
 
 
 def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bool) -> None:

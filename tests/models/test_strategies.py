@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ftkit.errors import UserError
+from ftkit.models.precision import product_dtype
 from ftkit.recipe.schema import Recipe
 from ftkit.training.dispatcher import Parts, build
 
@@ -97,7 +98,24 @@ def test_a_qlora_base_is_really_4_bit(recipe: RecipeMaker, tmp_path: Path) -> No
     states = [module.weight.quant_state for module in packed]
     assert {state.quant_type for state in states} == {"nf4"}
     assert all(state.nested for state in states)
-    assert {module.compute_dtype for module in packed} == {torch.bfloat16}
+    assert {module.compute_dtype for module in packed} == {product_dtype()}
+
+
+@pytest.mark.parametrize(
+    ("bf16", "gpu", "dtype"),
+    [
+        (True, False, torch.bfloat16),
+        (True, True, torch.bfloat16),
+        (False, True, torch.float16),
+        (False, False, torch.float32),
+    ],
+)
+def test_4_bit_weights_are_multiplied_in_what_the_machine_has(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, gpu: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr("ftkit.models.precision.has_bf16", lambda: bf16)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    assert product_dtype() == dtype
 
 
 def test_lora_on_a_word_that_also_names_a_layer_of_the_head(recipe: RecipeMaker, tmp_path: Path) -> None:

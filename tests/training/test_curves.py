@@ -62,7 +62,7 @@ def test_the_losses_of_200_steps_are_those_without_the_lever(
 ) -> None:
     """In float32 step by step, in bfloat16 by the means of 20 steps; dropout would be drawn otherwise, and is left out."""
     monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("ftkit.training.trainer.part_cost", lambda parameters: 8.0)  # parts pay, though the model is tiny
+    monkeypatch.setattr("ftkit.training.trainer.part_cost", lambda *_, **__: 8.0)  # parts pay, though the model is tiny
     monkeypatch.setattr("torch.nn.functional.dropout", lambda tensor, *rest, **named: tensor)
     console.set_quiet(True)
     lever, width = LEVERS[name], WINDOW if name == "bf16" else 1

@@ -201,8 +201,10 @@ def test_batches_are_cut_where_it_costs_least(lengths: list[int], cost: int) -> 
 
 
 def test_a_small_model_is_not_worth_cutting() -> None:
-    assert len(cut_by_length(rows_of([40, 3, 2, 2]), part_cost(600_000))) == 1
-    assert len(cut_by_length(rows_of([400, 3, 2, 2]), part_cost(66_000_000))) == 2
+    assert len(cut_by_length(rows_of([40, 3, 2, 2]), part_cost(600_000, quantized=False))) == 1
+    assert len(cut_by_length(rows_of([400, 3, 2, 2]), part_cost(66_000_000, quantized=False))) == 2
+    assert len(cut_by_length(rows_of([100, 3, 2, 2]), part_cost(66_000_000, quantized=False))) == 2
+    assert len(cut_by_length(rows_of([100, 3, 2, 2]), part_cost(66_000_000, quantized=True))) == 1
 
 
 LENGTHS = [30, 4, 28, 3, 5, 12, 11]
@@ -281,7 +283,7 @@ def test_the_loss_curve_is_that_of_plain_steps(
     strategy: str, task: str, kind: str, training: dict[str, Any],
 ) -> None:  # fmt: skip
     """In float32 and without dropout: each loss of 12 steps within 0.2 %, and so the metrics that are measured."""
-    monkeypatch.setattr("ftkit.training.trainer.part_cost", lambda parameters: 8.0)
+    monkeypatch.setattr("ftkit.training.trainer.part_cost", lambda *_, **__: 8.0)
     monkeypatch.setattr("torch.nn.functional.dropout", lambda tensor, *rest, **named: tensor)
     data = {"train": str(dialogues), "columns": {"document": "dialogue"}} if task == "summarization" else {}
     curves, records = [], []
@@ -307,7 +309,7 @@ def test_the_loss_curve_is_that_of_plain_steps(
 
 
 def test_parts_are_really_computed(recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ftkit.training.trainer.part_cost", lambda parameters: 8.0)
+    monkeypatch.setattr("ftkit.training.trainer.part_cost", lambda *_, **__: 8.0)
     parts = build(recipe("full"), tmp_path / "out", [])
     trainer = parts.trainer
     widths: list[tuple[int, ...]] = []

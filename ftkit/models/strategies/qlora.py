@@ -1,4 +1,6 @@
-"""QLoRA: LoRA over a base whose linear layers rest in 4-bit NF4 with double quantization and compute in bfloat16.
+"""QLoRA: LoRA over a base whose linear layers rest in 4-bit NF4 with double quantization.
+
+They compute in bfloat16 where the machine has it.
 
 Dettmers et al. 2023, https://arxiv.org/abs/2305.14314. Heads and output embeddings are not quantized.
 """
@@ -13,6 +15,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from ftkit.compat import modules_not_quantized
 from ftkit.errors import UserError
 from ftkit.models.load import torch_dtype
+from ftkit.models.precision import product_dtype
 from ftkit.models.strategies.lora import LoraStrategy
 from ftkit.recipe.schema import QLora
 
@@ -27,7 +30,7 @@ class QLoraStrategy:
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_compute_dtype=product_dtype(),
             llm_int8_skip_modules=modules_not_quantized(head),
         )
         device = "cpu" if not torch.cuda.is_available() else torch.cuda.current_device()
