@@ -80,8 +80,10 @@ def figures(found: Found, way: str) -> tuple[float, float]:
 
 
 def write_results(lines: list[str], rounds: int) -> None:
+    import machine  # here, so that --help need not wait for torch
+
     head = [
-        "## Growth", "",
+        f"## Growth, on a processor that multiplies in {machine.PRECISION}", "",
         f"`python benchmarks/growth.py`, {time.strftime('%Y-%m-%d')}; {rounds} {'round' if rounds == 1 else 'rounds'}. "
         "Every weight learns: an encoder of 3.2 million parameters in its blocks on sentences, batches of 8, and a decoder "
         "of as many on instruction pairs, batches of 4. Real (unpadded) tokens trained on; microseconds of training a token "
@@ -89,7 +91,7 @@ def write_results(lines: list[str], rounds: int) -> None:
         "| model | size | way | tokens | us/token | of base | MiB | of base |",
         "|---|---|---|---:|---:|---:|---:|---:|",
     ]  # fmt: skip
-    write_section("growth.py", [*head, *lines])
+    write_section(f"growth.py {machine.PRECISION}", [*head, *lines])
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from datasets import Dataset, load_dataset
 from instrument import measured, watched
+from machine import HALF
 from peft import LoraConfig, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
@@ -114,7 +115,7 @@ def plain_bf16(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def sft(case: Case, folder: Path) -> dict[str, Any]:
-    """TRL's SFTTrainer on prompt and completion, bf16, activation checkpointing off."""
+    """TRL's SFTTrainer on prompt and completion, in bf16 where the processor has it, activation checkpointing off."""
     from trl import SFTConfig, SFTTrainer
 
     tokenizer, model, _ = load(case | {"strategy": {"name": "full"}})
@@ -127,7 +128,7 @@ def sft(case: Case, folder: Path) -> dict[str, Any]:
     arguments = SFTConfig(
         str(folder), max_steps=case["steps"], per_device_train_batch_size=case["batch"], learning_rate=case["learning_rate"],
         report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=not torch.cuda.is_available(), logging_steps=1,
-        per_device_eval_batch_size=case["batch"], bf16=True, max_length=case["max_length"],
+        per_device_eval_batch_size=case["batch"], bf16=HALF or torch.cuda.is_available(), max_length=case["max_length"],
         **{"gradient_checkpointing": False, **case.get("arguments", {})},
     )  # fmt: skip
     adapter = LoraConfig(task_type="CAUSAL_LM", **values) if values else None
@@ -140,7 +141,7 @@ def sft(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def loop(case: Case, folder: Path) -> dict[str, Any]:
-    """A loop by hand: AdamW, linear decay, clipping, bf16 autocast."""
+    """A loop by hand: AdamW, linear decay, clipping, bf16 autocast where the processor has it."""
     tokenizer, model, collator = load(case)
     train, held_out = (encoded(case, tokenizer, rows) for rows in rows_of(case))
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -153,7 +154,7 @@ def loop(case: Case, folder: Path) -> dict[str, Any]:
     with measured() as found:
         start = time.perf_counter()
         for batch in islice(chain.from_iterable(repeat(batches)), case["steps"]):
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=HALF):
                 loss = model(**batch).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(learning, 1.0)

@@ -6,7 +6,7 @@
 
 Beside ftkit: `plain`, the Trainer script of the official tutorials (float32, dynamic padding); `bf16`, the same with bf16
 autocast; `sft`, TRL's SFTTrainer (bf16, no checkpointing); `loop`, a torch loop by hand with bf16 autocast; and the
-machine's limit: the operations of the real tokens over the rate of a large bf16 product measured in the same run. Each
+machine's limit: the operations of the real tokens over the rate of a large product measured in the same run. Each
 training is a process of its own; the ways take turns, round by round; the table has medians, and ratios of each round.
 Random weights of the named shapes: speed does not depend on the weights. Needs ../shared (tokenizers, sentences, pairs).
 """
@@ -77,7 +77,7 @@ class Case:
     model: str
     strategy: dict[str, Any]
     beside: tuple[str, ...]
-    steps: int = 16
+    steps: int = 12
     batch: int = 32
     learning_rate: float = 1e-3
     max_length: int = 256
@@ -96,30 +96,31 @@ def cases() -> dict[str, Case]:
         "lora-minilm": Case(
             sentences, "minilm-l6", lora_query | {"target_modules": ["query", "value"]}, ("plain",), learning_rate=2e-3
         ),
-        "full-distilbert": Case(sentences, "distilbert", full, ("plain",), 8, learning_rate=5e-5, factor=6),
-        "lora-distilbert": Case(sentences, "distilbert", lora_query | {"target_modules": ["q_lin", "v_lin"]}, ("plain",), 8),
-        "full-gpt2": Case(pairs, "gpt2", full, ("plain",), 8, learning_rate=5e-5, factor=6, **asked),
-        "lora-gpt2": Case(pairs, "gpt2", lora_query | {"target_modules": ["c_attn"]}, ("plain",), 8, **asked),
-        "lora-llama-135m": Case(pairs, "llama-135m", QUERY_VALUE, ("sft",), 8, **asked),
+        "full-distilbert": Case(sentences, "distilbert", full, ("plain",), 6, learning_rate=5e-5, factor=6),
+        "lora-distilbert": Case(sentences, "distilbert", lora_query | {"target_modules": ["q_lin", "v_lin"]}, ("plain",), 6),
+        "full-gpt2": Case(pairs, "gpt2", full, ("plain",), 6, learning_rate=5e-5, factor=6, **asked),
+        "lora-gpt2": Case(pairs, "gpt2", lora_query | {"target_modules": ["c_attn"]}, ("plain",), 6, **asked),
+        "lora-llama-135m": Case(pairs, "llama-135m", QUERY_VALUE, ("sft",), 6, **asked),
         "qlora-llama-160m": Case(pairs, "llama-160m", {"name": "qlora", **ALL_LINEAR}, ("plain", "lora"), 6, **asked),
     }
 
 
 @dataclass
 class Found:
-    """What the rounds of a case gave, by way: seconds of training, bytes above the loaded model, loss on the eval rows, and
-    the losses of the steps with the seconds at which they were there.
+    """What the rounds of a case gave, by way: seconds of training, bytes above the loaded model and in all, loss on the eval
+    rows, and the losses of the steps with the seconds at which they were there.
     """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     above: dict[str, list[float]] = field(default_factory=dict)
+    peak: dict[str, list[float]] = field(default_factory=dict)
     loss: dict[str, list[float]] = field(default_factory=dict)
     curve: dict[str, list[Curve]] = field(default_factory=dict)
     tokens: int = 0
     parameters: int = 0
 
     def add(self, way: str, result: dict[str, Any]) -> None:
-        for name in ("seconds", "above", "loss", "curve"):
+        for name in ("seconds", "above", "peak", "loss", "curve"):
             vars(self)[name].setdefault(way, []).append(result[name])
 
     def seconds_to_loss(self) -> dict[str, float]:
@@ -133,7 +134,9 @@ def main() -> None:
     wanted = options.only or list(cases())
     if unknown := sorted(set(wanted) - set(cases())):
         sys.exit(f"no case {', '.join(unknown)}; there are {', '.join(cases())}")
-    rate = matrix_rate()
+    import machine  # here, so that --help need not wait for torch
+
+    rate = machine.matrix_rate()
     tables = []
     for name in wanted:
         case = cases()[name]
@@ -143,7 +146,7 @@ def main() -> None:
         tables.append(lines_of(name, case, found, rate))
         print("\n".join(tables[-1]), flush=True)
     if not options.only and options.scale == 1.0:
-        write_results([line for table in tables for line in table], rate, options)
+        write_results([line for table in tables for line in table], rate, machine.PRECISION, options)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -154,19 +157,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2, help="how often each way trains (default 2)")
     parser.add_argument("--scale", type=float, default=1.0, help="of the steps, so many")
     return parser.parse_args()
-
-
-def matrix_rate(size: int = 2048, times: int = 8) -> float:
-    """Operations a second of a large bf16 product, the best of several."""
-    import torch
-
-    left, right = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
-    best = 0.0
-    for _ in range(times):
-        start = time.perf_counter()
-        left @ right
-        best = max(best, 2 * size**3 / (time.perf_counter() - start))
-    return best
 
 
 def run_rounds(case: Case, folder: Path, options: argparse.Namespace) -> Found:
@@ -282,28 +272,29 @@ def lines_of(name: str, case: Case, found: Found, rate: float) -> list[str]:
         middle = statistics.median(seconds)
         lines.append(
             f"| {name} | {way} | {middle:.1f} | {to_loss[way]:.1f} | {found.tokens / middle:,.0f} | {ratio} | "
-            f"{statistics.median(found.above[way]) / 2**20:,.0f} | {share} | {statistics.median(found.loss[way]):.4f} |"
+            f"{statistics.median(found.above[way]) / 2**20:,.0f} | {share} | "
+            f"{statistics.median(found.peak[way]) / 2**20:,.0f} | {statistics.median(found.loss[way]):.4f} |"
         )
-    return [*lines, f"| {name} | limit | {floor:.1f} | | {found.tokens / floor:,.0f} | | | | |"]
+    return [*lines, f"| {name} | limit | {floor:.1f} | | {found.tokens / floor:,.0f} | | | | | |"]
 
 
-def write_results(lines: list[str], rate: float, options: argparse.Namespace) -> None:
+def write_results(lines: list[str], rate: float, precision: str, options: argparse.Namespace) -> None:
     import torch
     import transformers
 
     head = [
-        "## Speed", "",
+        f"## Speed, on a processor that multiplies in {precision}", "",
         f"`python benchmarks/speed.py`, {time.strftime('%Y-%m-%d')}, torch {torch.__version__}, transformers "
-        f"{transformers.__version__}, {os.cpu_count()} processors, {torch.get_num_threads()} threads; large bf16 product: "
-        f"{rate / 1e9:,.0f} GFLOP/s; {options.rounds} rounds in turns, medians.", "",
+        f"{transformers.__version__}, {os.cpu_count()} processors, {torch.get_num_threads()} threads; large {precision} "
+        f"product: {rate / 1e9:,.0f} GFLOP/s; {options.rounds} rounds in turns, medians.", "",
         "Seconds of training; seconds until the training loss (the mean of five steps) was first as low as every way got "
         "it; real (unpadded) tokens a second; how many times as long as ftkit took (least-most of the rounds); peak memory "
-        "of the process above what it held with the model loaded, in MiB; ftkit's as a share of it; loss on the same eval "
-        "rows afterwards.", "",
-        "| case | way | s | s to loss | tokens/s | times ftkit | MiB | share | loss |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "of the process above what it held with the model loaded, in MiB; ftkit's as a share of it; that peak in all, the "
+        "libraries in it; loss on the same eval rows afterwards.", "",
+        "| case | way | s | s to loss | tokens/s | times ftkit | MiB | share | in all | loss |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
-    write_section("speed.py", [*head, *lines])
+    write_section(f"speed.py {precision}", [*head, *lines])
 
 
 if __name__ == "__main__":
