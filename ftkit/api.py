@@ -82,7 +82,8 @@ from ftkit.training.evidence import (
 )
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
 from ftkit.training.memory import peak_memory_bytes, peak_within
-from ftkit.training.plan import Plan, make_plan, predicted_peaks
+from ftkit.training.plan import Plan, make_plan
+from ftkit.training.planner import predicted_peaks
 from ftkit.training.prepare import allowances, prepare
 from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe

@@ -14,9 +14,10 @@ from ftkit.training.batch_size import BatchSize, batch_sizes, effective_batch, l
 from ftkit.training.dispatcher import Parts
 from ftkit.training.footprint import optimizer_bytes
 from ftkit.training.memory import room_bytes
-from ftkit.training.plan import Planner, figures_of
+from ftkit.training.planner import Planner
 from ftkit.training.probe import longest_batch
 from ftkit.training.rehearsal import enable_checkpointing, learning_tensors
+from ftkit.training.setup import figures_of
 from ftkit.units import size_words
 
 

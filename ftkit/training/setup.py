@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ftkit.training.measuring import Measuring
+from ftkit.training.prepare import Data
 
 LONGEST = 8  # rows whose supervised tokens stand for those of the longest batch
 
@@ -59,3 +60,12 @@ class Setup:
 def supervised_of_longest(lengths: np.ndarray, supervised: np.ndarray) -> float:
     """Supervised tokens of each of the longest rows, on average."""
     return float(supervised[np.argsort(-lengths, kind="stable")[:LONGEST]].mean())
+
+
+def figures_of(data: Data) -> DataFigures:
+    """The figures of the training entries."""
+    facts = data.facts["train"]
+    lengths, target = facts.lengths, int(facts.supervised.max()) if facts.pairs else 0
+    tokens = int(lengths.sum()) + (int(facts.supervised.sum()) if facts.pairs else 0)
+    measured = data.facts["eval"]
+    return DataFigures(len(lengths), tokens, lengths, target, facts.supervised, measured.lengths, measured.supervised)

@@ -26,16 +26,15 @@ from ftkit.training.plan import (
     Draft,
     Ground,
     Plan,
-    Remedy,
     draft_of,
     ground_of,
-    own_device,
     pace_at_hand,
     plan_of,
     require_sound,
     room_on,
     seconds_of,
 )
+from ftkit.training.planner import Remedy, own_device
 from ftkit.training.variants import under
 from ftkit.units import GIB, size_words, time_words
 

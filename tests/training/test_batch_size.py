@@ -19,7 +19,9 @@ from ftkit.training.batch_size import BatchSize, batch_sizes, row_by_row
 from ftkit.training.dispatcher import Parts, build
 from ftkit.training.memory import container_free
 from ftkit.training.micro_batches import Part, cut_rows
-from ftkit.training.plan import Planner, figures_of, make_plan
+from ftkit.training.plan import make_plan
+from ftkit.training.planner import Planner
+from ftkit.training.setup import figures_of
 
 RecipeMaker = Callable[..., Recipe]
 ON_CPU = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."

@@ -15,8 +15,10 @@ from ftkit.report.planned import planned_rows
 from ftkit.run import Run
 from ftkit.training.dispatcher import Parts, build
 from ftkit.training.evidence import read_general_text
-from ftkit.training.plan import GIB, Planner, figures_of
+from ftkit.training.plan import GIB
+from ftkit.training.planner import Planner
 from ftkit.training.rehearsal import MemoryLedger
+from ftkit.training.setup import figures_of
 from ftkit.training.time_forecast import ForecastTime, evaluations_left, told_after
 
 RecipeMaker = Callable[..., Recipe]
