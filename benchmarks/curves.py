@@ -104,6 +104,7 @@ def bases(steps: int) -> dict[str, Base]:
 
 
 WHOLE = ("speed.micro_batches=false",)  # the head draws its dropout for the rows in one order
+HALF, APART = ("training.bf16=true",), ("speed.fused_adapters=false",)  # fused they round once less
 LEVERS = {
     "supervised logits": Lever("decoder", (), ("speed.supervised_logits=false",), each_step, 1e-4),
     "packing": Lever("few rows", ("data.packing=true",), (), each_step, 1e-4),
@@ -112,15 +113,19 @@ LEVERS = {
     "micro-batches": Lever("encoder", (), WHOLE, each_step, 1e-4),
     "micro-batches, dropout": Lever("encoder, dropout", (), WHOLE, eval_rows, 2e-2),
     "embedding gradients by row": Lever("decoder", (), ("speed.embedding_rows=false",), each_step, 1e-4),
+    "fused adapters": Lever("encoder", (), APART, each_step, 1e-4),
+    "bf16, fused adapters": Lever(
+        "encoder", HALF, (*HALF, *APART), windows, 2e-2
+    ),
     "half the batch, accumulated": Lever(
         "decoder", ("training.per_device_train_batch_size=4", "training.gradient_accumulation_steps=2"), (), each_step, 1e-4
     ),
     "fused optimizer": Lever("decoder", (), ("training.optim=adamw_torch",), each_step, 1e-4),
     "sdpa attention": Lever("decoder", (), ("model.attn_implementation=eager",), each_step, 1e-4),
-    "bf16": Lever("decoder", ("training.bf16=true",), (), windows, 2e-2),
-    "bf16, encoder": Lever("encoder", ("training.bf16=true",), (), windows, 2e-2),
+    "bf16": Lever("decoder", HALF, (), windows, 2e-2),
+    "bf16, encoder": Lever("encoder", HALF, (), windows, 2e-2),
     "frozen layers at rest in bf16": Lever(
-        "encoder", ("training.bf16=true",), ("training.bf16=true", "speed.frozen_bfloat16=false"), each_step, 0.0
+        "encoder", (*HALF, *APART), (*HALF, *APART, "speed.frozen_bfloat16=false"), each_step, 0.0
     ),
     "bf16, whole base in bf16": Lever(
         "encoder", ("training.bf16=true", "model.dtype=bfloat16"), (), windows, 2e-2

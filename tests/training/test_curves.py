@@ -40,6 +40,8 @@ LEVERS = {
     ),
     "micro-batches": Lever({}, {"speed": {"micro_batches": False}}, 1e-4, "lora", **SENTENCES),
     "embedding rows": Lever({}, {"speed": {"embedding_rows": False}}, 1e-4, **SENTENCES),
+    "fused adapters": Lever({}, {"speed": {"fused_adapters": False}}, 1e-4, "lora"),
+    "fused adapters on 4 bits": Lever({}, {"speed": {"fused_adapters": False}}, 1e-3, "qlora"),
     "accumulation": Lever(
         {"training": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}}, {}, 1e-4
     ),
