@@ -7,33 +7,32 @@
 
 Beside ftkit: `bf16`, the Trainer and PEFT script of the tutorials with bf16, rows padded to each batch's longest; `sft`,
 TRL's SFTTrainer with packing, where it is installed. The weights are random (speed does not depend on them) and rest in
-bfloat16, or in 4 bits. Rows are made from a seed: words, half of them supervised, lengths from a sixteenth of the context up
-to nearly all of it. A step of the plain script takes as many rows as the blocks of a packed step hold on average. Each
+bfloat16, or in 4 bits. Rows are made from a seed: words, half of them supervised, lengths from a sixteenth of the context
+up to nearly all of it. A step of the plain script takes as many rows as the blocks of a packed step hold on average. Each
 training is a process of its own, forked from one that has imported all and never touched the GPU, which saves minutes; the
-ways take turns, round by round. The first steps are not timed. Share of the matrix
-rate: four operations to each parameter and real token (attention's own are not counted), over the rate of a large bf16
-product measured in the same run. Planned: the peak of training in tensors, which ftkit tells before the first step as `ftkit
-plan` does, beside what torch had allocated at the most.
+ways take turns, round by round. The first steps are not timed. Share of the matrix rate: four operations to each parameter
+and real token (attention's own are not counted), over the rate of a large bf16 product measured in the same run. Planned:
+the peak of training in tensors, which ftkit tells before the first step as `ftkit plan` does, beside what torch had
+allocated at the most.
 """
 
 import argparse
 import importlib.util
 import json
 import math
-import multiprocessing
 import os
 import random
 import statistics
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from forks import forked
 from results_page import write_section
 
-os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
-FORK = multiprocessing.get_context("fork")
 GIB = 2**30
 OPERATIONS = 4  # to a parameter and token: forward, and backward through a frozen base
 PROMPT = "{instruction}\n{input}\n\n"
@@ -104,6 +103,8 @@ class Found:
 
 def main() -> None:
     options = parse_arguments()
+    # before torch comes in; it must not touch the GPU in the process that forks
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
     if unknown := sorted(set(options.only) - set(WORKS)):
         sys.exit(f"no case {', '.join(unknown)}; there are {', '.join(WORKS)}")
     folder = options.output.resolve() / options.shape
@@ -205,16 +206,8 @@ def child(what: str, case: Path) -> dict[str, Any]:
     """What a process of its own finds; under `lacking` why it finds nothing."""
     import gpu_child  # here, so that --help need not wait for it
 
-    receiver, sender = FORK.Pipe(duplex=False)
-    process = FORK.Process(target=gpu_child.report, args=(sender, what, case))
     started = time.perf_counter()
-    process.start()
-    sender.close()
-    try:
-        found: dict[str, Any] | str = receiver.recv()
-    except EOFError:
-        found = f"the process ended with {process.exitcode}; what it printed is in {case.with_name(f'{what}.log')}"
-    process.join()
+    found = forked(partial(gpu_child.work, what, case), case.with_name(f"{what}.log"))
     say(f"  {time.perf_counter() - started:.0f} s")
     if isinstance(found, dict):
         return found

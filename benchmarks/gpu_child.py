@@ -1,11 +1,7 @@
 """What the processes of gpu.py do: a training, or the making of the model and the measuring of the machine."""
 
 import json
-import os
 import shutil
-import traceback
-from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +20,10 @@ Case = dict[str, Any]
 SPECIAL = ("<s>", "</s>", "<unk>")
 
 
-def report(sender: Connection, what: str, path: Path) -> None:
-    """Send what is found, or as text what went wrong; what is printed goes to a file beside the case."""
-    with path.with_name(f"{what}.log").open("w") as log:
-        for stream in (1, 2):
-            os.dup2(log.fileno(), stream)
-        case = json.loads(path.read_text(encoding="utf-8"))
-        work = make if what == "make" else partial(train, what, path.parent / what)
-        try:
-            found: Any = work(case)
-        except BaseException:
-            found = traceback.format_exc()
-        sender.send(found)
+def work(what: str, path: Path) -> dict[str, Any]:
+    """One of the ways to train, or `make`, on the case in the file."""
+    case = json.loads(path.read_text(encoding="utf-8"))
+    return make(case) if what == "make" else train(what, path.parent / what, case)
 
 
 def train(way: str, folder: Path, case: Case) -> dict[str, float]:

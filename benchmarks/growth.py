@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from results_page import write_section
-from speed import Case, Found, run_rounds
+from speed import Case, Found, measure
 
 FULL, BESIDE = {"name": "full"}, ("plain",)
 BASES = {
@@ -38,15 +38,12 @@ def sizes(base: Case) -> dict[str, Case]:
 
 def main() -> None:
     options = parse_arguments()
+    wanted = options.only or list(BASES)
+    found = measure({f"{name} {size}": case for name in wanted for size, case in sizes(BASES[name]).items()}, options)
     lines = []
-    for name in options.only or BASES:
-        found = {}
-        for size, case in sizes(BASES[name]).items():
-            folder = options.output.resolve() / f"{name}-{size.replace(' ', '-')}"
-            folder.mkdir(parents=True, exist_ok=True)
-            found[size] = run_rounds(case, folder, options)
-        lines += lines_of(name, found)
-        print("\n".join(lines_of(name, found)), flush=True)
+    for name in wanted:
+        lines += lines_of(name, {size: found[f"{name} {size}"] for size in sizes(BASES[name])})
+    print("\n".join(lines), flush=True)
     if not options.only and options.scale == 1.0:
         write_results(lines, options.rounds)
 
@@ -57,6 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("runs/growth"), help="where models and runs go")
     parser.add_argument("--only", nargs="+", default=[], choices=list(BASES), help="RESULTS.md stays as it is")
     parser.add_argument("--rounds", type=int, default=1, help="how often each way trains (default 1)")
+    parser.add_argument("--minutes", type=float, default=6, help="after which no size trains again (default 6)")
     parser.add_argument("--scale", type=float, default=1.0, help="of the steps, so many")
     return parser.parse_args()
 

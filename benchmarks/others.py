@@ -1,6 +1,6 @@
 """The same training by what users have today, one way a process: the tutorial's script, TRL, and a loop by hand.
 
-    python benchmarks/others.py plain|sft|loop CASE.json      prints one JSON object; called by speed.py
+    python benchmarks/others.py plain|sft|loop CASE.json      prints one JSON object; with --serve it is asked by speed.py
 
 Nothing here comes from ftkit. CASE.json: task, model (a folder), train and eval (files of JSON lines), strategy and its
 values, steps, batch, learning_rate, max_length; for gpu.py also dtype, quantized and further arguments of the Trainer.
@@ -18,6 +18,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from datasets import Dataset, load_dataset
+from forks import serve
 from instrument import measured, watched
 from machine import HALF
 from peft import LoraConfig, get_peft_model
@@ -37,10 +38,10 @@ Case = dict[str, Any]
 IGNORED = -100
 
 
-def main() -> None:
-    who, case = sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    folder = Path(sys.argv[2]).parent / who
-    print(json.dumps({"plain": plain, "bf16": plain_bf16, "sft": sft, "loop": loop}[who](case, folder)))
+def train_case(way: str, path: str) -> dict[str, Any]:
+    """Train the case in the file that way."""
+    case = json.loads(Path(path).read_text(encoding="utf-8"))
+    return {"plain": plain, "bf16": plain_bf16, "sft": sft, "loop": loop}[way](case, Path(path).parent / way)
 
 
 def rows_of(case: Case) -> tuple[Dataset, Dataset]:
@@ -173,4 +174,7 @@ def loop(case: Case, folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == ["--serve"]:
+        serve(train_case)
+    else:
+        print(json.dumps(train_case(*sys.argv[1:])))

@@ -4,11 +4,12 @@
     python benchmarks/speed.py --only lora-gpt2 --rounds 3
     python benchmarks/speed.py --scale 0.2             a fifth of the steps, to see that it runs
 
-Beside ftkit: `plain`, the Trainer script of the official tutorials (float32, dynamic padding); `bf16`, the same with bf16
-autocast; `sft`, TRL's SFTTrainer (bf16, no checkpointing); `loop`, a torch loop by hand with bf16 autocast; and the
-machine's limit: the operations of the real tokens over the rate of a large product measured in the same run. Each
-training is a process of its own; the ways take turns, round by round; the table has medians, and ratios of each round.
-Random weights of the named shapes: speed does not depend on the weights. Needs ../shared (tokenizers, sentences, pairs).
+Beside ftkit: `plain`, the Trainer script of the official tutorials (float32, dynamic padding); `sft`, TRL's SFTTrainer
+(no checkpointing) and `loop`, a torch loop by hand, both in bf16 where the processor has it; `lora`, ftkit's own beside its
+QLoRA; and the machine's limit: the operations of the real tokens over the rate of a large product measured in the same run.
+Each training is a process of its own, forked from one that has imported all; the ways take turns, round by round, as long as
+there is time; the table has medians, and ratios of each round. Random weights of the named shapes: speed does not depend on
+the weights. Needs ../shared (tokenizers, sentences, pairs).
 """
 
 import argparse
@@ -16,13 +17,13 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forks import Server
 from loss_curve import Curve, common_level, seconds_to
 from results_page import write_section
 
@@ -111,13 +112,13 @@ class Found:
     rows, and the losses of the steps with the seconds at which they were there.
     """
 
+    tokens: int
+    parameters: int
     seconds: dict[str, list[float]] = field(default_factory=dict)
     above: dict[str, list[float]] = field(default_factory=dict)
     peak: dict[str, list[float]] = field(default_factory=dict)
     loss: dict[str, list[float]] = field(default_factory=dict)
     curve: dict[str, list[Curve]] = field(default_factory=dict)
-    tokens: int = 0
-    parameters: int = 0
 
     def add(self, way: str, result: dict[str, Any]) -> None:
         for name in ("seconds", "above", "peak", "loss", "curve"):
@@ -137,16 +138,34 @@ def main() -> None:
     import machine  # here, so that --help need not wait for torch
 
     rate = machine.matrix_rate()
-    tables = []
-    for name in wanted:
-        case = cases()[name]
-        folder = options.output.resolve() / name
-        folder.mkdir(parents=True, exist_ok=True)
-        found = run_rounds(case, folder, options)
-        tables.append(lines_of(name, case, found, rate))
-        print("\n".join(tables[-1]), flush=True)
+    chosen = {name: cases()[name] for name in wanted}
+    found = measure(chosen, options)
+    lines = [line for name, case in chosen.items() for line in lines_of(name, case, found[name], rate)]
+    print("\n".join(lines), flush=True)
     if not options.only and options.scale == 1.0:
-        write_results([line for table in tables for line in table], rate, machine.PRECISION, options)
+        write_results(lines, rate, machine.PRECISION, found)
+
+
+def measure(cases: dict[str, Case], options: argparse.Namespace) -> dict[str, Found]:
+    """All cases once; then again in as many rounds as are wanted and as there is time for."""
+    servers = {"ftkit": Server(HERE / "speed_ftkit.py"), "others": Server(HERE / "others.py")}
+    begun, took = time.monotonic(), dict.fromkeys(cases, 0.0)
+    found: dict[str, Found] = {}
+    for number in range(options.rounds):
+        for name, case in cases.items():
+            started = time.monotonic()
+            if number and started - begun + took[name] > 60 * options.minutes:
+                continue
+            folder = options.output.resolve() / name.replace(" ", "-")
+            folder.mkdir(parents=True, exist_ok=True)
+            found.setdefault(name, prepare(case, folder, options))
+            for way in ("ftkit", *case.beside):
+                print(f"{name}, round {number + 1}: {way}", file=sys.stderr, flush=True)
+                found[name].add(way, run_way(way, folder, servers))
+            took[name] = time.monotonic() - started
+    for server in servers.values():
+        server.close()
+    return found
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -154,36 +173,27 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--shared", type=Path, default=Path("../shared"), help="the folder of real data and models")
     parser.add_argument("--output", type=Path, default=Path("runs/speed"), help="where models and runs go")
     parser.add_argument("--only", nargs="+", default=[], metavar="CASE", help="these alone; RESULTS.md stays as it is")
-    parser.add_argument("--rounds", type=int, default=2, help="how often each way trains (default 2)")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each way trains at the most (default 2)")
+    parser.add_argument("--minutes", type=float, default=13, help="after which no case trains again (default 13)")
     parser.add_argument("--scale", type=float, default=1.0, help="of the steps, so many")
     return parser.parse_args()
 
 
-def run_rounds(case: Case, folder: Path, options: argparse.Namespace) -> Found:
-    values = prepare(case, folder, options)
-    found = Found(tokens=values.pop("tokens"), parameters=values.pop("parameters"))
-    for number in range(options.rounds):
-        for way in ("ftkit", *case.beside):
-            (folder / "case.json").write_text(json.dumps(values), encoding="utf-8")
-            print(f"{folder.name}, round {number + 1}: {way}", file=sys.stderr, flush=True)
-            found.add(way, run_way(way, folder))
-    return found
-
-
-def prepare(case: Case, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Write model and rows once; what the ways are given, with the tokens and parameters that are trained."""
+def prepare(case: Case, folder: Path, options: argparse.Namespace) -> Found:
+    """Write model, rows, and what the ways are given; the tokens and parameters that are trained."""
     steps = max(2, round(case.steps * options.scale))
     model = make_model(case, folder, options.shared)
     train, held_out = rows_of(case, options.shared, steps)
     for name, rows in (("train", train), ("eval", held_out)):
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
-    tokens, parameters = count(case, model, train)
-    return {
+    values = {
         "task": case.task, "model": str(model), "train": str(folder / "train.jsonl"), "eval": str(folder / "eval.jsonl"),
         "strategy": case.strategy, "steps": steps, "batch": case.batch, "learning_rate": case.learning_rate,
-        "max_length": case.max_length, "prompt": case.prompt, "tokens": tokens, "parameters": parameters,
+        "max_length": case.max_length, "prompt": case.prompt,
     }  # fmt: skip
+    (folder / "case.json").write_text(json.dumps(values), encoding="utf-8")
+    return Found(*count(case, model, train))
 
 
 def make_model(case: Case, folder: Path, shared: Path) -> Path:
@@ -244,19 +254,12 @@ def count(case: Case, model: Path, train: list[dict[str, Any]]) -> tuple[int, in
     return tokens, sum(parameter.numel() for parameter in body.parameters()) - looked_up
 
 
-def run_way(way: str, folder: Path) -> dict[str, Any]:
+def run_way(way: str, folder: Path, servers: dict[str, Server]) -> dict[str, Any]:
     """Train in a process of its own."""
-    script = [str(HERE / "speed_ftkit.py")] if way in ("ftkit", "lora") else [str(HERE / "others.py"), way]
-    more = ["--strategy", "lora"] if way == "lora" else []
-    command = [sys.executable, *script, str(folder / "case.json"), *more]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):  # a user has not set them
-        environment.pop(name, None)
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        sys.exit(f"{way} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    case, log = str(folder / "case.json"), folder / f"{way}.log"
+    if way in ("ftkit", "lora"):
+        return servers["ftkit"].ask(log, case, *(["lora"] if way == "lora" else []))
+    return servers["others"].ask(log, way, case)
 
 
 def lines_of(name: str, case: Case, found: Found, rate: float) -> list[str]:
@@ -278,7 +281,15 @@ def lines_of(name: str, case: Case, found: Found, rate: float) -> list[str]:
     return [*lines, f"| {name} | limit | {floor:.1f} | | {found.tokens / floor:,.0f} | | | | | |"]
 
 
-def write_results(lines: list[str], rate: float, precision: str, options: argparse.Namespace) -> None:
+def words_on_rounds(found: dict[str, Found]) -> str:
+    """How many each case had."""
+    counts = {name: len(one.seconds["ftkit"]) for name, one in found.items()}
+    most = max(counts.values())
+    fewer = [f"{count} of {name}" for name, count in counts.items() if count < most]
+    return ", ".join([str(most), *fewer])
+
+
+def write_results(lines: list[str], rate: float, precision: str, found: dict[str, Found]) -> None:
     import torch
     import transformers
 
@@ -286,7 +297,7 @@ def write_results(lines: list[str], rate: float, precision: str, options: argpar
         f"## Speed, on a processor that multiplies in {precision}", "",
         f"`python benchmarks/speed.py`, {time.strftime('%Y-%m-%d')}, torch {torch.__version__}, transformers "
         f"{transformers.__version__}, {os.cpu_count()} processors, {torch.get_num_threads()} threads; large {precision} "
-        f"product: {rate / 1e9:,.0f} GFLOP/s; {options.rounds} rounds in turns, medians.", "",
+        f"product: {rate / 1e9:,.0f} GFLOP/s; rounds in turns, {words_on_rounds(found)}; medians.", "",
         "Seconds of training; seconds until the training loss (the mean of five steps) was first as low as every way got "
         "it; real (unpadded) tokens a second; how many times as long as ftkit took (least-most of the rounds); peak memory "
         "of the process above what it held with the model loaded, in MiB; ftkit's as a share of it; that peak in all, the "

@@ -1,4 +1,7 @@
-"""ftkit's side of speed.py: the case as a recipe, trained as a user would; prints one JSON object."""
+"""ftkit's side of speed.py: the case as a recipe, trained as a user would.
+
+python benchmarks/speed_ftkit.py CASE.json [STRATEGY]      prints one JSON object; with --serve it is asked by speed.py
+"""
 
 import json
 import shutil
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ftkit  # isort: skip  # noqa: F401  # first, so that it prepares the process for torch
+from forks import serve
 from instrument import measure_trainer
 
 from ftkit import train
@@ -37,17 +41,21 @@ def recipe_values(case: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def main() -> None:
-    case = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    if "--strategy" in sys.argv:
-        case["strategy"]["name"] = sys.argv[sys.argv.index("--strategy") + 1]
-    folder = Path(sys.argv[1]).parent / "ftkit"
+def train_case(path: str, strategy: str = "") -> dict[str, Any]:
+    """Train the case in the file, under another strategy where one is named."""
+    case = json.loads(Path(path).read_text(encoding="utf-8"))
+    if strategy:
+        case["strategy"]["name"] = strategy
+    folder = Path(path).parent / "ftkit"
     shutil.rmtree(folder, ignore_errors=True)
     found: dict[str, Any] = {}
     measure_trainer(found)
     result = train(load_values(recipe_values(case), "the case"), output_dir=folder)
-    print(json.dumps(found | {"loss": result.metrics["tuned"]["loss"]}))
+    return found | {"loss": result.metrics["tuned"]["loss"]}
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == ["--serve"]:
+        serve(train_case)
+    else:
+        print(json.dumps(train_case(*sys.argv[1:])))

@@ -533,8 +533,7 @@ def planned(recipe: Recipe, parts: Parts) -> dict[str, dict[str, int]] | None:
     """What run.json says beforehand of what the run will take; of a stream nobody knows the longest row."""
     if parts.data.stream:
         return None
-    rests, liger = parts.trainer.resting is not None, parts.trainer.liger is not None
-    return predicted_peaks(recipe, parts.task, parts.config, parts.data, rests=rests, liger=liger)
+    return predicted_peaks(recipe, parts.task, parts.config, parts.data, parts.trainer.settled)
 
 
 def data_report(parts: Parts) -> dict[str, Any]:

@@ -161,11 +161,12 @@ class PackedCollator:
         flatten: join the batch's blocks into one row without padding, and say where its examples begin, which flash
             attention would look for in each layer. With other kinds the mask's memory would grow with the square of the
             batch size.
+        borders: say where examples begin, which several GPUs of one process could not be dealt.
     """
 
-    def __init__(self, pad_token_id: int, *, flatten: bool = False) -> None:
+    def __init__(self, pad_token_id: int, *, flatten: bool = False, borders: bool = True) -> None:
         self.fillers = {"input_ids": pad_token_id, "labels": IGNORED, "position_ids": 0}
-        self.flatten = flatten
+        self.flatten, self.borders = flatten, flatten and borders
 
     def __call__(self, blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Columns of shape (blocks, longest) or, flattened, (1, tokens); then also where examples begin and the
@@ -178,7 +179,7 @@ class PackedCollator:
                 batch[name] = torch.cat(values).unsqueeze(0)
             else:
                 batch[name] = torch.nn.utils.rnn.pad_sequence(values, batch_first=True, padding_value=filler)
-        return batch | (example_borders(batch["position_ids"]) if self.flatten else {}) | {"use_cache": False}
+        return batch | (example_borders(batch["position_ids"]) if self.borders else {}) | {"use_cache": False}
 
 
 def example_borders(positions: torch.Tensor) -> dict[str, Any]:
@@ -193,14 +194,14 @@ def example_borders(positions: torch.Tensor) -> dict[str, Any]:
     return {"cu_seq_lens_q": borders, "cu_seq_lens_k": borders, "max_length_q": longest, "max_length_k": longest}
 
 
-def packed_collator(tokenizer: Any, model: Any) -> PackedCollator:
+def packed_collator(tokenizer: Any, model: Any, *, borders: bool = True) -> PackedCollator:
     """The collator that fits the model's kind of attention."""
-    return PackedCollator(tokenizer.pad_token_id, flatten=is_flash(model))
+    return PackedCollator(tokenizer.pad_token_id, flatten=is_flash(model.config._attn_implementation), borders=borders)
 
 
-def is_flash(model: Any) -> bool:
-    """Whether the attention takes the tokens of all rows behind one another, in half precision."""
-    return any(word in (model.config._attn_implementation or "") for word in ("flash", "varlen"))
+def is_flash(attention: str | None) -> bool:
+    """Whether an attention takes the tokens of all rows behind one another, in half precision."""
+    return any(word in (attention or "") for word in ("flash", "varlen"))
 
 
 def require_isolation(model: Any) -> None:
@@ -214,7 +215,7 @@ def require_isolation(model: Any) -> None:
         UserError: an example's logits depend on those before it in its block, or are not those that it has alone.
     """
     keep_4bit_weights(model)
-    training, flash = model.training, is_flash(model)
+    training, flash = model.training, is_flash(model.config._attn_implementation)
     device = model.get_input_embeddings().weight.device
     model.eval()
     try:

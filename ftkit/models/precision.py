@@ -11,11 +11,9 @@ def has_bf16() -> bool:
 
 
 def product_dtype() -> torch.dtype:
-    """What weights of 4 bits are unpacked to for their products: half precision where the machine multiplies in it.
+    """What weights of 4 bits are unpacked to for their products: bfloat16 where the machine multiplies in it.
 
-    A processor without bfloat16 takes a hundred times as long for a product in it as in float32; GPUs before Ampere have
-    float16.
+    A processor without takes a hundred times as long to imitate it. In float16, which GPUs before Ampere have, gradients
+    vanish unless the loss is scaled.
     """
-    if has_bf16():
-        return torch.bfloat16
-    return torch.float16 if torch.cuda.is_available() else torch.float32
+    return torch.bfloat16 if has_bf16() else torch.float32

@@ -369,7 +369,8 @@ class Speed(Block):
     )
     frozen_bfloat16: Boolean = Field(
         True,
-        description="Under lora with bf16, frozen linear layers rest in bfloat16 while training; same losses, less memory.",
+        description="Under lora with bf16, frozen linear layers rest in bfloat16 while training; less memory, and the "
+        "losses that autocast gives.",
     )
     fused_adapters: Boolean = Field(
         True,

@@ -54,7 +54,7 @@ def estimated(recipe: Recipe, parts: Parts, sizes: list[BatchSize], device: str,
     figures = None if parts.data.stream else figures_of(parts.data)
     task, config = parts.task, parts.config
     planner = Planner(row_by_row(recipe), task.auto_class(config), config, device, new_head=task.new_head)
-    planner.rests, planner.liger = parts.trainer.resting is not None, parts.trainer.liger is not None
+    planner.settle(parts.trainer.settled)
     try:
         found = largest_fitting(sizes, lambda size: planner.needed_with(size.applied(recipe), figures) <= room)
     except UserError:

@@ -39,7 +39,6 @@ from ftkit.training.fused_adapters import fuses_well
 from ftkit.training.kernels import (
     accepts_attention,
     attending,
-    borrowed_names,
     choose_attention,
     this_machine,
     use_liger,
@@ -85,7 +84,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     if recipe.data.packing:
         pack_apart(trainer, tokenizer)
     require_labels(trainer, data)
-    if not arguments.use_liger_kernel:  # else the Trainer has put them in, as the recipe says
+    if not arguments.use_liger_kernel:  # else the Trainer puts them in, as the recipe says
         trainer.liger = use_liger(model, this_machine(arguments.device), recipe.speed.liger_kernel)
     row = trainer.data_collator([data.encoded["eval"].dataset[0]])
     hurry(recipe, task, config, trainer, row)
@@ -98,6 +97,8 @@ def training_attention(recipe: Recipe, trainer: Trainer, data: Data) -> str | No
     if not recipe.speed.flash_attention:
         return None
     arguments = trainer.args
+    if arguments.n_gpu > 1:  # their rows would be dealt out, and where each begins is of all of them
+        return None
     machine, half = this_machine(arguments.device), bool(arguments.bf16 or arguments.fp16)
     choices = choose_attention(machine, recipe.model.attn_implementation, half=half)
     if not choices:
@@ -118,7 +119,7 @@ def pack_apart(trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> None:
     try:
         with attending(model, trainer.attention):
             require_isolation(model)
-            trainer.train_collator = packed_collator(tokenizer, model)
+            trainer.train_collator = packed_collator(tokenizer, model, borders=trainer.args.n_gpu <= 1)
     except UserError:
         if trainer.attention is None:
             raise
@@ -252,9 +253,7 @@ def build_trainer(
 ) -> Trainer:  # fmt: skip
     """The Trainer as it is, with the task's collator and metrics; ftkit shows progress in place of its bars."""
     try:
-        with borrowed_names(model) as names:
-            trainer = make_trainer(task, tokenizer, model, data, arguments, callbacks)
-        trainer.liger = names if arguments.use_liger_kernel else None
+        trainer = make_trainer(task, tokenizer, model, data, arguments, callbacks)
         if "train" in data.encoded:
             require_optimizer(trainer)
     except (ImportError, ValueError, TypeError, AttributeError, RuntimeError) as error:

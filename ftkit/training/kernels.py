@@ -94,7 +94,7 @@ def choose_liger(machine: Machine, wanted: bool | None, model_type: str) -> bool
     return not lacking
 
 
-def has_liger(model_type: str, training: Any, wanted: bool | None) -> bool:
+def would_have_liger(model_type: str, training: Any, wanted: bool | None) -> bool:
     """Whether a training on this machine's GPU would have Liger's kernels, so far as that can be told without the model.
 
     Args:
@@ -152,6 +152,8 @@ def accepts_attention(model: Any, attention: str, rows: dict[str, Any]) -> bool:
     if base.config.sub_configs:  # parts with a choice of their own could not be put back
         return False
     if attention == VARLEN:
+        if not sees_rows(base):
+            return False
         register_varlen()
     training = model.training
     model.eval()
@@ -163,7 +165,7 @@ def accepts_attention(model: Any, attention: str, rows: dict[str, Any]) -> bool:
                 ours = model(**rows).loss
                 with torch.random.fork_rng():
                     model.train()(**rows)  # with dropout
-    except (ImportError, ValueError, TypeError, RuntimeError, NotImplementedError):
+    except (ImportError, ValueError, TypeError, AttributeError, RuntimeError, NotImplementedError):
         return False  # its class does not support it, or a kernel does not take its shapes or its dropout
     finally:
         model.train(training)
@@ -206,6 +208,14 @@ def borrowed_names(model: Any) -> Iterator[Names]:
             now = vars(sys.modules[home])
             names.replaced |= {(home, name): (own[name], now[name]) for name in own if now.get(name) is not own[name]}
         names._put(0)
+
+
+def sees_rows(base: Any) -> bool:
+    """Whether a model attends to its own rows, whole or in a sliding window: all that `varlen_attention.py` can say."""
+    config = base.config.to_dict()
+    return bool(
+        base._supports_flash_attn and not config.get("is_encoder_decoder") and not config.get("attention_chunk_size")
+    )
 
 
 def use_liger(model: Any, machine: Machine, wanted: bool | None) -> Names | None:

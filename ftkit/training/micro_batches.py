@@ -13,6 +13,7 @@ import torch
 
 from ftkit.data.encode import IGNORED
 
+BORDERS = "cu_seq_lens_q"  # of the examples of packed blocks, in transformers' words
 MOST_PARTS = 4
 DRAWN = 100  # batches from which a plan learns how batches are cut
 PLACES = 32  # of a sorted batch where it may be cut
@@ -64,14 +65,38 @@ def cut_by_length(inputs: dict[str, Any], cost: float, *, shifted: bool = False,
     return sorted(parts, key=lambda part: -part.inputs["attention_mask"].numel())
 
 
+def count_rows(inputs: dict[str, Any]) -> int:
+    """Rows of a batch; of packed blocks that lie behind one another, examples."""
+    return len(inputs[BORDERS]) - 1 if BORDERS in inputs else len(inputs["labels"])
+
+
 def cut_rows(part: Part, most: int, *, shifted: bool = False) -> Iterator[Part]:
     """A part in parts of at most so many rows, in their order; those without anything supervised have no loss and go."""
-    count, whole = len(part.inputs["labels"]), _weight(part.inputs, shifted)
+    count, whole = count_rows(part.inputs), _weight(part.inputs, shifted)
+    cut = _examples if BORDERS in part.inputs else _rows
     for start in range(0, count, most):
-        rows = slice(start, start + most)
-        inputs = {name: value[rows] if _by_row(value, count) else value for name, value in part.inputs.items()}
+        inputs = cut(part.inputs, start, min(start + most, count))
         if weight := _weight(inputs, shifted):
             yield Part(inputs, part.share * weight / whole)
+
+
+def _rows(inputs: dict[str, Any], start: int, end: int) -> dict[str, Any]:
+    count = len(inputs["labels"])
+    return {name: value[start:end] if _by_row(value, count) else value for name, value in inputs.items()}
+
+
+def _examples(inputs: dict[str, Any], start: int, end: int) -> dict[str, Any]:
+    """Some of the examples of one row, with what says where they begin: see `PackedCollator`."""
+    borders = inputs[BORDERS][start : end + 1]
+    tokens = slice(int(borders[0]), int(borders[-1]))
+    found = {name: value[:, tokens] if _by_row(value, 1) and value.dim() == 2 else value for name, value in inputs.items()}
+    longest = int(borders.diff().max())
+    return found | {
+        BORDERS: borders - borders[0],
+        "cu_seq_lens_k": borders - borders[0],
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
 
 
 def best_cuts(lengths: np.ndarray, cost: float) -> list[int]:

@@ -22,7 +22,7 @@ from ftkit.recipe.schema import Recipe
 from ftkit.tasks.base import Task
 from ftkit.training.arguments import precision_words
 from ftkit.training.footprint import Peak, knows_optimizer, optimizer_bytes
-from ftkit.training.kernels import has_liger
+from ftkit.training.kernels import would_have_liger
 from ftkit.training.measuring import Measuring, MeasuringMemory, rehearse_measuring
 from ftkit.training.memory import beside_tensors, library_bytes
 from ftkit.training.micro_batches import later_part, part_cost
@@ -30,7 +30,7 @@ from ftkit.training.prepare import Data
 from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
 from ftkit.training.remedies import LADDER, Rung
 from ftkit.training.setup import DataFigures, Setup, figures_of, supervised_of_longest
-from ftkit.training.ways import wanted_ways
+from ftkit.training.ways import Settled, wanted_ways
 from ftkit.units import size_words
 
 WORTH_ANOTHER = 0.1  # gradients as a share of a step, from which it matters what stands beside them
@@ -99,8 +99,13 @@ class Planner:
         self.autocast = autocast_precision(recipe, device)
         self.measured: dict[tuple[str, str, Measuring], MeasuringMemory] = {}
         self.rests = self.autocast is torch.bfloat16 and recipe.speed.frozen_bfloat16  # where the strategy lets it
-        self.liger = device == "cuda" and has_liger(config.model_type, recipe.training, recipe.speed.liger_kernel)
+        self.fuses = self.ways.fused_adapters
+        self.liger = device == "cuda" and would_have_liger(config.model_type, recipe.training, recipe.speed.liger_kernel)
         self.unmeasured = ""  # why measuring could not be gone through
+
+    def settle(self, settled: Settled) -> None:
+        """Reckon with what a Trainer has found."""
+        self.rests, self.fuses, self.liger = settled
 
     def setup(self, figures: DataFigures | None) -> Setup:
         """The recipe's own."""
@@ -178,7 +183,7 @@ class Planner:
         batch = Batch(
             rows, length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing, later, setup.target,
             math.ceil(rows * min(setup.supervised, length)),
-            self.rests and may_rest(setup.strategy), self.ways.embedding_rows, self.ways.fused_adapters, self.liger,
+            self.rests and may_rest(setup.strategy), self.ways.embedding_rows, self.fuses, self.liger,
             self.stored,
         )  # fmt: skip
         try:
@@ -284,16 +289,15 @@ class Planner:
 
 
 def predicted_peaks(
-    recipe: Recipe, task: Task, config: PretrainedConfig, data: Data, *, rests: bool, liger: bool
+    recipe: Recipe, task: Task, config: PretrainedConfig, data: Data, settled: Settled
 ) -> dict[str, dict[str, int]] | None:
     """Bytes at the peak of the run and of its training as planned, named as the run measures them; None where unknown.
 
-    `rests` says whether the frozen base rests in bfloat16 while it trains, `liger` whether its layers have Liger's kernels.
     It takes about a second for a model of six blocks, and more in proportion to the blocks, not to their size.
     """
     device = own_device(recipe)
     planner = Planner(recipe, task.auto_class(config), config, device, new_head=task.new_head)
-    planner.rests, planner.liger = rests, liger
+    planner.settle(settled)
     try:
         with console.hushed():
             found = planner.estimate(planner.setup(figures_of(data)))

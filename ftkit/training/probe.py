@@ -8,9 +8,7 @@ import numpy as np
 import torch
 
 from ftkit.errors import UserError
-from ftkit.evaluation.generation import autocast
 from ftkit.training.dispatcher import Parts
-from ftkit.training.kernels import attending
 from ftkit.training.memory import peak_memory_bytes
 from ftkit.units import size_words
 
@@ -24,8 +22,8 @@ def probe(parts: Parts) -> dict[str, str]:
     trainer, started = parts.trainer, time.monotonic()
     batch = longest_batch(parts, trainer.args.train_batch_size)
     model = parts.model.to(trainer.args.device).train()
-    with attending(model, trainer.attention):  # backward too: it may compute blocks again
-        with autocast(trainer.args.device.type, trainer.args.bf16):
+    with trainer.stepping():  # backward too: it may compute blocks again
+        with trainer.accelerator.autocast():
             loss = model(**trainer._prepare_inputs(batch)).loss
         loss.backward()
     value = float(loss.detach())

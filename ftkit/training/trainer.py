@@ -10,18 +10,18 @@ from accelerate.utils.memory import clear_device_cache
 from torch import nn
 
 from ftkit import compat
+from ftkit.data.packing import is_flash
 from ftkit.models.load import lacks_memory
 from ftkit.models.resting import RestingBase
 from ftkit.recipe.schema import Speed
 from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.embedding_gradient import adding_rows, learning_embeddings
 from ftkit.training.fused_adapters import fusing_adapters, plain_adapters
-from ftkit.training.kernels import Names, attending
-from ftkit.training.micro_batches import Part, cut_by_length, cut_rows, part_cost
+from ftkit.training.kernels import Names, attending, borrowed_names
+from ftkit.training.micro_batches import Part, count_rows, cut_by_length, cut_rows, part_cost
 from ftkit.training.out_of_memory import Step, halved
 from ftkit.training.supervised_loss import Head, plain_head
-from ftkit.training.varlen_attention import VARLEN
-from ftkit.training.ways import wanted_ways
+from ftkit.training.ways import Settled, wanted_ways
 
 
 class Trainer(compat.Trainer):
@@ -59,7 +59,7 @@ class Trainer(compat.Trainer):
 
     def train(self, *arguments: Any, **named: Any) -> Any:
         """As the Trainer's, with the model as it trains."""
-        with self.stepping():
+        with self.stepping(), borrowed_names(self.model):  # the Trainer puts Liger's in for good, where the recipe asks it
             return super().train(*arguments, **named)
 
     @contextmanager
@@ -114,7 +114,7 @@ class Trainer(compat.Trainer):
         """The loss of a batch; its gradients are added to those that are there."""
         losses = []
         for part in self._parts(inputs):
-            self._rows = len(part.inputs["labels"])
+            self._rows = count_rows(part.inputs)
             # what is divided by the items of the whole step needs no share
             self._share = 1.0 if self.model_accepts_loss_kwargs and num_items_in_batch is not None else part.share
             losses.append(super().training_step(model, part.inputs, num_items_in_batch))
@@ -157,6 +157,11 @@ class Trainer(compat.Trainer):
             return parts
         return [small for part in parts for small in cut_rows(part, self.most_rows, shifted=self.decoder)] or parts
 
+    @property
+    def settled(self) -> Settled:
+        """For the plan."""
+        return Settled(self.resting is not None, self.fuses, has_liger(self))
+
     @cached_property
     def _part_cost(self) -> float:
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
@@ -193,14 +198,18 @@ def speed_facts(trainer: Trainer) -> dict[str, bool]:
         "supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts,
         "embedding_rows": trainer.adds_rows, "fused_adapters": trainer.fuses,
         "frozen_bfloat16": trainer.resting is not None, "flash_attention": attends_in_flash(trainer),
-        "liger_kernel": trainer.liger is not None, "fused_optimizer": has_fused(trainer),
+        "liger_kernel": has_liger(trainer), "fused_optimizer": has_fused(trainer),
     }  # fmt: skip
 
 
 def attends_in_flash(trainer: Trainer) -> bool:
     """Whether training steps take a flash kernel, by ftkit's choice or by the recipe's."""
-    taken = trainer.attention or trainer.model.config._attn_implementation or ""
-    return taken == VARLEN or "flash" in taken
+    return is_flash(trainer.attention or trainer.model.config._attn_implementation)
+
+
+def has_liger(trainer: Trainer) -> bool:
+    """Whether training steps take Liger's kernels, by ftkit's choice or by the recipe's."""
+    return trainer.liger is not None or bool(trainer.args.use_liger_kernel)
 
 
 def has_fused(trainer: Trainer) -> bool:
@@ -218,6 +227,6 @@ def speed_words(trainer: Trainer) -> str:
     found += ["embedding gradients by row"] if trainer.adds_rows else []
     found += ["adapters fused with their layers"] if trainer.fuses else []
     found += ["flash attention"] if attends_in_flash(trainer) else []
-    found += ["Liger kernels"] if trainer.liger is not None else []
+    found += ["Liger kernels"] if has_liger(trainer) else []
     found += ["fused optimizer"] if has_fused(trainer) else []
     return f"computed on {arguments.device}: {', '.join(found)}"

@@ -1,4 +1,4 @@
-"""Torch's own FlashAttention over rows of any length: no package to install, no padding computed, packed examples apart.
+"""Torch's own FlashAttention over rows of any length: no package to install, no mask to make, packed examples apart.
 
 The kernel takes the tokens of all rows behind one another, and the places where each row begins
 (https://docs.pytorch.org/docs/stable/nn.attention.varlen.html). For a packed block the collator says them, in the words in
@@ -6,6 +6,7 @@ which transformers takes them for flash attention; for padded rows they follow f
 own, which nothing else sees. It has neither dropout nor caps; where a model needs one it says so and is not taken.
 """
 
+import functools
 import inspect
 from typing import Any
 
@@ -79,13 +80,14 @@ def attend(
         begins = torch.arange(0, (rows + 1) * tokens, tokens, dtype=torch.int32, device=query.device)
     longest = max_length_q if cu_seq_lens_q is not None and max_length_q else tokens
     causal = module.is_causal if is_causal is None else is_causal
-    options = kernel_options(causal=causal, window=sliding_window, grouped=heads != key.shape[1]) | {"scale": scaling}
+    options = kernel_options(causal=causal, window=sliding_window, grouped=heads != key.shape[1])
     from torch.nn.attention.varlen import varlen_attn
 
-    found = varlen_attn(*flat, begins, begins, longest, longest, **options)
+    found = varlen_attn(*flat, begins, begins, longest, longest, scale=scaling, **options)
     return found.view(rows, tokens, heads, -1), None
 
 
+@functools.cache
 def kernel_options(*, causal: bool, window: int | None, grouped: bool) -> dict[str, Any]:
     """In the words of this torch: 2.10 takes is_causal, later ones a window to the left and right of each token."""
     from torch.nn.attention.varlen import varlen_attn

@@ -23,6 +23,16 @@ class Ways(NamedTuple):
     repeated: bool
 
 
+class Settled(NamedTuple):
+    """What only a loaded model can tell: whether its frozen base rests in bfloat16 while it trains, whether adapters are
+    computed with their layers, and whether the layers have Liger's kernels.
+    """
+
+    rests: bool
+    fuses: bool
+    liger: bool
+
+
 def wanted_ways(block: Speed, training: Any, device: str, *, alone: bool = True) -> Ways:
     """What a recipe and its device come to.
 

@@ -198,6 +198,12 @@ def test_padding_and_flattening() -> None:
     assert flat["input_ids"].tolist() == [[5, 6, 7, 8]]
     assert flat["position_ids"].tolist() == [[0, 1, 0, 0]]
     assert padded["use_cache"] is flat["use_cache"] is False
+    assert flat["cu_seq_lens_q"].tolist() == flat["cu_seq_lens_k"].tolist() == [0, 2, 3, 4]
+    assert flat["cu_seq_lens_q"].dtype == torch.int32
+    assert flat["max_length_q"] == flat["max_length_k"] == 2
+    assert not {"cu_seq_lens_q", "max_length_q"} & (
+        padded.keys() | PackedCollator(2, flatten=True, borders=False)(blocks).keys()
+    )
 
 
 # --- the proof: packed and alone are the same ---

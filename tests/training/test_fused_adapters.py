@@ -13,8 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from ftkit import Recipe, train
 from ftkit.compat import keep_4bit_weights
+from ftkit.training import dispatcher
 from ftkit.training.dispatcher import build
-from ftkit.training.fused_adapters import fuses_well, fusing_adapters, plain_adapters
+from ftkit.training.fused_adapters import AdaptedProduct, DenseLinear, fuses_well, fusing_adapters, plain_adapters
 
 RecipeMaker = Callable[..., Recipe]
 LLAMA = {
@@ -153,12 +154,46 @@ def test_outside_the_block_and_without_adapters_peft_computes() -> None:
     assert torch.equal(before, model(input_ids=ids).logits)
 
 
-def test_what_changes_the_loss_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+class Doubled(DenseLinear):
+    """Twice what the layer gives."""
+
+    def forward(self, layer: Any, inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(layer, inputs) * 2
+
+
+class Without(DenseLinear):
+    """A layer that computes in no precision that is asked for."""
+
+    def computes_in(self, layer: Any, dtype: torch.dtype) -> bool:
+        return False
+
+
+def test_what_changes_the_loss_or_is_never_taken_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     model, row = decoder(), {"input_ids": torch.tensor([[3, 4, 5]]), "labels": torch.tensor([[3, 4, 5]])}
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
     assert fuses_well(model, row)
+    assert not fuses_well(model, row, {"Linear": Doubled()})
+    assert not fuses_well(model, row, {"Linear": Without()})
     for layer in plain_adapters(model):
-        monkeypatch.setattr(layer, "forward", lambda inputs, own=layer.forward: own(inputs) * 1.5, raising=False)
-    assert not fuses_well(model, row)  # somebody's own forward
+        layer.scaling["default"] *= 3  # the adapter's own part: nothing of it would show while B is zero
+    apart = AdaptedProduct.apply
+
+    def scaled(*given: Any) -> torch.Tensor:
+        return apart(*given[:4], given[4] * 1.5, *given[5:])
+
+    monkeypatch.setattr(AdaptedProduct, "apply", scaled)
+    assert not fuses_well(model, row)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+    assert model.training
+
+
+def test_without_autocast_adapters_of_a_half_base_stay_in_float32() -> None:
+    """As peft has it: weights that learn are float32, and only autocast lowers that."""
+    model, row = decoder("llama", torch.bfloat16), {"input_ids": torch.tensor([[3, 4]]), "labels": torch.tensor([[3, 4]])}
+    assert plain_adapters(model)
+    assert not fuses_well(model, row)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fuses_well(model, row)
 
 
 @pytest.mark.parametrize(("kind", "task"), [("distilbert", "text-classification"), ("llama", "instruction")])
@@ -180,9 +215,19 @@ def test_the_loss_curve_is_that_of_peft(recipe: RecipeMaker, tmp_path: Path, kin
     assert curves[0] == pytest.approx(curves[1], rel=1e-4 if strategy == "lora" else 1e-2)
 
 
-def test_adapters_are_tried_on_a_base_at_rest(recipe: RecipeMaker, tmp_path: Path) -> None:
-    parts = build(recipe("lora", task="instruction", kind="llama", training={"bf16": True}), tmp_path / "out", [])
-    assert parts.trainer.resting is not None
-    assert parts.trainer.fuses
-    full = build(recipe("full", task="instruction", kind="llama"), tmp_path / "full", [])
-    assert not full.trainer.fuses
+def test_adapters_are_tried_on_a_base_at_rest(recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under autocast a float32 base is cast by it, and only one at rest is fused."""
+
+    def built(strategy: str, **speed: bool) -> Any:
+        made = recipe(strategy, task="instruction", kind="llama", training={"bf16": True}, speed=speed)
+        return build(made, tmp_path / "out", []).trainer
+
+    resting = built("lora")
+    assert resting.resting is not None
+    assert resting.fuses
+    assert resting.settled == (True, True, False)
+    assert not built("lora", frozen_bfloat16=False).fuses
+    assert not built("lora", fused_adapters=False).fuses
+    assert not built("full").fuses
+    monkeypatch.setattr(dispatcher, "fuses_well", lambda *_: False)
+    assert not built("lora").fuses

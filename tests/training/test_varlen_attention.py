@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from ftkit.data.packing import PackedCollator, measure_isolation, require_isolation
-from ftkit.training.kernels import accepts_attention, attending
+from ftkit.training.kernels import accepts_attention, attending, sees_rows
 from ftkit.training.varlen_attention import VARLEN, has_varlen, register_varlen
 
 pytestmark = pytest.mark.skipif(not has_varlen(), reason="this torch has none")
@@ -144,8 +144,21 @@ def test_dropout_is_refused_before_the_first_step(device: str, dtype: torch.dtyp
     assert model.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [("t5", {"d_model": 32, "num_layers": 1, "num_heads": 2, "d_ff": 32, "d_kv": 16}), ("llama4_text", {})],
+)
+def test_what_sees_more_than_its_own_rows_or_less_is_left(kind: str, values: dict[str, Any]) -> None:
+    """An encoder's rows beside the decoder's, or a row in chunks."""
+    config = AutoConfig.for_model(kind, **values)
+    base = type("Base", (), {"config": config, "_supports_flash_attn": True})()
+    assert not sees_rows(base)
+    assert sees_rows(type("Base", (), {"config": AutoConfig.for_model("llama"), "_supports_flash_attn": True})())
+    assert not sees_rows(type("Base", (), {"config": AutoConfig.for_model("llama"), "_supports_flash_attn": False})())
+
+
 def test_trying_it_draws_nothing(device: str, dtype: torch.dtype) -> None:
-    model, batch = make("llama", device, dtype), padded("llama", device)
+    model, batch = make("bert", device, dtype, hidden_dropout_prob=0.1), padded("bert", device)
     before = torch.random.get_rng_state()
     assert accepts_attention(model.train(), VARLEN, batch)
     assert model.training
