@@ -170,6 +170,8 @@ class Without(DenseLinear):
 
 def test_what_changes_the_loss_or_is_never_taken_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     model, row = decoder(), {"input_ids": torch.tensor([[3, 4, 5]]), "labels": torch.tensor([[3, 4, 5]])}
+    for parameter in model.parameters():
+        parameter.data.mul_(6)  # so that it counts what the layers give
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     assert fuses_well(model, row)
     assert not fuses_well(model, row, {"Linear": Doubled()})
