@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from ftkit import Recipe, api, train
+from ftkit.data.packing import PackedCollator
 from ftkit.errors import RecipeError, UserError
 from ftkit.models.load import lacks_memory
 from ftkit.recipe.load import load_recipe, load_values
@@ -18,7 +19,7 @@ from ftkit.training.batch_search import find_batch, tried
 from ftkit.training.batch_size import BatchSize, batch_sizes, row_by_row
 from ftkit.training.dispatcher import Parts, build
 from ftkit.training.memory import container_free
-from ftkit.training.micro_batches import Part, cut_rows
+from ftkit.training.micro_batches import Part, count_rows, cut_rows
 from ftkit.training.plan import make_plan
 from ftkit.training.planner import Planner
 from ftkit.training.setup import figures_of
@@ -247,6 +248,23 @@ def test_parts_without_a_supervised_token_are_left_out() -> None:
     assert [part.inputs["labels"].tolist() for part in parts] == [[[5, 6]], [[7, -100]]]
     assert [part.share for part in parts] == pytest.approx([1 / 3, 1 / 6])
     assert parts[0].inputs["use_cache"] is False
+
+
+def test_packed_blocks_behind_one_another_are_cut_between_examples() -> None:
+    blocks = [
+        {"input_ids": [5, 6, 7, 8, 9], "labels": [-100, 6, -100, 8, 9], "position_ids": [0, 1, 0, 1, 2]},
+        {"input_ids": [3, 4], "labels": [-100, 4], "position_ids": [0, 1]},
+    ]
+    batch = PackedCollator(0, flatten=True)(blocks)
+    assert count_rows(batch) == 3
+    first, second = cut_rows(Part(batch, 1.0), 2, shifted=True)
+    assert first.inputs["input_ids"].tolist() == [[5, 6, 7, 8, 9]]
+    assert first.inputs["cu_seq_lens_q"].tolist() == [0, 2, 5]
+    assert (first.inputs["max_length_q"], second.inputs["max_length_k"]) == (3, 2)
+    assert second.inputs["labels"].tolist() == [[-100, 4]]
+    assert second.inputs["cu_seq_lens_k"].tolist() == [0, 2]
+    assert second.inputs["use_cache"] is False
+    assert (first.share, second.share) == (3 / 4, 1 / 4)
 
 
 def test_what_ran_out_of_memory_is_in_the_run(

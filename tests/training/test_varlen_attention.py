@@ -1,13 +1,18 @@
 """Attention over rows of any length: what each token sees is what the model's own mask lets it see."""
 
+from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from ftkit import Recipe
 from ftkit.data.packing import PackedCollator, measure_isolation, require_isolation
+from ftkit.training import dispatcher
+from ftkit.training.dispatcher import build
 from ftkit.training.kernels import accepts_attention, attending, sees_rows
 from ftkit.training.varlen_attention import VARLEN, has_varlen, register_varlen
 
@@ -163,3 +168,38 @@ def test_trying_it_draws_nothing(device: str, dtype: torch.dtype) -> None:
     assert accepts_attention(model.train(), VARLEN, batch)
     assert model.training
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_packed_training_is_that_of_the_models_own_attention_and_a_step_without_memory_is_done_again(
+    recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    """The losses of six steps; in the second of the last training memory runs out."""
+    curves, told = [], []
+    for number, choices in enumerate(((), (VARLEN,), (VARLEN,))):
+        monkeypatch.setattr(dispatcher, "choose_attention", lambda *_, choices=choices, **__: choices)
+        made = recipe(
+            "lora", task="instruction", kind="llama", data={"packing": True},
+            training={
+                "max_steps": 6, "per_device_train_batch_size": 4, "eval_strategy": "no", "save_strategy": "no",
+                "bf16": device == "cuda",
+            },
+        )  # fmt: skip
+        parts = build(made, tmp_path / str(number), [])
+        assert parts.trainer.attention == (choices[0] if choices else None)
+        parts.trainer.tell = told.append
+        if number == 2:
+            calls = iter(range(10**6))
+
+            def fail(*_: Any, calls: Iterator[int] = calls) -> None:
+                if next(calls) == 1:
+                    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+            parts.model.register_forward_pre_hook(fail)
+        parts.trainer.train()
+        curves.append([entry["loss"] for entry in parts.trainer.state.log_history if "loss" in entry])
+    assert len(told) == 1
+    assert told[0]["step"] == 2
+    assert told[0]["rows"] > 1  # where all blocks are one row
+    tolerance = 1e-4 if device == "cpu" else 2e-2
+    assert curves[1] == pytest.approx(curves[0], rel=tolerance)
+    assert curves[2] == pytest.approx(curves[0], rel=tolerance)
