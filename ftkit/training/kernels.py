@@ -192,14 +192,18 @@ class Names:
             setattr(sys.modules[module], name, pair[which])
 
 
+def homes_of(model: Any) -> set[str]:
+    """The Python modules that the classes of a model's parts come from."""
+    return {type(part).__module__ for part in model.modules()} & sys.modules.keys()
+
+
 @contextmanager
 def borrowed_names(model: Any) -> Iterator[Names]:
     """Inside the block names of the modules that a model's classes come from may be replaced; after it they are put back.
 
     Liger does so for good, so that every later model of the process would have its kernels, on a CPU and on shapes too.
     """
-    homes = {type(module).__module__ for module in base_of(model).modules()}
-    before = {home: dict(vars(sys.modules[home])) for home in homes}
+    before = {home: dict(vars(sys.modules[home])) for home in homes_of(base_of(model))}
     names = Names()
     try:
         yield names

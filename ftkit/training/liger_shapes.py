@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ftkit.training.kernels import Names
+from ftkit.training.kernels import Names, homes_of
 
 GATED = ("gate_proj", "up_proj", "down_proj")
 ROTARY = "apply_rotary_pos_emb"
@@ -60,8 +60,8 @@ def liger_shapes(model: nn.Module) -> Iterator[None]:
     """Inside the block the layers of a model hold what they hold with Liger's kernels in them, and compute nothing."""
     norms = [module for module in model.modules() if type(module).__name__.endswith("RMSNorm")]
     gated = [module for module in model.modules() if all(name in dict(module.named_children()) for name in GATED)]
-    homes = {sys.modules[type(module).__module__] for module in model.modules()}
-    rotary = {(home.__name__, ROTARY): (vars(home)[ROTARY], rotate) for home in homes if ROTARY in vars(home)}
+    own = {home: vars(sys.modules[home]).get(ROTARY) for home in homes_of(model)}
+    rotary = {(home, ROTARY): (function, rotate) for home, function in own.items() if function is not None}
     for module in norms:
         module.forward = partial(normalize, module)
     for module in gated:
