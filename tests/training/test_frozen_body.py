@@ -100,7 +100,8 @@ def test_the_last_blocks_may_learn_over_kept_outputs(recipe: RecipeMaker, tmp_pa
     with_it = trained(recipe(transfer(**last), kind=kind, training=LONG), tmp_path / "with")
     without = trained(recipe(transfer(**last, cache_frozen=False), kind=kind, training=LONG), tmp_path / "without")
     assert kept(with_it).reading is Reading.ALL
-    assert losses(with_it) == pytest.approx(losses(without), abs=5e-5)
+    assert losses(with_it)[:20] == pytest.approx(losses(without)[:20], abs=5e-5)
+    assert losses(with_it) == pytest.approx(losses(without), abs=2e-2)  # Adam makes steps of what is rounding alone
 
 
 @pytest.mark.parametrize("cache_frozen", [True, False])
