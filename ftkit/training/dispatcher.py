@@ -36,13 +36,7 @@ from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import training_arguments
 from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
 from ftkit.training.fused_adapters import fuses_well
-from ftkit.training.kernels import (
-    accepts_attention,
-    attending,
-    choose_attention,
-    this_machine,
-    use_liger,
-)
+from ftkit.training.kernels import accepts_attention, attending, choose_attention, this_machine, use_liger
 from ftkit.training.memory import library_bytes
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.trainer import Trainer, is_alone, speed_up
