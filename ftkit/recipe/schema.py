@@ -360,12 +360,28 @@ class Speed(Block):
     )
     micro_batches: Boolean | None = Field(
         None,
-        description="Each batch is computed in parts of rows of like length; same gradient. Default: on a CPU only.",
+        description="Each batch is computed in parts of rows of like length; same gradient. Default: on a CPU only, where "
+        "padding cannot be left out.",
+    )
+    unpadded: Boolean = Field(
+        True,
+        description="On a CPU, padding is left out between a model's first block and its last, but for attention; same "
+        "loss and gradients.",
+    )
+    fast_dropout: Boolean = Field(
+        True,
+        description="On a CPU, the masks of dropout are drawn four at a time and take a byte for each value; other draws of "
+        "the same share.",
+    )
+    fused_gelu: Boolean = Field(
+        True,
+        description="GELU that a model writes out by its tanh formula, as GPT-2 does, is one operation; same losses up to "
+        "rounding.",
     )
     embedding_rows: Boolean = Field(
         True,
         description="On a CPU, embeddings that learn add to their gradient the rows that were looked up, in place of a "
-        "whole one each time; same gradient.",
+        "whole one each time, and keep it from step to step; same gradient.",
     )
     frozen_bfloat16: Boolean = Field(
         True,

@@ -33,13 +33,15 @@ from ftkit.recipe.schema import Model as ModelBlock
 from ftkit.recipe.schema import Recipe, Transfer
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
-from ftkit.training.arguments import training_arguments
+from ftkit.training.arguments import autocast_dtype, training_arguments
 from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
 from ftkit.training.fused_adapters import fuses_well
 from ftkit.training.kernels import accepts_attention, attending, choose_attention, this_machine, use_liger
 from ftkit.training.memory import library_bytes
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.trainer import Trainer, is_alone, speed_up
+from ftkit.training.unpadded import unpads_well
+from ftkit.training.ways import wanted_ways
 
 
 @dataclass
@@ -82,6 +84,11 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
         trainer.liger = use_liger(model, this_machine(arguments.device), recipe.speed.liger_kernel)
     row = trainer.data_collator([data.encoded["eval"].dataset[0]])
     hurry(recipe, task, config, trainer, row)
+    if (
+        not recipe.data.packing
+        and wanted_ways(recipe.speed, arguments, arguments.device.type, alone=is_alone(trainer)).unpadded
+    ):
+        trainer.unpadded = unpads_well(model, unlike_rows(trainer, data), autocast_dtype(arguments))
     settle_adapters(recipe, trainer, row)
     return Parts(task, config, tokenizer, data, model, trainer, frozen_body(recipe, model, data, trainer))
 
@@ -97,10 +104,16 @@ def training_attention(recipe: Recipe, trainer: Trainer, data: Data) -> str | No
     choices = choose_attention(machine, recipe.model.attn_implementation, half=half)
     if not choices:
         return None
-    rows, lengths = data.encoded["eval"].dataset, data.facts["eval"].lengths
-    padded = trainer._prepare_inputs(trainer.data_collator([rows[int(lengths.argmin())], rows[int(lengths.argmax())]]))
+    padded = unlike_rows(trainer, data)
     with trainer.accelerator.autocast():
         return next((choice for choice in choices if accepts_attention(trainer.model, choice, padded)), None)
+
+
+def unlike_rows(trainer: Trainer, data: Data) -> dict[str, Any]:
+    """The shortest and the longest of the eval rows, as a padded batch."""
+    rows, lengths = data.encoded["eval"].dataset, data.facts["eval"].lengths
+    chosen = [rows[int(lengths.argmin())], rows[int(lengths.argmax())]]
+    return dict(trainer._prepare_inputs(trainer.data_collator(chosen)))
 
 
 def pack_apart(trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> None:

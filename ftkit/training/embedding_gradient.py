@@ -3,14 +3,40 @@
 For each batch torch makes a gradient as large as the embedding, nearly all of it zeros, and adds it to the one that is
 there: in an encoder of 67 million parameters 94 MB, once for each part of a batch. Here the rows that were looked up are
 added to the one gradient. The sums are the same, in another order.
+
+That gradient is kept when the optimizer lets it go, and the next step zeroes the rows that the last one used: to take as
+much anew from the system, zeroed by it and by torch, is a seventh of a step.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
+
+
+class Kept:
+    """The gradient of an embedding's weight, from step to step.
+
+    Attributes:
+        gradient: as the weight; None before the first.
+        used: the rows of it that hold something.
+    """
+
+    def __init__(self) -> None:
+        self.gradient: torch.Tensor | None = None
+        self.used: list[torch.Tensor] = []
+
+    def begin(self, weight: torch.Tensor) -> torch.Tensor:
+        """The gradient, all zeros."""
+        if self.gradient is None:
+            self.gradient = torch.zeros_like(weight)
+        for rows in self.used:
+            self.gradient.index_fill_(0, rows, 0.0)
+        self.used = []
+        return self.gradient
 
 
 class AddedRows(torch.autograd.Function):
@@ -20,39 +46,59 @@ class AddedRows(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, goes_backward: torch.Tensor, ids: torch.Tensor, module: nn.Embedding) -> torch.Tensor:
+    def forward(
+        ctx: Any, goes_backward: torch.Tensor, ids: torch.Tensor, module: nn.Embedding, kept: Kept | None
+    ) -> torch.Tensor:
         """The rows, shape (..., width).
 
         Args:
             goes_backward: any tensor that has a gradient.
             ids: shape (...).
             module: its weight is a leaf, shape (entries, width).
+            kept: the weight's gradient; None where another layer adds to it as well, so that all of it has to be zeroed.
         """
-        ctx.module = module
+        ctx.module, ctx.kept = module, kept
         ctx.save_for_backward(ids)
         return module.weight[ids]
 
     @staticmethod
-    def backward(ctx: Any, *given: torch.Tensor) -> tuple[None, None, None]:
+    def backward(ctx: Any, *given: torch.Tensor) -> tuple[None, None, None, None]:
         weight, padding, ids = ctx.module.weight, ctx.module.padding_idx, ctx.saved_tensors[0].flatten()
         rows = given[0].reshape(len(ids), -1).to(weight.dtype)
         if padding is not None:  # it learns nothing
             rows = rows * (ids != padding).unsqueeze(1)
         if weight.grad is None:
-            weight.grad = torch.zeros_like(weight)
+            weight.grad = ctx.kept.begin(weight) if ctx.kept else torch.zeros_like(weight)
+        if ctx.kept and weight.grad is ctx.kept.gradient:
+            ctx.kept.used.append(ids)
         weight.grad.index_add_(0, ids, rows)
-        return None, None, None
+        return None, None, None, None
 
 
 @contextmanager
-def adding_rows(model: nn.Module) -> Iterator[None]:
-    """Inside the block embeddings that learn add to their gradients row by row."""
-    handles = [module.register_forward_hook(_look_up) for module in learning_embeddings(model)]
+def adding_rows(model: nn.Module, *, begun: bool = False) -> Iterator[list[torch.Tensor]]:
+    """Inside the block embeddings that learn add to their gradients row by row.
+
+    Args:
+        begun: they have their gradients already, as after a first step.
+
+    Returns:
+        These gradients.
+    """
+    modules = learning_embeddings(model)
+    kept = [None if is_tied(module, model) else Kept() for module in modules]
+    found = [one.begin(module.weight) for one, module in zip(kept, modules, strict=True) if begun and one]
+    handles = [module.register_forward_hook(partial(_look_up, kept=one)) for one, module in zip(kept, modules, strict=True)]
     try:
-        yield
+        yield found
     finally:
         for handle in handles:
             handle.remove()
+
+
+def is_tied(module: nn.Module, model: nn.Module) -> bool:
+    """Whether another layer has the same weight, and adds to its gradient as well."""
+    return any(other is not module and getattr(other, "weight", None) is module.weight for other in model.modules())
 
 
 def learning_embeddings(model: nn.Module) -> list[nn.Embedding]:
@@ -67,8 +113,11 @@ def learning_embeddings(model: nn.Module) -> list[nn.Embedding]:
     ]
 
 
-def _look_up(module: nn.Embedding, arguments: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor | None:
+def _look_up(
+    module: nn.Embedding, arguments: tuple[Any, ...], output: torch.Tensor, *, kept: Kept | None
+) -> torch.Tensor | None:
     if not torch.is_grad_enabled() or len(arguments) != 1:
         return None
-    found: torch.Tensor = AddedRows.apply(torch.zeros((), requires_grad=True), arguments[0], module)  # type: ignore[no-untyped-call]
+    begins = torch.zeros((), requires_grad=True)
+    found: torch.Tensor = AddedRows.apply(begins, arguments[0], module, kept)  # type: ignore[no-untyped-call]
     return found

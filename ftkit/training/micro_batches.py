@@ -147,6 +147,12 @@ def later_part(lengths: np.ndarray, rows: int, cost: float) -> tuple[int, int]:
     return max(found, key=lambda size: size[0] * size[1])
 
 
+def most_tokens(lengths: np.ndarray, rows: int) -> int:
+    """Tokens, without padding, of the largest among batches drawn from so long rows; the arguments are `later_part`'s."""
+    draw, size = np.random.default_rng(0), min(rows, len(lengths))
+    return rows * max(int(draw.choice(lengths, size, replace=False).sum()) for _ in range(DRAWN)) // size
+
+
 def _parts(
     inputs: dict[str, Any], mask: torch.Tensor, order: np.ndarray, bounds: list[int], *, shifted: bool, decoder_inputs: bool
 ) -> Iterator[Part]:

@@ -25,7 +25,7 @@ from ftkit.training.footprint import Peak, knows_optimizer, optimizer_bytes
 from ftkit.training.kernels import would_have_liger
 from ftkit.training.measuring import Measuring, MeasuringMemory, rehearse_measuring
 from ftkit.training.memory import beside_tensors, library_bytes
-from ftkit.training.micro_batches import later_part, part_cost
+from ftkit.training.micro_batches import later_part, most_tokens, part_cost
 from ftkit.training.prepare import Data
 from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
 from ftkit.training.remedies import LADDER, Rung
@@ -100,12 +100,13 @@ class Planner:
         self.measured: dict[tuple[str, str, Measuring], MeasuringMemory] = {}
         self.rests = self.autocast is torch.bfloat16 and recipe.speed.frozen_bfloat16  # where the strategy lets it
         self.fuses = self.ways.fused_adapters
+        self.unpads = self.ways.unpadded and not recipe.data.packing and not config.is_encoder_decoder
         self.liger = device == "cuda" and would_have_liger(config.model_type, recipe.training, recipe.speed.liger_kernel)
         self.unmeasured = ""  # why measuring could not be gone through
 
     def settle(self, settled: Settled) -> None:
         """Reckon with what a Trainer has found."""
-        self.rests, self.fuses, self.liger = settled
+        self.rests, self.fuses, self.liger, self.unpads = settled
 
     def setup(self, figures: DataFigures | None) -> Setup:
         """The recipe's own."""
@@ -160,16 +161,23 @@ class Planner:
         Raises:
             UserError: the model's forward pass needs its weights.
         """
-        found = self.rehearse(setup, setup.rows, setup.length, later=setup.accumulation > 1)
+        length = self.computed_length(setup)
+        found = self.rehearse(setup, setup.rows, length, later=setup.accumulation > 1)
         rows, length = self.later_part(setup, found.parameters)
         if rows and setup.accumulation == 1 and found.gradients > WORTH_ANOTHER * found.step:
             # the gradients of a batch's first part are there beside what the next one holds
             found = replace(found, step=max(found.step, self.rehearse(setup, rows, length, later=True).step))
         return Estimate(setup, found, optimizer_bytes(self.optim, found.learning), self.measure(setup), rows > 0)
 
+    def computed_length(self, setup: Setup) -> int:
+        """Tokens of a row as the largest batch computes them: alike where padding is left out, else the longest."""
+        if not self.unpads or not len(setup.lengths):
+            return setup.length
+        return math.ceil(most_tokens(np.minimum(setup.lengths, setup.length), setup.rows) / setup.rows)
+
     def later_part(self, setup: Setup, parameters: int) -> tuple[int, int]:
         """Rows and tokens of the largest part of a batch behind its first; zeros where batches are not cut."""
-        if not self.cuts or not len(setup.lengths):
+        if not self.cuts or self.unpads or not len(setup.lengths):
             return 0, 0
         cost = part_cost(parameters, quantized=STRATEGIES[setup.strategy.name].quantized)
         return later_part(np.minimum(setup.lengths, setup.length), setup.rows, cost)
@@ -184,7 +192,7 @@ class Planner:
             rows, length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing, later, setup.target,
             math.ceil(rows * min(setup.supervised, length)),
             self.rests and may_rest(setup.strategy), self.ways.embedding_rows, self.fuses, self.liger,
-            self.stored,
+            self.ways.fast_dropout, self.ways.fused_gelu, self.stored,
         )  # fmt: skip
         try:
             return rehearse(self.auto_class, self.config, setup.strategy, self.head, self.options(setup), batch)

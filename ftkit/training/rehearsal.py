@@ -7,8 +7,8 @@ and none can be forgotten: score matrices of eager attention, copies of weights 
 
 import copy
 import weakref
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,11 @@ from ftkit.models.counts import quantized_layers
 from ftkit.models.load import torch_dtype
 from ftkit.models.resting import Tensors, rest, resting_layers, stored_layers
 from ftkit.models.strategies.table import STRATEGIES
+from ftkit.training.dropout import dropping
 from ftkit.training.embedding_gradient import adding_rows
 from ftkit.training.footprint import Learning, four_bit_bytes, gradient_bytes, resting_bytes
 from ftkit.training.fused_adapters import PRODUCTS, fusing_adapters
+from ftkit.training.fused_gelu import fusing_gelu
 from ftkit.training.liger_shapes import liger_shapes
 from ftkit.training.supervised_loss import CHUNK, ChunkedCrossEntropy, Head, has_plain_head
 
@@ -45,6 +47,8 @@ class Batch:
         adds_rows: whether embeddings add to their gradients by row, see `embedding_gradient.py`.
         fuses: whether adapters are computed with their layers, see `fused_adapters.py`.
         liger: whether Liger's kernels are in the layers, see `liger_shapes.py`.
+        drops: whether dropout draws as in `dropout.py`.
+        gelu: whether GELU that is written out is one operation, see `fused_gelu.py`.
         stored: what the checkpoint has, where that is known: other layers do not rest.
     """
 
@@ -60,6 +64,8 @@ class Batch:
     adds_rows: bool = False
     fuses: bool = False
     liger: bool = False
+    drops: bool = False
+    gelu: bool = False
     stored: Tensors | None = None
 
 
@@ -270,18 +276,32 @@ def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
     logits = {count * vocabulary for count in positions}
     gradients = gradient_bytes(learning)
     earlier = [p.grad for p in model.parameters() if p.grad is not None]
-    adding = adding_rows(model) if batch.adds_rows else nullcontext()
-    fusing = fusing_adapters(model, SHAPE_PRODUCTS) if batch.fuses else nullcontext()
-    kernels = liger_shapes(model) if batch.liger else nullcontext()
-    with adding, fusing, kernels, MemoryLedger([*tensors_of(model), *inputs.values(), *earlier], logits - {0}) as ledger:
-        loss = forward_loss(model, inputs, batch.autocast, supervised)
-        held, held_logits = ledger.live, ledger.logits
-        loss.backward()  # type: ignore[no-untyped-call]
-        del loss
-    step = ledger.peak + (gradients if batch.accumulates else 0)
+    with as_trained(model, batch) as begun:
+        known = [*tensors_of(model), *inputs.values(), *earlier, *begun]
+        with MemoryLedger(known, logits - {0}) as ledger:
+            loss = forward_loss(model, inputs, batch.autocast, supervised)
+            held, held_logits = ledger.live, ledger.logits
+            loss.backward()  # type: ignore[no-untyped-call]
+            del loss
+    step = ledger.peak + (gradients if batch.accumulates else sum(gradient.nbytes for gradient in begun))
     return Rehearsal(
         loaded, weights, loaded - before, gradients, held - held_logits, ledger.logits_peak, step, learning, stored
     )
+
+
+@contextmanager
+def as_trained(model: Any, batch: Batch) -> Iterator[list[torch.Tensor]]:
+    """Inside the block the model computes as in the Trainer's steps; the gradients that are kept from step to step."""
+    with ExitStack() as stack:
+        if batch.fuses:
+            stack.enter_context(fusing_adapters(model, SHAPE_PRODUCTS))
+        if batch.liger:
+            stack.enter_context(liger_shapes(model))
+        if batch.drops:
+            stack.enter_context(dropping(model))
+        if batch.gelu:
+            stack.enter_context(fusing_gelu(model))
+        yield stack.enter_context(adding_rows(model, begun=True)) if batch.adds_rows else []
 
 
 def forward_loss(model: Any, inputs: dict[str, torch.Tensor], autocast: torch.dtype | None, supervised: int) -> torch.Tensor:

@@ -15,12 +15,15 @@ from ftkit.models.load import lacks_memory
 from ftkit.models.resting import RestingBase
 from ftkit.recipe.schema import Speed
 from ftkit.training.arguments import autocast_dtype, precision_words
+from ftkit.training.dropout import drop, dropout_layers, dropping
 from ftkit.training.embedding_gradient import adding_rows, learning_embeddings
 from ftkit.training.fused_adapters import fusing_adapters, plain_adapters
+from ftkit.training.fused_gelu import fusing_gelu, written_out
 from ftkit.training.kernels import Names, attending, borrowed_names
 from ftkit.training.micro_batches import Part, count_rows, cut_by_length, cut_rows, part_cost
 from ftkit.training.out_of_memory import Step, halved
 from ftkit.training.supervised_loss import Head, plain_head
+from ftkit.training.unpadded import UnpaddedModel
 from ftkit.training.ways import Settled, wanted_ways
 
 
@@ -31,6 +34,9 @@ class Trainer(compat.Trainer):
         head: of a decoder whose logits are made where they are supervised only; then predictions are each row's summed loss
             and number of tokens, in place of logits.
         cuts: whether batches are cut into micro-batches of rows of like length.
+        unpadded: the model whose blocks see no padding while it learns; batches are not cut then.
+        drops: whether dropout draws as in `dropout.py`.
+        gelu: whether GELU that is written out is one operation, see `fused_gelu.py`.
         decoder: whether a row's first label does not count.
         adds_rows: whether embeddings add the rows of a batch to their gradient, see `embedding_gradient.py`.
         fuses: whether adapters are computed with their layers, see `fused_adapters.py`.
@@ -44,6 +50,9 @@ class Trainer(compat.Trainer):
 
     head: Head | None = None
     cuts: bool = False
+    unpadded: UnpaddedModel | None = None
+    drops: bool = False
+    gelu: bool = False
     decoder: bool = False
     adds_rows: bool = False
     fuses: bool = False
@@ -71,6 +80,12 @@ class Trainer(compat.Trainer):
             stack.enter_context(attending(self.model, self.attention))
             if self.liger is not None:
                 stack.enter_context(self.liger.in_place())
+            if self.unpadded is not None:
+                stack.enter_context(self.unpadded.in_place(drop=drop if self.drops else nn.functional.dropout))
+            if self.drops:
+                stack.enter_context(dropping(self.model))
+            if self.gelu:
+                stack.enter_context(fusing_gelu(self.model))
             if self.adds_rows:
                 stack.enter_context(adding_rows(self.model))
             if self.fuses:
@@ -150,7 +165,7 @@ class Trainer(compat.Trainer):
 
     def _parts(self, inputs: dict[str, Any]) -> list[Part]:
         parts = [Part(inputs, 1.0)]
-        if self.cuts:
+        if self.cuts and self.unpadded is None:
             pairs = bool(self.model.config.is_encoder_decoder)
             parts = cut_by_length(inputs, self._part_cost, shifted=self.decoder, decoder_inputs=pairs)
         if self.most_rows is None:
@@ -160,7 +175,7 @@ class Trainer(compat.Trainer):
     @property
     def settled(self) -> Settled:
         """For the plan."""
-        return Settled(self.resting is not None, self.fuses, has_liger(self))
+        return Settled(self.resting is not None, self.fuses, has_liger(self), self.unpadded is not None)
 
     @cached_property
     def _part_cost(self) -> float:
@@ -183,6 +198,8 @@ def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bo
             trainer.preprocess_logits_for_metrics = None  # predictions are reduced already
     trainer.decoder, trainer.retries = decoder, ways.repeated
     trainer.cuts = ways.micro_batches and (trainer.head is not None or not decoder)
+    trainer.drops = ways.fast_dropout and bool(dropout_layers(trainer.model))
+    trainer.gelu = ways.fused_gelu and bool(written_out(trainer.model))
     trainer.adds_rows = ways.embedding_rows and bool(learning_embeddings(trainer.model))
     trainer.fuses = ways.fused_adapters and bool(plain_adapters(trainer.model))  # to be tried on its base at rest
 
@@ -195,7 +212,8 @@ def is_alone(trainer: Trainer) -> bool:
 def speed_facts(trainer: Trainer) -> dict[str, bool]:
     """What is on, for run.json."""
     return {
-        "supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts,
+        "supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts and trainer.unpadded is None,
+        "unpadded": trainer.unpadded is not None, "fast_dropout": trainer.drops, "fused_gelu": trainer.gelu,
         "embedding_rows": trainer.adds_rows, "fused_adapters": trainer.fuses,
         "frozen_bfloat16": trainer.resting is not None, "flash_attention": attends_in_flash(trainer),
         "liger_kernel": has_liger(trainer), "fused_optimizer": has_fused(trainer),
@@ -223,7 +241,10 @@ def speed_words(trainer: Trainer) -> str:
     found = [precision_words(autocast_dtype(arguments))]
     found += ["frozen base in bfloat16"] if trainer.resting else []
     found += ["logits where supervised"] if trainer.head is not None else []
-    found += ["batches in parts of like length"] if trainer.cuts else []
+    found += ["padding left out"] if trainer.unpadded is not None else []
+    found += ["batches in parts of like length"] if trainer.cuts and trainer.unpadded is None else []
+    found += ["dropout drawn by fours"] if trainer.drops else []
+    found += ["GELU in one operation"] if trainer.gelu else []
     found += ["embedding gradients by row"] if trainer.adds_rows else []
     found += ["adapters fused with their layers"] if trainer.fuses else []
     found += ["flash attention"] if attends_in_flash(trainer) else []

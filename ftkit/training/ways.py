@@ -11,6 +11,9 @@ class Ways(NamedTuple):
     Attributes:
         supervised_logits: a decoder's logits are made where they are supervised only, see `supervised_loss.py`.
         micro_batches: batches are cut into parts of rows of like length, see `micro_batches.py`.
+        unpadded: a model's blocks see no padding, see `unpadded.py`; batches are not cut then.
+        fast_dropout: masks of dropout are drawn four at a time, see `dropout.py`.
+        fused_gelu: GELU is one operation, see `fused_gelu.py`.
         embedding_rows: embeddings add the rows of a batch to their gradient, see `embedding_gradient.py`.
         fused_adapters: an adapter is computed with its layer, see `fused_adapters.py`.
         repeated: a step in which memory runs out is done again in smaller parts, see `out_of_memory.py`.
@@ -18,6 +21,9 @@ class Ways(NamedTuple):
 
     supervised_logits: bool
     micro_batches: bool
+    unpadded: bool
+    fast_dropout: bool
+    fused_gelu: bool
     embedding_rows: bool
     fused_adapters: bool
     repeated: bool
@@ -25,12 +31,13 @@ class Ways(NamedTuple):
 
 class Settled(NamedTuple):
     """What only a loaded model can tell: whether its frozen base rests in bfloat16 while it trains, whether adapters are
-    computed with their layers, and whether the layers have Liger's kernels.
+    computed with their layers, whether the layers have Liger's kernels, and whether its blocks see no padding.
     """
 
     rests: bool
     fuses: bool
     liger: bool
+    unpads: bool
 
 
 def wanted_ways(block: Speed, training: Any, device: str, *, alone: bool = True) -> Ways:
@@ -48,6 +55,9 @@ def wanted_ways(block: Speed, training: Any, device: str, *, alone: bool = True)
     return Ways(
         supervised_logits=bool(whole and block.supervised_logits and not training.label_smoothing_factor),
         micro_batches=bool(whole and (on_cpu if block.micro_batches is None else block.micro_batches)),
+        unpadded=bool(whole and on_cpu and block.unpadded and not block.micro_batches and not compiled),
+        fast_dropout=bool(whole and on_cpu and block.fast_dropout and not compiled),
+        fused_gelu=bool(whole and block.fused_gelu and not compiled),
         embedding_rows=bool(whole and on_cpu and block.embedding_rows and not compiled),
         fused_adapters=bool(whole and block.fused_adapters and not compiled),
         repeated=whole,

@@ -1,0 +1,302 @@
+"""Batches without their padding: from a model's first block to its last, the tokens of all rows lie behind one another.
+
+Products of matrices, norms and activations take a token at a time and need not know where rows begin; only attention does.
+It gets the rows back side by side, in groups of like length, and gives what it found behind one another again. So padding
+is computed in attention alone, and weights are read and gradients added once a batch. Loss and gradients are those of the
+padded batch, up to rounding and to the draws of dropout.
+
+oneDNN compiles a product for each new size, so that sizes are rounded up a little: a few of them come back again and again.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from ftkit.models.frozen import ROUNDING, difference
+from ftkit.models.heads import last_blocks
+from ftkit.training.kernels import attending, base_of, sees_rows
+from ftkit.training.varlen_attention import UNKNOWN
+
+Drop = Callable[..., torch.Tensor]
+UNPADDED = "unpadded"
+MOST_GROUPS, ROWS_OF_GROUP = 4, 4  # rows of a group at least
+SHORT = 128  # tokens from which torch's fused attention takes less time than products and softmax one by one
+
+
+def rounded_up(count: int) -> int:
+    """A count of tokens, longer by a sixteenth at most where it is not below 128, so that the same come back."""
+    step = max(8, 2 ** (count.bit_length() - 5))
+    return -(-count // step) * step
+
+
+class Moved(torch.autograd.Function):
+    """Rows of a tensor in other places."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: torch.Tensor, taken: torch.Tensor, back: torch.Tensor | None, moved: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The rows `taken` of the inputs, shape (places, ...).
+
+        Args:
+            back: where each row that moved stands; None where they are the first, in their order. What stands elsewhere
+                fills up, and has no gradient.
+            moved: the rows that moved; None for all.
+        """
+        ctx.save_for_backward(back, moved)
+        ctx.shape = inputs.shape
+        return inputs.index_select(0, taken)
+
+    @staticmethod
+    def backward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        back, moved = ctx.saved_tensors
+        found = given[0] if back is None else given[0].index_select(0, back)
+        if moved is not None:
+            found = given[0].new_zeros(ctx.shape).index_copy_(0, moved, found[: len(moved)])
+        return found, None, None, None
+
+
+def move(inputs: torch.Tensor, taken: torch.Tensor, back: torch.Tensor | None, moved: torch.Tensor | None) -> torch.Tensor:
+    found: torch.Tensor = Moved.apply(inputs, taken, back, moved)  # type: ignore[no-untyped-call]
+    return found
+
+
+class Group:
+    """Rows of like length, which attention sees side by side.
+
+    Args:
+        lengths: tokens of each row, longest first.
+        start: where the first of them begins.
+    """
+
+    def __init__(self, lengths: torch.Tensor, start: int) -> None:
+        self.rows, self.longest = len(lengths), rounded_up(int(lengths[0]))
+        kept = torch.arange(self.longest, device=lengths.device) < lengths[:, None]
+        self.tokens = slice(start, start + int(lengths.sum()))
+        self.places = kept.flatten().nonzero()[:, 0]
+        self.taken = torch.where(kept.flatten(), kept.flatten().cumsum(0) - 1, 0)
+        self.kept = kept[:, None, None, :]
+
+    def side_by_side(self, flat: torch.Tensor) -> torch.Tensor:
+        """From (tokens, heads, width) to (rows, heads, longest, width)."""
+        found = move(flat[self.tokens], self.taken, self.places, None)
+        return found.view(self.rows, self.longest, *flat.shape[1:]).transpose(1, 2)
+
+    def behind_one_another(self, found: torch.Tensor) -> torch.Tensor:
+        """From (rows, heads, longest, width) to (tokens, heads, width)."""
+        return move(found.transpose(1, 2).flatten(0, 1), self.places, None, self.places)
+
+    def seen(self, *, causal: bool, window: int | None) -> torch.Tensor | None:
+        """Which keys a query sees, to be broadcast to (rows, heads, queries, keys); None for all before it.
+
+        Padding stands behind a row: where a query sees what comes before it, no token sees padding.
+        """
+        if window is None or window >= self.longest:
+            return None if causal else self.kept
+        places = torch.arange(self.longest, device=self.kept.device)
+        distance = places[:, None] - places
+        near = (distance < window) & (distance >= 0 if causal else distance > -window)
+        return near & self.kept
+
+
+class Layout:
+    """How the tokens of a padded batch lie behind one another: longer rows first, and a few that fill up.
+
+    Args:
+        mask: shape (rows, tokens), true where a token is none of padding.
+    """
+
+    def __init__(self, mask: torch.Tensor) -> None:
+        self.rows, self.width = mask.shape
+        lengths, order = mask.sum(1).sort(descending=True, stable=True)
+        columns = torch.arange(self.width, device=mask.device)
+        self.places = (order[:, None] * self.width + columns)[mask[order]]
+        self.filling = rounded_up(len(self.places)) - len(self.places)
+        self.taken = torch.cat([self.places, self.places[:1].expand(self.filling)])
+        count = min(MOST_GROUPS, max(1, self.rows // ROWS_OF_GROUP))
+        bounds = [round(self.rows * number / count) for number in range(count + 1)]
+        starts = [0, *lengths.cumsum(0).tolist()]
+        self.groups = [Group(lengths[start:end], starts[start]) for start, end in pairwise(bounds)]
+
+    def flat(self, value: Any) -> Any:
+        """From (rows, width, ...) to (1, tokens, ...), where a value is of that shape; one row stands for all."""
+        if isinstance(value, tuple):
+            return tuple(map(self.flat, value))
+        if not isinstance(value, torch.Tensor) or value.dim() not in (2, 3):
+            return value
+        if value.shape[1] != self.width or len(value) not in (1, self.rows):
+            return value
+        whole = value.expand(self.rows, *value.shape[1:]).flatten(0, 1)
+        return move(whole, self.taken, None, self.places).unsqueeze(0)
+
+    def padded(self, flat: torch.Tensor) -> torch.Tensor:
+        """From (1, tokens, ...) to (rows, width, ...), with zeros for padding."""
+        whole = flat.new_zeros((self.rows * self.width, *flat.shape[2:]))
+        return whole.index_copy(0, self.places, flat[0, : len(self.places)]).view(self.rows, self.width, *flat.shape[2:])
+
+
+class UnpaddedModel:
+    """A model whose blocks see no padding.
+
+    Attributes:
+        layout: of the batch under way; None where it is computed as it is.
+        drop: dropout in attention, called as torch's own.
+    """
+
+    active: "UnpaddedModel | None" = None  # transformers knows an attention by its name alone
+
+    def __init__(self, model: Any) -> None:
+        self.model = base_of(model)
+        self.blocks = list(last_blocks(self.model)[1])
+        self.layout: Layout | None = None
+        self.while_learning = True
+        self.drop: Drop = nn.functional.dropout
+
+    @contextmanager
+    def in_place(self, *, while_learning: bool = True, drop: Drop = nn.functional.dropout) -> Iterator[None]:
+        """Inside the block the model computes so; batches that nothing is learnt from as they are, unless told otherwise."""
+        handles = [self.model.register_forward_pre_hook(self._look, with_kwargs=True)]
+        handles += [block.register_forward_pre_hook(self._flatten, with_kwargs=True) for block in self.blocks]
+        handles.append(self.blocks[-1].register_forward_hook(self._pad))
+        self.while_learning, self.drop = while_learning, drop
+        try:
+            with attending(self.model, UNPADDED):
+                UnpaddedModel.active = self
+                yield
+        finally:
+            UnpaddedModel.active = self.layout = None
+            for handle in handles:
+                handle.remove()
+
+    @classmethod
+    def of_batch(cls) -> "UnpaddedModel | None":
+        """The model whose batch under way has no padding; None where none has."""
+        return cls.active if cls.active is not None and cls.active.layout is not None else None
+
+    def _look(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        mask, self.layout = kwargs.get("attention_mask"), None
+        if self.while_learning and not (module.training and torch.is_grad_enabled()):
+            return
+        if isinstance(mask, torch.Tensor) and mask.dim() == 2:
+            self.layout = Layout(mask.bool())
+
+    def _flatten(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        if self.layout is None:
+            return None
+        return self.layout.flat(args), {name: self.layout.flat(value) for name, value in kwargs.items()}
+
+    def _pad(self, module: nn.Module, args: Any, output: Any) -> Any:
+        if self.layout is None:
+            return None
+        return (self.layout.padded(output[0]), *output[1:]) if isinstance(output, tuple) else self.layout.padded(output)
+
+
+def mask_of(*arguments: Any, **named: Any) -> torch.Tensor | None:
+    """What transformers asks for as the mask."""
+    return None if UnpaddedModel.of_batch() else sdpa_mask(*arguments, **named)
+
+
+def attend(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
+    dropout: float = 0.0, scaling: float | None = None, is_causal: bool | None = None, sliding_window: int | None = None,
+    **named: Any,
+) -> tuple[torch.Tensor, None]:  # fmt: skip
+    """Attention as transformers calls it: https://huggingface.co/docs/transformers/attention_interface.
+
+    Args:
+        query: shape (1, heads, tokens, width) of rows behind one another; key and value may have fewer heads.
+
+    Returns:
+        Shape (1, tokens, heads, width).
+    """
+    model = UnpaddedModel.of_batch()
+    if model is None or (layout := model.layout) is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **named
+        )  # type: ignore[return-value]
+    if lacking := [name for name in UNKNOWN if named.get(name) is not None]:
+        raise NotImplementedError(", ".join(lacking))
+    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    repeats = query.shape[1] // key.shape[1]
+    flat = [part[0].transpose(0, 1) for part in (query, repeat_kv(key, repeats), repeat_kv(value, repeats))]
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    found = []
+    for group in layout.groups:
+        seen = group.seen(causal=causal, window=sliding_window)
+        queries, keys, values = (group.side_by_side(part) for part in flat)
+        if dropout or group.longest < SHORT:
+            drop = partial(model.drop, p=dropout) if dropout else None
+            found.append(group.behind_one_another(attend_in_steps(queries, keys, values, seen, scale, drop)))
+        else:
+            fused = nn.functional.scaled_dot_product_attention(
+                queries, keys, values, attn_mask=seen, is_causal=seen is None, scale=scale
+            )
+            found.append(group.behind_one_another(fused))
+    if layout.filling:
+        found.append(found[0].new_zeros((layout.filling, *found[0].shape[1:])))
+    return torch.cat(found).unsqueeze(0), None
+
+
+def attend_in_steps(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor | None, scale: float,
+    drop: Callable[[torch.Tensor], torch.Tensor] | None,
+) -> torch.Tensor:  # fmt: skip
+    """Attention as products and a softmax one by one, in shapes (rows, heads, tokens, width).
+
+    On a CPU torch has no fused kernel with dropout, and one without it whose way back takes three times as long on short
+    rows.
+
+    Args:
+        seen: as of `Group.seen`.
+    """
+    scores = query @ key.transpose(-1, -2) * scale
+    if seen is None:
+        seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    weights = scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(-1, dtype=torch.float32).to(value.dtype)
+    return (weights if drop is None else drop(weights)) @ value
+
+
+def unpads_well(model: Any, rows: dict[str, Any], autocast: torch.dtype | None) -> UnpaddedModel | None:
+    """The model without padding in its blocks, where that gives the same logits and gradients; None elsewhere.
+
+    Args:
+        rows: a padded batch with labels, on the model's device, of rows of several lengths.
+        autocast: the precision of training.
+    """
+    base = base_of(model)
+    if base.config.sub_configs or not sees_rows(base) or base.config._attn_implementation != "sdpa":
+        return None
+    AttentionInterface.register(UNPADDED, attend)
+    AttentionMaskInterface.register(UNPADDED, mask_of)
+    found, training = UnpaddedModel(model), model.training
+    model.eval()
+    try:
+        kind = model.device.type
+        with torch.autocast(kind, autocast) if autocast else nullcontext():
+            own = _seen(model, rows)
+            with found.in_place(while_learning=False):
+                ours, taken = _seen(model, rows), found.layout is not None
+    except (ImportError, ValueError, TypeError, AttributeError, RuntimeError, NotImplementedError):
+        return None  # its class does not let one choose, or its blocks take what is not of each token
+    finally:
+        model.train(training)
+    same = all(difference(one, other) <= ROUNDING[autocast] for one, other in zip(ours, own, strict=True))
+    return found if taken and same else None
+
+
+def _seen(model: Any, rows: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits of tokens that are none of padding, and the length of each tensor's gradient."""
+    output = model(**rows)
+    logits = output.logits[rows["attention_mask"].bool()] if output.logits.dim() == 3 else output.logits
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(output.loss, learning, allow_unused=True)
+    norms = torch.stack([torch.zeros(()) if gradient is None else gradient.norm().cpu().float() for gradient in gradients])
+    return logits.detach(), norms
