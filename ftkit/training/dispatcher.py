@@ -40,7 +40,7 @@ from ftkit.training.kernels import accepts_attention, attending, choose_attentio
 from ftkit.training.memory import library_bytes
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.trainer import Trainer, is_alone, speed_up
-from ftkit.training.unpadded import unpads_well
+from ftkit.training.unpadded import UnpaddedModel, unpads_well
 from ftkit.training.ways import wanted_ways
 
 
@@ -84,11 +84,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
         trainer.liger = use_liger(model, this_machine(arguments.device), recipe.speed.liger_kernel)
     row = trainer.data_collator([data.encoded["eval"].dataset[0]])
     hurry(recipe, task, config, trainer, row)
-    if (
-        not recipe.data.packing
-        and wanted_ways(recipe.speed, arguments, arguments.device.type, alone=is_alone(trainer)).unpadded
-    ):
-        trainer.unpadded = unpads_well(model, unlike_rows(trainer, data), autocast_dtype(arguments))
+    trainer.unpadded = without_padding(recipe, trainer, data)
     settle_adapters(recipe, trainer, row)
     return Parts(task, config, tokenizer, data, model, trainer, frozen_body(recipe, model, data, trainer))
 
@@ -107,6 +103,15 @@ def training_attention(recipe: Recipe, trainer: Trainer, data: Data) -> str | No
     padded = unlike_rows(trainer, data)
     with trainer.accelerator.autocast():
         return next((choice for choice in choices if accepts_attention(trainer.model, choice, padded)), None)
+
+
+def without_padding(recipe: Recipe, trainer: Trainer, data: Data) -> UnpaddedModel | None:
+    """The model whose blocks see no padding while it learns, where that is wanted and right; packed blocks have little."""
+    arguments = trainer.args
+    ways = wanted_ways(recipe.speed, arguments, arguments.device.type, alone=is_alone(trainer))
+    if not ways.unpadded or recipe.data.packing or trainer.attention is not None:
+        return None
+    return unpads_well(trainer.model, unlike_rows(trainer, data), autocast_dtype(arguments))
 
 
 def unlike_rows(trainer: Trainer, data: Data) -> dict[str, Any]:

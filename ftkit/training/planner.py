@@ -100,7 +100,7 @@ class Planner:
         self.measured: dict[tuple[str, str, Measuring], MeasuringMemory] = {}
         self.rests = self.autocast is torch.bfloat16 and recipe.speed.frozen_bfloat16  # where the strategy lets it
         self.fuses = self.ways.fused_adapters
-        self.unpads = self.ways.unpadded and not recipe.data.packing and not config.is_encoder_decoder
+        self.unpads = self.ways.unpadded and not recipe.data.packing and recipe.model.attn_implementation in (None, "sdpa")
         self.liger = device == "cuda" and would_have_liger(config.model_type, recipe.training, recipe.speed.liger_kernel)
         self.unmeasured = ""  # why measuring could not be gone through
 
@@ -192,7 +192,7 @@ class Planner:
             rows, length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing, later, setup.target,
             math.ceil(rows * min(setup.supervised, length)),
             self.rests and may_rest(setup.strategy), self.ways.embedding_rows, self.fuses, self.liger,
-            self.ways.fast_dropout, self.ways.fused_gelu, self.stored,
+            self.ways.fast_dropout, self.ways.fused_gelu, self.unpads, self.stored,
         )  # fmt: skip
         try:
             return rehearse(self.auto_class, self.config, setup.strategy, self.head, self.options(setup), batch)

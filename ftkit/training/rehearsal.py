@@ -23,13 +23,14 @@ from ftkit.models.counts import quantized_layers
 from ftkit.models.load import torch_dtype
 from ftkit.models.resting import Tensors, rest, resting_layers, stored_layers
 from ftkit.models.strategies.table import STRATEGIES
-from ftkit.training.dropout import dropping
+from ftkit.training.dropout import drop, dropping
 from ftkit.training.embedding_gradient import adding_rows
 from ftkit.training.footprint import Learning, four_bit_bytes, gradient_bytes, resting_bytes
 from ftkit.training.fused_adapters import PRODUCTS, fusing_adapters
 from ftkit.training.fused_gelu import fusing_gelu
 from ftkit.training.liger_shapes import liger_shapes
 from ftkit.training.supervised_loss import CHUNK, ChunkedCrossEntropy, Head, has_plain_head
+from ftkit.training.unpadded import Layout, UnpaddedModel, may_unpad
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Batch:
         liger: whether Liger's kernels are in the layers, see `liger_shapes.py`.
         drops: whether dropout draws as in `dropout.py`.
         gelu: whether GELU that is written out is one operation, see `fused_gelu.py`.
+        unpads: whether its blocks see no padding, see `unpadded.py`; the rows then are of one length.
         stored: what the checkpoint has, where that is known: other layers do not rest.
     """
 
@@ -66,6 +68,7 @@ class Batch:
     liger: bool = False
     drops: bool = False
     gelu: bool = False
+    unpads: bool = False
     stored: Tensors | None = None
 
 
@@ -198,9 +201,10 @@ def rehearse(
         RuntimeError: the model's forward pass looks at values, which are not there.
     """
     model, before = shape_model(auto_class, config, block, head, options)
-    with FakeTensorMode():
+    layout = Layout(torch.ones(batch.rows, batch.length, dtype=torch.bool)) if batch.unpads and may_unpad(model) else None
+    with FakeTensorMode(allow_non_fake_inputs=layout is not None):  # its places are real
         put_on_cpu(model)
-        return _step(model.train(), before, batch)
+        return _step(model.train(), before, batch, layout)
 
 
 def shape_model(
@@ -257,7 +261,7 @@ def enable_checkpointing(model: Any, given: dict[str, Any] | None) -> None:
     )
 
 
-def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
+def _step(model: Any, before: int, batch: Batch, layout: Layout | None) -> Rehearsal:
     learning, loaded = learning_tensors(model), resting_bytes(tensors_of(model))
     if batch.rests:
         layers = resting_layers(model)
@@ -276,7 +280,7 @@ def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
     logits = {count * vocabulary for count in positions}
     gradients = gradient_bytes(learning)
     earlier = [p.grad for p in model.parameters() if p.grad is not None]
-    with as_trained(model, batch) as begun:
+    with as_trained(model, batch, layout) as begun:
         known = [*tensors_of(model), *inputs.values(), *earlier, *begun]
         with MemoryLedger(known, logits - {0}) as ledger:
             loss = forward_loss(model, inputs, batch.autocast, supervised)
@@ -290,13 +294,16 @@ def _step(model: Any, before: int, batch: Batch) -> Rehearsal:
 
 
 @contextmanager
-def as_trained(model: Any, batch: Batch) -> Iterator[list[torch.Tensor]]:
+def as_trained(model: Any, batch: Batch, layout: Layout | None) -> Iterator[list[torch.Tensor]]:
     """Inside the block the model computes as in the Trainer's steps; the gradients that are kept from step to step."""
     with ExitStack() as stack:
         if batch.fuses:
             stack.enter_context(fusing_adapters(model, SHAPE_PRODUCTS))
         if batch.liger:
             stack.enter_context(liger_shapes(model))
+        if layout is not None:
+            unpadded = UnpaddedModel(model, layout)
+            stack.enter_context(unpadded.in_place(drop=drop if batch.drops else nn.functional.dropout))
         if batch.drops:
             stack.enter_context(dropping(model))
         if batch.gelu:

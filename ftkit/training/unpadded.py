@@ -149,12 +149,15 @@ class UnpaddedModel:
     Attributes:
         layout: of the batch under way; None where it is computed as it is.
         drop: dropout in attention, called as torch's own.
+
+    Args:
+        always: the layout of every batch, where masks cannot be looked at.
     """
 
     active: "UnpaddedModel | None" = None  # transformers knows an attention by its name alone
 
-    def __init__(self, model: Any) -> None:
-        self.model = base_of(model)
+    def __init__(self, model: Any, always: Layout | None = None) -> None:
+        self.model, self.always = base_of(model), always
         self.blocks = list(last_blocks(self.model)[1])
         self.layout: Layout | None = None
         self.while_learning = True
@@ -163,6 +166,8 @@ class UnpaddedModel:
     @contextmanager
     def in_place(self, *, while_learning: bool = True, drop: Drop = nn.functional.dropout) -> Iterator[None]:
         """Inside the block the model computes so; batches that nothing is learnt from as they are, unless told otherwise."""
+        AttentionInterface.register(UNPADDED, attend)
+        AttentionMaskInterface.register(UNPADDED, mask_of)
         handles = [self.model.register_forward_pre_hook(self._look, with_kwargs=True)]
         handles += [block.register_forward_pre_hook(self._flatten, with_kwargs=True) for block in self.blocks]
         handles.append(self.blocks[-1].register_forward_hook(self._pad))
@@ -182,8 +187,8 @@ class UnpaddedModel:
         return cls.active if cls.active is not None and cls.active.layout is not None else None
 
     def _look(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        mask, self.layout = kwargs.get("attention_mask"), None
-        if self.while_learning and not (module.training and torch.is_grad_enabled()):
+        mask, self.layout = kwargs.get("attention_mask"), self.always
+        if self.always or (self.while_learning and not (module.training and torch.is_grad_enabled())):
             return
         if isinstance(mask, torch.Tensor) and mask.dim() == 2:
             self.layout = Layout(mask.bool())
@@ -194,9 +199,11 @@ class UnpaddedModel:
         return self.layout.flat(args), {name: self.layout.flat(value) for name, value in kwargs.items()}
 
     def _pad(self, module: nn.Module, args: Any, output: Any) -> Any:
-        if self.layout is None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        if self.layout is None or hidden.shape[:2] != (1, len(self.layout.taken)):  # frozen blocks may give what is kept
             return None
-        return (self.layout.padded(output[0]), *output[1:]) if isinstance(output, tuple) else self.layout.padded(output)
+        padded = self.layout.padded(hidden)
+        return (padded, *output[1:]) if isinstance(output, tuple) else padded
 
 
 def mask_of(*arguments: Any, **named: Any) -> torch.Tensor | None:
@@ -264,6 +271,12 @@ def attend_in_steps(
     return (weights if drop is None else drop(weights)) @ value
 
 
+def may_unpad(model: Any) -> bool:
+    """Whether a model is of a kind whose blocks may see no padding, so far as that can be told without a step."""
+    base = base_of(model)
+    return not base.config.sub_configs and sees_rows(base) and base.config._attn_implementation == "sdpa"
+
+
 def unpads_well(model: Any, rows: dict[str, Any], autocast: torch.dtype | None) -> UnpaddedModel | None:
     """The model without padding in its blocks, where that gives the same logits and gradients; None elsewhere.
 
@@ -271,11 +284,8 @@ def unpads_well(model: Any, rows: dict[str, Any], autocast: torch.dtype | None) 
         rows: a padded batch with labels, on the model's device, of rows of several lengths.
         autocast: the precision of training.
     """
-    base = base_of(model)
-    if base.config.sub_configs or not sees_rows(base) or base.config._attn_implementation != "sdpa":
+    if not may_unpad(model):
         return None
-    AttentionInterface.register(UNPADDED, attend)
-    AttentionMaskInterface.register(UNPADDED, mask_of)
     found, training = UnpaddedModel(model), model.training
     model.eval()
     try:

@@ -31,6 +31,7 @@ def transfer(**fields: Any) -> dict[str, Any]:
     return {"strategy": {"name": "transfer", **fields}}
 
 
+PADDED = {"speed": {"unpadded": False, "micro_batches": False}}
 SENTENCES = {"task": "text-classification", "kind": "distilbert"}
 LEVERS = {
     "supervised logits": Lever({}, {"speed": {"supervised_logits": False}}, 1e-4),
@@ -39,7 +40,10 @@ LEVERS = {
     "cached blocks": Lever(
         transfer(unfreeze_last=1), transfer(unfreeze_last=1, cache_frozen=False), 1e-4, **SENTENCES
     ),
-    "micro-batches": Lever({}, {"speed": {"micro_batches": False}}, 1e-4, "lora", **SENTENCES),
+    "micro-batches": Lever({"speed": {"micro_batches": True}}, PADDED, 1e-4, "lora", **SENTENCES),
+    "no padding": Lever({}, PADDED, 1e-4, **SENTENCES),
+    "no padding in a decoder": Lever({}, PADDED, 1e-4, "lora"),
+    "GELU in one operation": Lever({}, {"speed": {"fused_gelu": False}}, 1e-4, kind="gpt2"),
     "embedding rows": Lever({}, {"speed": {"embedding_rows": False}}, 1e-4, **SENTENCES),
     "fused adapters": Lever({}, {"speed": {"fused_adapters": False}}, 1e-4, "lora"),
     "fused adapters on 4 bits": Lever({}, {"speed": {"fused_adapters": False}}, 1e-3, "qlora"),
@@ -87,6 +91,7 @@ def recipe_of(recipe: RecipeMaker, lever: Lever, changes: dict[str, Any]) -> Rec
     answers = lever.task == "instruction"
     values: dict[str, Any] = {
         "data": {"eval_size": 76} if answers else {},
+        "speed": {"fast_dropout": False},
         "training": {
             "max_steps": STEPS,
             "bf16": False,

@@ -227,7 +227,7 @@ def test_adapters_are_tried_on_a_base_at_rest(recipe: RecipeMaker, tmp_path: Pat
     resting = built("lora")
     assert resting.resting is not None
     assert resting.fuses
-    assert resting.settled == (True, True, False)
+    assert resting.settled == (True, True, False, True)
     assert not built("lora", frozen_bfloat16=False).fuses
     assert not built("lora", fused_adapters=False).fuses
     assert not built("full").fuses

@@ -1,6 +1,7 @@
 """The plan of a run: what it says beside what a real step takes."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from ftkit.training.footprint import (
     resting_bytes,
     steps_of,
 )
+from ftkit.training.micro_batches import most_tokens
 from ftkit.training.pace import ORDER, Pace, Stopwatch, chosen_rows, forecast, pace_of
 from ftkit.training.probe import longest_batch
 from ftkit.training.rehearsal import MemoryLedger
@@ -82,6 +84,16 @@ def bytes_of_weights(model: torch.nn.Module) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
+def planned_batch(parts: Parts, size: int) -> dict[str, torch.Tensor]:
+    """As the plan has it: the longest rows, or where padding is left out, as many tokens as the largest of drawn batches."""
+    batch = longest_batch(parts, size)
+    if parts.trainer.unpadded is None:
+        return batch
+    tokens = math.ceil(most_tokens(parts.data.facts["train"].lengths, size) / size)
+    cut = {name: value[:, :tokens] if value.dim() == 2 else value for name, value in batch.items()}
+    return cut | {"attention_mask": torch.ones_like(cut["attention_mask"])}
+
+
 def take_step(parts: Parts, batch: dict[str, Any], pack: Callable[[torch.Tensor], Any]) -> None:
     """Forward, backward and one optimizer step as the Trainer takes it, with what autograd keeps given to `pack`.
 
@@ -90,11 +102,13 @@ def take_step(parts: Parts, batch: dict[str, Any], pack: Callable[[torch.Tensor]
     trainer = parts.trainer
     if trainer.resting is not None:
         rest(trainer.resting.layers)
+        trainer.resting = None
     trainer.create_optimizer_and_scheduler(1)
     assert trainer.optimizer is not None
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept), autocast("cpu", trainer.args.bf16):
-        loss = parts.model.train()(**batch).loss
-    loss.backward()
+    with trainer.stepping():
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept), autocast("cpu", trainer.args.bf16):
+            loss = parts.model.train()(**batch).loss
+        loss.backward()
     trainer.optimizer.step()
 
 
@@ -154,7 +168,7 @@ def test_activations_are_those_that_autograd_keeps(
     memory = api.plan(made, device="cpu", measure=False).memory
     parts = build(made, tmp_path / "out", [])
     kept: list[torch.Tensor] = []
-    batch = longest_batch(parts, made.training.per_device_train_batch_size)
+    batch = planned_batch(parts, made.training.per_device_train_batch_size)
     take_step(parts, batch, lambda tensor: kept.append(tensor) or tensor)  # type: ignore[func-returns-value]
     weights = {p.untyped_storage()._cdata for p in [*parts.model.parameters(), *parts.model.buffers()]}
     held = [tensor for tensor in kept if tensor.untyped_storage()._cdata not in weights]
@@ -184,7 +198,7 @@ def test_the_peak_is_that_of_the_trainer_on_real_tensors(
     made = recipe(strategy, task=task, kind=kind, training=training, model={"dtype": "bfloat16"})
     memory = api.plan(made, device="cpu", measure=False).memory
     parts = build(made, tmp_path / "out", [])
-    trainer, batch = parts.trainer, longest_batch(parts, made.training.per_device_train_batch_size)
+    trainer, batch = parts.trainer, planned_batch(parts, made.training.per_device_train_batch_size)
     model = trainer.accelerator.prepare(parts.model)
     if checkpointing:
         model.activation_checkpointing_enable()

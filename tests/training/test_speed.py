@@ -289,7 +289,11 @@ def test_the_loss_curve_is_that_of_plain_steps(
     curves, records = [], []
     for on in (True, False):
         made = recipe(
-            strategy, task=task, kind=kind, data=data, speed={"supervised_logits": on, "micro_batches": on, "embedding_rows": on},
+            strategy, task=task, kind=kind, data=data,
+            speed={
+                **dict.fromkeys(("supervised_logits", "micro_batches", "embedding_rows", "fused_gelu"), on),
+                "unpadded": False, "fast_dropout": False,
+            },
             training={"max_steps": 12, "bf16": False, "eval_strategy": "no", "save_strategy": "no"} | training,
             evaluation={"general_text": False, **({"generation": {"rows": 0}} if "class" not in task else {})},
         )  # fmt: skip
@@ -310,7 +314,7 @@ def test_the_loss_curve_is_that_of_plain_steps(
 
 def test_parts_are_really_computed(recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ftkit.training.trainer.part_cost", lambda *_, **__: 8.0)
-    parts = build(recipe("full"), tmp_path / "out", [])
+    parts = build(recipe("full", speed={"unpadded": False}), tmp_path / "out", [])
     trainer = parts.trainer
     widths: list[tuple[int, ...]] = []
     parts.model.register_forward_pre_hook(lambda _, __, named: widths.append(named["input_ids"].shape), with_kwargs=True)
@@ -346,13 +350,21 @@ def test_ways_follow_recipe_and_device() -> None:
         block = Training(**training)
         return wanted_ways(Speed(**(speed or {})), block, device, alone=alone)
 
-    assert ways() == (True, True, True, True, True)
-    assert ways("cuda") == (True, False, False, True, True)
-    assert ways("cuda", speed={"micro_batches": True}).micro_batches
-    assert ways(alone=False) == ways(optim="galore_adamw_layerwise") == (False, False, False, False, False)
+    def on(*arguments: Any, **named: Any) -> set[str]:
+        return {name for name, value in ways(*arguments, **named)._asdict().items() if value}
+
+    anywhere = {"supervised_logits", "fused_adapters", "fused_gelu", "repeated"}
+    assert on() == anywhere | {"micro_batches", "unpadded", "fast_dropout", "embedding_rows"}
+    assert on("cuda") == anywhere
+    assert on("cuda", speed={"micro_batches": True}) == anywhere | {"micro_batches"}
+    assert on(speed={"micro_batches": True}) == on() - {"unpadded"}  # batches are cut where it is asked for
+    assert on(alone=False) == on(optim="galore_adamw_layerwise") == set()
+    compiled = on(torch_compile=True)
+    assert compiled == {"supervised_logits", "micro_batches", "repeated"}
     assert not ways(torch_compile=True).embedding_rows
     assert not ways(torch_compile=True).fused_adapters
     assert not ways(speed={"fused_adapters": False}).fused_adapters
     assert not ways(torch_compile_mode="max-autotune").embedding_rows
     assert not ways(label_smoothing_factor=0.1).supervised_logits
-    assert ways(speed={"supervised_logits": False, "embedding_rows": False}) == (False, True, False, True, True)
+    for name in ("supervised_logits", "embedding_rows", "unpadded", "fast_dropout", "fused_gelu"):
+        assert on(speed={name: False}) == on() - {name}
