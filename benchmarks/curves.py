@@ -103,15 +103,19 @@ def bases(steps: int) -> dict[str, Base]:
     }
 
 
-WHOLE = ("speed.micro_batches=false",)  # the head draws its dropout for the rows in one order
+PADDED, PARTS = ("speed.unpadded=false", "speed.micro_batches=false"), ("speed.micro_batches=true",)
 HALF, APART = ("training.bf16=true",), ("speed.fused_adapters=false",)  # fused they round once less
 LEVERS = {
     "supervised logits": Lever("decoder", (), ("speed.supervised_logits=false",), each_step, 1e-4),
     "packing": Lever("few rows", ("data.packing=true",), (), each_step, 1e-4),
-    "cached body": Lever("frozen body", WHOLE, (*WHOLE, "strategy.cache_frozen=false"), each_step, 1e-4),
+    "cached body": Lever("frozen body", (), ("strategy.cache_frozen=false",), each_step, 1e-4),
     "cached blocks, the last learns": Lever("frozen blocks", (), ("strategy.cache_frozen=false",), each_step, 1e-4),
-    "micro-batches": Lever("encoder", (), WHOLE, each_step, 1e-4),
-    "micro-batches, dropout": Lever("encoder, dropout", (), WHOLE, eval_rows, 2e-2),
+    "no padding": Lever("encoder", (), PADDED, each_step, 1e-4),
+    "no padding, decoder": Lever("decoder", (), PADDED, each_step, 1e-4),
+    "no padding, dropout": Lever("encoder, dropout", (), PADDED, eval_rows, 2e-2),
+    "micro-batches": Lever("encoder", PARTS, PADDED, each_step, 1e-4),
+    "micro-batches, dropout": Lever("encoder, dropout", PARTS, PADDED, eval_rows, 2e-2),
+    "dropout drawn by fours": Lever("encoder, dropout", (), ("speed.fast_dropout=false",), eval_rows, 2e-2),
     "embedding gradients by row": Lever("decoder", (), ("speed.embedding_rows=false",), each_step, 1e-4),
     "fused adapters": Lever("encoder", (), APART, each_step, 1e-4),
     "bf16, fused adapters": Lever(

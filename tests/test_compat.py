@@ -116,13 +116,26 @@ def test_a_frozen_base_in_bfloat16_has_learning_weights_in_float32(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kinds() -> tuple[set[torch.dtype], set[torch.dtype]]:
-        model = parts_of(recipe("transfer", model={"dtype": "bfloat16"}), tmp_path).model
+        model = parts_of(recipe("transfer", model={"dtype": "bfloat16"}, training={"bf16": True}), tmp_path).model
         learning = {p.dtype for p in model.parameters() if p.requires_grad}
         return learning, {p.dtype for p in model.parameters() if not p.requires_grad}
 
     assert kinds() == ({torch.float32}, {torch.bfloat16})
     without(monkeypatch, "hold_in_float32", "ftkit.models.strategies.transfer")
     assert kinds() == ({torch.bfloat16}, {torch.bfloat16})
+
+
+@pytest.mark.parametrize("strategy", ["transfer", "lora", "qlora"])
+def test_a_head_on_such_a_base_without_autocast_is_refused_in_one_line(
+    recipe: RecipeMaker, tmp_path: Path, strategy: str
+) -> None:
+    made = recipe(strategy, model={"dtype": "bfloat16"}, training={"bf16": False})
+    with pytest.raises(UserError, match=r"model\.dtype bfloat16: the new head is in float32") as caught:
+        parts_of(made, tmp_path)
+    assert caught.value.hint == "set model.dtype: float32"
+    parts_of(recipe("full", model={"dtype": "bfloat16"}, training={"bf16": False}), tmp_path)  # all of it learns in float32
+    answers = recipe("lora", task="instruction", kind="llama", model={"dtype": "bfloat16"}, training={"bf16": False})
+    parts_of(answers, tmp_path)  # no new head
 
 
 def test_end_tokens_are_not_masked_as_padding(stand_in: Callable[[str], Path]) -> None:

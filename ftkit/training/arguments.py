@@ -13,7 +13,7 @@ from ftkit.errors import UserError
 from ftkit.models.load import first_line
 from ftkit.models.precision import has_bf16
 from ftkit.recipe.fields import TRAINING_DEFAULTS
-from ftkit.recipe.schema import Training
+from ftkit.recipe.schema import Recipe, Training
 from ftkit.training.trackers import find_trackers
 
 
@@ -55,6 +55,24 @@ def training_arguments(block: Training, output_dir: Path, metrics: dict[str, boo
         return TrainingArguments(**values)
     except (ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:
         raise UserError(f"transformers refuses: {first_line(error)}", key="training") from error
+
+
+def needs_autocast(strategy: str, dtype: str) -> bool:
+    """Whether a new head, which rests in float32, meets what a body of another precision gives."""
+    return strategy != "full" and dtype != "float32"
+
+
+def require_autocast(recipe: Recipe, arguments: TrainingArguments, *, new_head: bool) -> None:
+    """Refuse a body and a head of unlike precisions where nothing casts between them.
+
+    Raises:
+        UserError: the recipe has them, and there is no autocast here.
+    """
+    if not new_head or autocast_dtype(arguments) or not needs_autocast(recipe.strategy.name, recipe.model.dtype):
+        return
+    why = "training.bf16 is off" if has_bf16() else "this machine has no bfloat16"
+    message = f"{recipe.model.dtype}: the new head is in float32, and without autocast the two do not multiply; {why}"
+    raise UserError(f"model.dtype {message}", "set model.dtype: float32", key="model.dtype")
 
 
 def autocast_dtype(arguments: TrainingArguments) -> torch.dtype | None:

@@ -33,7 +33,7 @@ from ftkit.recipe.schema import Model as ModelBlock
 from ftkit.recipe.schema import Recipe, Transfer
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
-from ftkit.training.arguments import autocast_dtype, training_arguments
+from ftkit.training.arguments import autocast_dtype, require_autocast, training_arguments
 from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
 from ftkit.training.fused_adapters import fuses_well
 from ftkit.training.kernels import accepts_attention, attending, choose_attention, this_machine, use_liger
@@ -65,6 +65,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     """
     arguments = training_arguments(recipe.training, output_dir, recipe.spec.metrics)
     task = TASKS[recipe.task](recipe.data)
+    require_autocast(recipe, arguments, new_head=task.new_head)
     tokenizer = load_tokenizer(recipe.model)
     config = load_config(recipe.model, {})
     task.auto_class(config)  # refuses a model that cannot do the task
@@ -226,6 +227,7 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
     )
     arguments = training_arguments(recipe.training, output_dir, recipe.spec.metrics)
     task = TASKS[recipe.task](recipe.data)
+    require_autocast(recipe, arguments, new_head=task.new_head)
     tokenizer, config = load_tokenizer(saved), load_config(saved, {})
     task.auto_class(config)
     data = prepare(recipe, task, tokenizer, config, (target.split,), lambda splits: task.recall(config)).measured_on(

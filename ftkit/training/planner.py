@@ -20,11 +20,11 @@ from ftkit.models.resting import Tensors, may_rest, tensors_at_hand
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.recipe.schema import Recipe
 from ftkit.tasks.base import Task
-from ftkit.training.arguments import precision_words
+from ftkit.training.arguments import needs_autocast, precision_words
 from ftkit.training.footprint import Peak, knows_optimizer, optimizer_bytes
 from ftkit.training.kernels import would_have_liger
 from ftkit.training.measuring import Measuring, MeasuringMemory, rehearse_measuring
-from ftkit.training.memory import beside_tensors, library_bytes
+from ftkit.training.memory import GAPS, GAPS_OF_PARTS, GAPS_OF_SIZES, beside_tensors, library_bytes
 from ftkit.training.micro_batches import later_part, most_tokens, part_cost
 from ftkit.training.prepare import Data
 from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
@@ -39,13 +39,13 @@ WORTH = 0.99  # a remedy that leaves more than this share of the memory is none
 
 @dataclass(frozen=True)
 class Estimate:
-    """A setup with what it takes; `cut` says whether batches are cut into parts of like length."""
+    """A setup with what it takes; `gaps` are those between blocks, see `memory.py`."""
 
     setup: Setup
     rehearsal: Rehearsal
     optimizer: int
     measuring: MeasuringMemory
-    cut: bool
+    gaps: float
 
     @property
     def training(self) -> int:
@@ -67,7 +67,7 @@ class Estimate:
 
     def of_process(self, device: str, peak: int) -> int:
         """Bytes that a process takes with so many in tensors at its peak."""
-        return peak + beside_tensors(device, peak - self.rehearsal.weights - self.optimizer, cut=self.cut)
+        return peak + beside_tensors(device, peak - self.rehearsal.weights - self.optimizer, gaps=self.gaps)
 
     def parts(self) -> dict[str, int]:
         """Bytes by part. They are not all held at once, so that the peak is below their sum."""
@@ -167,7 +167,8 @@ class Planner:
         if rows and setup.accumulation == 1 and found.gradients > WORTH_ANOTHER * found.step:
             # the gradients of a batch's first part are there beside what the next one holds
             found = replace(found, step=max(found.step, self.rehearse(setup, rows, length, later=True).step))
-        return Estimate(setup, found, optimizer_bytes(self.optim, found.learning), self.measure(setup), rows > 0)
+        gaps = GAPS_OF_PARTS if rows else GAPS_OF_SIZES if self.unpads else GAPS
+        return Estimate(setup, found, optimizer_bytes(self.optim, found.learning), self.measure(setup), gaps)
 
     def computed_length(self, setup: Setup) -> int:
         """Tokens of a row as the largest batch computes them: alike where padding is left out, else the longest."""
@@ -252,6 +253,8 @@ class Planner:
         """A rung's first change that makes it fit, else its last that helps; None where none does."""
         better = None
         for change, setup in rung(current.setup, self.recipe, figures):
+            if self.head and needs_autocast(setup.strategy.name, setup.dtype) and self.autocast is None:
+                continue
             estimate = self.estimate(setup)
             if estimate.peak < WORTH * current.peak:
                 better = Remedy(change, estimate.peak, self.needed(estimate), self.needed(estimate) <= room), estimate

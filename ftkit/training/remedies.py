@@ -64,8 +64,9 @@ def with_lora(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iter
     """Another method: adapters on all linear layers in place of all weights."""
     if setup.strategy.name == "full" and "lora" in recipe.spec.strategies:
         block = Lora(name="lora", **ADAPTER)
-        change = "strategy {name: lora, r: 16, target_modules: all-linear} with model.dtype=bfloat16"
-        yield change, replace(setup, strategy=block, dtype="bfloat16")
+        change = "strategy {name: lora, r: 16, target_modules: all-linear}"
+        yield change, replace(setup, strategy=block)
+        yield f"{change} with model.dtype=bfloat16", replace(setup, strategy=block, dtype="bfloat16")
 
 
 def with_qlora(setup: Setup, recipe: Recipe, figures: DataFigures | None) -> Iterator[tuple[str, Setup]]:

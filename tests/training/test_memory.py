@@ -14,7 +14,7 @@ from ftkit.units import GIB, MIB
 def test_all_that_a_gpu_has_free_is_for_tensors(idle: int) -> None:
     """The device was asked by a process whose context is there already: it is not among what is free."""
     tensors = 7 * GIB + idle
-    assert tensors + beside_tensors("cuda", 2 * GIB, cut=False) == gpu_room(7 * GIB, idle)
+    assert tensors + beside_tensors("cuda", 2 * GIB) == gpu_room(7 * GIB, idle)
 
 
 def test_of_memory_that_was_named_the_context_is_a_part(recipe: Callable[..., Recipe]) -> None:
