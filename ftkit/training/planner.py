@@ -24,7 +24,7 @@ from ftkit.training.arguments import needs_autocast, precision_words
 from ftkit.training.footprint import Peak, knows_optimizer, optimizer_bytes
 from ftkit.training.kernels import would_have_liger
 from ftkit.training.measuring import Measuring, MeasuringMemory, rehearse_measuring
-from ftkit.training.memory import GAPS, GAPS_OF_PARTS, GAPS_OF_SIZES, beside_tensors, library_bytes
+from ftkit.training.memory import GAPS, GAPS_OF_SIZES, beside_tensors, library_bytes
 from ftkit.training.micro_batches import later_part, most_tokens, part_cost
 from ftkit.training.prepare import Data
 from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
@@ -167,7 +167,7 @@ class Planner:
         if rows and setup.accumulation == 1 and found.gradients > WORTH_ANOTHER * found.step:
             # the gradients of a batch's first part are there beside what the next one holds
             found = replace(found, step=max(found.step, self.rehearse(setup, rows, length, later=True).step))
-        gaps = GAPS_OF_PARTS if rows else GAPS_OF_SIZES if self.unpads else GAPS
+        gaps = GAPS_OF_SIZES if rows or self.unpads else GAPS
         return Estimate(setup, found, optimizer_bytes(self.optim, found.learning), self.measure(setup), gaps)
 
     def computed_length(self, setup: Setup) -> int:
