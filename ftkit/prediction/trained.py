@@ -27,7 +27,7 @@ from ftkit.recipe.schema import Generation, Recipe
 from ftkit.run import Run
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
-from ftkit.training.arguments import require_autocast, training_arguments
+from ftkit.training.arguments import autocast_dtype, training_arguments
 from ftkit.training.dispatcher import load_trained, seed_everything
 
 # Only the answers' types are looked at, and a row that is to be predicted has none of its own.
@@ -139,13 +139,12 @@ def load_run(run: Run, *, max_length: int | None = None, max_new_tokens: int | N
     if not (task.generates or task.new_head):
         message = f"a run of {recipe.task} has nothing to predict for a row"
         raise UserError(message, "measure it with `ftkit eval RUN --data FILE`", str(run.folder))
-    require_autocast(recipe, arguments, new_head=task.new_head)
     tokenizer, config = load_tokenizer(saved), load_config(saved, {})
     task.auto_class(config)
     task.recall(config)
     seed_everything(recipe)
     with console.status(f"loading {run.folder}"):
-        model = load_trained(recipe, task, config, saved, run.model)
+        model = load_trained(recipe, task, config, saved, run.model, autocast=bool(autocast_dtype(arguments)))
         fit_tokenizer(model, tokenizer)
         if recipe.strategy.name != "qlora":  # 4-bit weights are where they belong already
             model.to(arguments.device)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import PeftModel
 from transformers import (
@@ -86,6 +87,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     row = trainer.data_collator([data.encoded["eval"].dataset[0]])
     hurry(recipe, task, config, trainer, row)
     trainer.unpadded = without_padding(recipe, trainer, data)
+    trainer.cuts = trainer.cuts and trainer.unpadded is None
     settle_adapters(recipe, trainer, row)
     return Parts(task, config, tokenizer, data, model, trainer, frozen_body(recipe, model, data, trainer))
 
@@ -101,7 +103,8 @@ def training_attention(recipe: Recipe, trainer: Trainer, data: Data) -> str | No
     choices = choose_attention(machine, recipe.model.attn_implementation, half=half)
     if not choices:
         return None
-    padded = unlike_rows(trainer, data)
+    lengths = data.facts["eval"].lengths
+    padded = rows_of_lengths(trainer, data, (lengths.min(), lengths.max()))
     with trainer.accelerator.autocast():
         return next((choice for choice in choices if accepts_attention(trainer.model, choice, padded)), None)
 
@@ -112,13 +115,15 @@ def without_padding(recipe: Recipe, trainer: Trainer, data: Data) -> UnpaddedMod
     ways = wanted_ways(recipe.speed, arguments, arguments.device.type, alone=is_alone(trainer))
     if not ways.unpadded or recipe.data.packing or trainer.attention is not None:
         return None
-    return unpads_well(trainer.model, unlike_rows(trainer, data), autocast_dtype(arguments))
+    lengths = data.facts["eval"].lengths
+    rows = rows_of_lengths(trainer, data, (lengths.min(), np.median(lengths)))
+    return unpads_well(trainer.model, rows, autocast_dtype(arguments))
 
 
-def unlike_rows(trainer: Trainer, data: Data) -> dict[str, Any]:
-    """The shortest and the longest of the eval rows, as a padded batch."""
+def rows_of_lengths(trainer: Trainer, data: Data, wanted: tuple[float, ...]) -> dict[str, Any]:
+    """The eval rows whose lengths are the nearest to those wanted, as a padded batch."""
     rows, lengths = data.encoded["eval"].dataset, data.facts["eval"].lengths
-    chosen = [rows[int(lengths.argmin())], rows[int(lengths.argmax())]]
+    chosen = [rows[int(np.abs(lengths - length).argmin())] for length in wanted]
     return dict(trainer._prepare_inputs(trainer.data_collator(chosen)))
 
 
@@ -227,7 +232,6 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
     )
     arguments = training_arguments(recipe.training, output_dir, recipe.spec.metrics)
     task = TASKS[recipe.task](recipe.data)
-    require_autocast(recipe, arguments, new_head=task.new_head)
     tokenizer, config = load_tokenizer(saved), load_config(saved, {})
     task.auto_class(config)
     data = prepare(recipe, task, tokenizer, config, (target.split,), lambda splits: task.recall(config)).measured_on(
@@ -235,7 +239,7 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
     )
     seed_everything(recipe)
     with console.status(f"loading {target.name}"):
-        model = load_trained(recipe, task, config, saved, target.trained)
+        model = load_trained(recipe, task, config, saved, target.trained, autocast=bool(autocast_dtype(arguments)))
         fit_tokenizer(model, tokenizer)
     trainer = build_trainer(task, tokenizer, model, data, arguments, [])
     hurry(recipe, task, config, trainer, trainer.data_collator([data.encoded["eval"].dataset[0]]))
@@ -249,14 +253,21 @@ def remember_stops(model: Any, encoded: Encoded, end_tokens: set[int]) -> None:
     base.generation_config.eos_token_id = sorted(ends & end_tokens) or sorted(end_tokens)  # not where an answer was cut
 
 
-def load_trained(recipe: Recipe, task: Task, config: PretrainedConfig, saved: ModelBlock, folder: Path | None) -> Any:
-    """A run's model as it was trained: the adapter over its base in the same precision, or the full weights."""
+def load_trained(
+    recipe: Recipe, task: Task, config: PretrainedConfig, saved: ModelBlock, folder: Path | None, *, autocast: bool = True
+) -> Any:
+    """A run's model as it was trained: the adapter over its base in the same precision, or the full weights.
+
+    Args:
+        autocast: it is computed in autocast; without, a new head in float32 gets a base in float32.
+    """
     auto_class = task.auto_class(config)
     if folder is None or not (folder / "adapter_config.json").is_file():
         return load_base(auto_class, saved, config, new_head=False, dtype=torch.float32)
     strategy = STRATEGIES[recipe.strategy.name]
     head = find_head(auto_class, config) if task.new_head else ()
-    arguments = strategy.load_arguments(recipe.strategy, recipe.model.dtype, head)
+    dtype = recipe.model.dtype if autocast or not task.new_head else "float32"
+    arguments = strategy.load_arguments(recipe.strategy, dtype, head)
     base = load_base(auto_class, recipe.model, config, new_head=task.new_head, **arguments)
     return PeftModel.from_pretrained(base, folder)
 

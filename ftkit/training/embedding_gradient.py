@@ -4,8 +4,8 @@ For each batch torch makes a gradient as large as the embedding, nearly all of i
 there: in an encoder of 67 million parameters 94 MB, once for each part of a batch. Here the rows that were looked up are
 added to the one gradient. The sums are the same, in another order.
 
-That gradient is kept when the optimizer lets it go, and the next step zeroes the rows that the last one used: to take as
-much anew from the system, zeroed by it and by torch, is a seventh of a step.
+With optimizers that write nothing to gradients, that one is kept when it is let go, and the next step zeroes the rows that
+the last one used: to take as much anew from the system, zeroed by it and by torch, is a seventh of a step.
 """
 
 from collections.abc import Iterator
@@ -75,18 +75,24 @@ class AddedRows(torch.autograd.Function):
         return None, None, None, None
 
 
+def leaves_gradients(optim: str) -> bool:
+    """Whether an optimizer, by its name as a training argument, is known to write nothing to gradients."""
+    return optim in ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop")
+
+
 @contextmanager
-def adding_rows(model: nn.Module, *, begun: bool = False) -> Iterator[list[torch.Tensor]]:
+def adding_rows(model: nn.Module, *, keep: bool, begun: bool = False) -> Iterator[list[torch.Tensor]]:
     """Inside the block embeddings that learn add to their gradients row by row.
 
     Args:
+        keep: gradients stay from step to step; nothing but a common factor may be written to them meanwhile.
         begun: they have their gradients already, as after a first step.
 
     Returns:
         These gradients.
     """
     modules = learning_embeddings(model)
-    kept = [None if is_tied(module, model) else Kept() for module in modules]
+    kept = [Kept() if keep and not is_tied(module, model) else None for module in modules]
     found = [one.begin(module.weight) for one, module in zip(kept, modules, strict=True) if begun and one]
     handles = [module.register_forward_hook(partial(_look_up, kept=one)) for one, module in zip(kept, modules, strict=True)]
     try:

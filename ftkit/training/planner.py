@@ -1,5 +1,6 @@
 """Estimates of a recipe's model under changing setups: what a step and measuring hold, and what would make it fit."""
 
+import copy
 import functools
 import math
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from ftkit.models.strategies.table import STRATEGIES
 from ftkit.recipe.schema import Recipe
 from ftkit.tasks.base import Task
 from ftkit.training.arguments import needs_autocast, precision_words
+from ftkit.training.embedding_gradient import leaves_gradients
 from ftkit.training.footprint import Peak, knows_optimizer, optimizer_bytes
 from ftkit.training.kernels import would_have_liger
 from ftkit.training.measuring import Measuring, MeasuringMemory, rehearse_measuring
@@ -30,6 +32,7 @@ from ftkit.training.prepare import Data
 from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
 from ftkit.training.remedies import LADDER, Rung
 from ftkit.training.setup import DataFigures, Setup, figures_of, supervised_of_longest
+from ftkit.training.unpadded import may_unpad
 from ftkit.training.ways import Settled, wanted_ways
 from ftkit.units import size_words
 
@@ -56,9 +59,9 @@ class Estimate:
     def peak_beside(self, measuring: int) -> int:
         """Bytes at the fullest moment of steps and of measuring that takes so much.
 
-        For measuring the optimizer's states stay, and the weights are as they were loaded.
+        For measuring the optimizer's states and the gradients that are kept stay, and the weights are as they were loaded.
         """
-        return max(self.training, self.rehearsal.loaded + self.optimizer + measuring)
+        return max(self.training, self.rehearsal.loaded + self.rehearsal.kept + self.optimizer + measuring)
 
     @property
     def peak(self) -> int:
@@ -100,7 +103,6 @@ class Planner:
         self.measured: dict[tuple[str, str, Measuring], MeasuringMemory] = {}
         self.rests = self.autocast is torch.bfloat16 and recipe.speed.frozen_bfloat16  # where the strategy lets it
         self.fuses = self.ways.fused_adapters
-        self.unpads = self.ways.unpadded and not recipe.data.packing and recipe.model.attn_implementation in (None, "sdpa")
         self.liger = device == "cuda" and would_have_liger(config.model_type, recipe.training, recipe.speed.liger_kernel)
         self.unmeasured = ""  # why measuring could not be gone through
 
@@ -126,6 +128,17 @@ class Planner:
     def stored(self) -> Tensors | None:
         """What the checkpoint has, from which a base that rests in bfloat16 is read again; None where it is not here."""
         return tensors_at_hand(self.recipe.model)
+
+    @functools.cached_property
+    def unpads(self) -> bool:
+        """Whether the model's blocks see no padding, see `training/unpadded.py`."""
+        if not self.ways.unpadded or self.recipe.data.packing:
+            return False
+        with torch.device("meta"):
+            model = self.auto_class.from_config(
+                copy.deepcopy(self.config), attn_implementation=self.recipe.model.attn_implementation
+            )
+        return may_unpad(model)
 
     @property
     def cuts(self) -> bool:
@@ -162,7 +175,13 @@ class Planner:
             UserError: the model's forward pass needs its weights.
         """
         length = self.computed_length(setup)
-        found = self.rehearse(setup, setup.rows, length, later=setup.accumulation > 1)
+        try:
+            found = self.rehearse(setup, setup.rows, length, later=setup.accumulation > 1)
+        except UserError:
+            if not self.unpads:
+                raise
+            self.unpads = False  # blocks that do not take tokens so
+            return self.estimate(setup)
         rows, length = self.later_part(setup, found.parameters)
         if rows and setup.accumulation == 1 and found.gradients > WORTH_ANOTHER * found.step:
             # the gradients of a batch's first part are there beside what the next one holds
@@ -192,8 +211,8 @@ class Planner:
         batch = Batch(
             rows, length, labels_of(self.recipe.task, self.config), self.autocast, setup.checkpointing, later, setup.target,
             math.ceil(rows * min(setup.supervised, length)),
-            self.rests and may_rest(setup.strategy), self.ways.embedding_rows, self.fuses, self.liger,
-            self.ways.fast_dropout, self.ways.fused_gelu, self.unpads, self.stored,
+            self.rests and may_rest(setup.strategy), self.ways.embedding_rows, leaves_gradients(self.optim),
+            self.fuses, self.liger, self.ways.fast_dropout, self.ways.fused_gelu, self.unpads, self.stored,
         )  # fmt: skip
         try:
             return rehearse(self.auto_class, self.config, setup.strategy, self.head, self.options(setup), batch)

@@ -46,6 +46,7 @@ class Batch:
         supervised: tokens of all rows on which a decoder's head runs; 0 where it runs on all that there are.
         rests: whether frozen layers rest in bfloat16, see `models/resting.py`.
         adds_rows: whether embeddings add to their gradients by row, see `embedding_gradient.py`.
+        keeps_rows: whether they keep these gradients from step to step.
         fuses: whether adapters are computed with their layers, see `fused_adapters.py`.
         liger: whether Liger's kernels are in the layers, see `liger_shapes.py`.
         drops: whether dropout draws as in `dropout.py`.
@@ -64,6 +65,7 @@ class Batch:
     supervised: int = 0
     rests: bool = False
     adds_rows: bool = False
+    keeps_rows: bool = False
     fuses: bool = False
     liger: bool = False
     drops: bool = False
@@ -85,6 +87,7 @@ class Rehearsal:
         step: most at any time in forward and backward, gradients with it.
         learning: the tensors that learn.
         parameters: all there are, in the shapes in which they are stored.
+        kept: gradients that stay from step to step.
     """
 
     loaded: int
@@ -96,6 +99,7 @@ class Rehearsal:
     step: int
     learning: tuple[Learning, ...]
     parameters: int
+    kept: int = 0
 
 
 class FourBitProduct(torch.autograd.Function):
@@ -287,9 +291,10 @@ def _step(model: Any, before: int, batch: Batch, layout: Layout | None) -> Rehea
             held, held_logits = ledger.live, ledger.logits
             loss.backward()  # type: ignore[no-untyped-call]
             del loss
-    step = ledger.peak + (gradients if batch.accumulates else sum(gradient.nbytes for gradient in begun))
+    kept = sum(gradient.nbytes for gradient in begun)
+    step = ledger.peak + (gradients if batch.accumulates else kept)
     return Rehearsal(
-        loaded, weights, loaded - before, gradients, held - held_logits, ledger.logits_peak, step, learning, stored
+        loaded, weights, loaded - before, gradients, held - held_logits, ledger.logits_peak, step, learning, stored, kept
     )
 
 
@@ -308,7 +313,7 @@ def as_trained(model: Any, batch: Batch, layout: Layout | None) -> Iterator[list
             stack.enter_context(dropping(model))
         if batch.gelu:
             stack.enter_context(fusing_gelu(model))
-        yield stack.enter_context(adding_rows(model, begun=True)) if batch.adds_rows else []
+        yield stack.enter_context(adding_rows(model, keep=batch.keeps_rows, begun=True)) if batch.adds_rows else []
 
 
 def forward_loss(model: Any, inputs: dict[str, torch.Tensor], autocast: torch.dtype | None, supervised: int) -> torch.Tensor:

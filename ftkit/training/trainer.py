@@ -16,7 +16,7 @@ from ftkit.models.resting import RestingBase
 from ftkit.recipe.schema import Speed
 from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.dropout import drop, dropout_layers, dropping
-from ftkit.training.embedding_gradient import adding_rows, learning_embeddings
+from ftkit.training.embedding_gradient import adding_rows, learning_embeddings, leaves_gradients
 from ftkit.training.fused_adapters import fusing_adapters, plain_adapters
 from ftkit.training.fused_gelu import fusing_gelu, written_out
 from ftkit.training.kernels import Names, attending, borrowed_names
@@ -87,7 +87,7 @@ class Trainer(compat.Trainer):
             if self.gelu:
                 stack.enter_context(fusing_gelu(self.model))
             if self.adds_rows:
-                stack.enter_context(adding_rows(self.model))
+                stack.enter_context(adding_rows(self.model, keep=leaves_gradients(self.args.optim)))
             if self.fuses:
                 stack.enter_context(fusing_adapters(self.model))
             yield
@@ -165,7 +165,7 @@ class Trainer(compat.Trainer):
 
     def _parts(self, inputs: dict[str, Any]) -> list[Part]:
         parts = [Part(inputs, 1.0)]
-        if self.cuts and self.unpadded is None:
+        if self.cuts:
             pairs = bool(self.model.config.is_encoder_decoder)
             parts = cut_by_length(inputs, self._part_cost, shifted=self.decoder, decoder_inputs=pairs)
         if self.most_rows is None:
@@ -212,7 +212,7 @@ def is_alone(trainer: Trainer) -> bool:
 def speed_facts(trainer: Trainer) -> dict[str, bool]:
     """What is on, for run.json."""
     return {
-        "supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts and trainer.unpadded is None,
+        "supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts,
         "unpadded": trainer.unpadded is not None, "fast_dropout": trainer.drops, "fused_gelu": trainer.gelu,
         "embedding_rows": trainer.adds_rows, "fused_adapters": trainer.fuses,
         "frozen_bfloat16": trainer.resting is not None, "flash_attention": attends_in_flash(trainer),
@@ -242,7 +242,7 @@ def speed_words(trainer: Trainer) -> str:
     found += ["frozen base in bfloat16"] if trainer.resting else []
     found += ["logits where supervised"] if trainer.head is not None else []
     found += ["padding left out"] if trainer.unpadded is not None else []
-    found += ["batches in parts of like length"] if trainer.cuts and trainer.unpadded is None else []
+    found += ["batches in parts of like length"] if trainer.cuts else []
     found += ["dropout drawn by fours"] if trainer.drops else []
     found += ["GELU in one operation"] if trainer.gelu else []
     found += ["embedding gradients by row"] if trainer.adds_rows else []

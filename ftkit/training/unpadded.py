@@ -20,6 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from ftkit.data.encode import IGNORED
 from ftkit.models.frozen import ROUNDING, difference
 from ftkit.models.heads import last_blocks
 from ftkit.training.kernels import attending, base_of, sees_rows
@@ -119,23 +120,36 @@ class Layout:
         lengths, order = mask.sum(1).sort(descending=True, stable=True)
         columns = torch.arange(self.width, device=mask.device)
         self.places = (order[:, None] * self.width + columns)[mask[order]]
-        self.filling = rounded_up(len(self.places)) - len(self.places)
+        count = rounded_up(len(self.places))
+        if count == self.width:  # else nothing would tell what is flat already from what is not
+            count = rounded_up(count + 1)
+        self.filling = count - len(self.places)
         self.taken = torch.cat([self.places, self.places[:1].expand(self.filling)])
         count = min(MOST_GROUPS, max(1, self.rows // ROWS_OF_GROUP))
         bounds = [round(self.rows * number / count) for number in range(count + 1)]
         starts = [0, *lengths.cumsum(0).tolist()]
         self.groups = [Group(lengths[start:end], starts[start]) for start, end in pairwise(bounds)]
+        self._shared: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # what each block is given anew, as rotary positions
 
-    def flat(self, value: Any) -> Any:
-        """From (rows, width, ...) to (1, tokens, ...), where a value is of that shape; one row stands for all."""
+    def flat(self, value: Any, *, shared: bool = False) -> Any:
+        """From (rows, width, ...) to (1, tokens, ...), where a value is of that shape; one row stands for all.
+
+        Args:
+            shared: other blocks get the value too.
+        """
         if isinstance(value, tuple):
-            return tuple(map(self.flat, value))
+            return tuple(self.flat(one, shared=shared) for one in value)
         if not isinstance(value, torch.Tensor) or value.dim() not in (2, 3):
             return value
         if value.shape[1] != self.width or len(value) not in (1, self.rows):
             return value
+        if id(value) in self._shared:
+            return self._shared[id(value)][1]
         whole = value.expand(self.rows, *value.shape[1:]).flatten(0, 1)
-        return move(whole, self.taken, None, self.places).unsqueeze(0)
+        found = move(whole, self.taken, None, self.places).unsqueeze(0)
+        if shared and not value.requires_grad:
+            self._shared[id(value)] = value, found
+        return found
 
     def padded(self, flat: torch.Tensor) -> torch.Tensor:
         """From (1, tokens, ...) to (rows, width, ...), with zeros for padding."""
@@ -149,6 +163,7 @@ class UnpaddedModel:
     Attributes:
         layout: of the batch under way; None where it is computed as it is.
         drop: dropout in attention, called as torch's own.
+        windows: the sliding windows that attention was called with.
 
     Args:
         always: the layout of every batch, where masks cannot be looked at.
@@ -162,6 +177,7 @@ class UnpaddedModel:
         self.layout: Layout | None = None
         self.while_learning = True
         self.drop: Drop = nn.functional.dropout
+        self.windows: set[int | None] = set()
 
     @contextmanager
     def in_place(self, *, while_learning: bool = True, drop: Drop = nn.functional.dropout) -> Iterator[None]:
@@ -171,13 +187,13 @@ class UnpaddedModel:
         handles = [self.model.register_forward_pre_hook(self._look, with_kwargs=True)]
         handles += [block.register_forward_pre_hook(self._flatten, with_kwargs=True) for block in self.blocks]
         handles.append(self.blocks[-1].register_forward_hook(self._pad))
-        self.while_learning, self.drop = while_learning, drop
+        self.while_learning, self.drop, before = while_learning, drop, UnpaddedModel.active
         try:
             with attending(self.model, UNPADDED):
                 UnpaddedModel.active = self
                 yield
         finally:
-            UnpaddedModel.active = self.layout = None
+            UnpaddedModel.active, self.layout = before, None
             for handle in handles:
                 handle.remove()
 
@@ -196,7 +212,8 @@ class UnpaddedModel:
     def _flatten(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
         if self.layout is None:
             return None
-        return self.layout.flat(args), {name: self.layout.flat(value) for name, value in kwargs.items()}
+        shared = {name: self.layout.flat(value, shared=name != "hidden_states") for name, value in kwargs.items()}
+        return self.layout.flat(args), shared
 
     def _pad(self, module: nn.Module, args: Any, output: Any) -> Any:
         hidden = output[0] if isinstance(output, tuple) else output
@@ -231,6 +248,7 @@ def attend(
         )  # type: ignore[return-value]
     if lacking := [name for name in UNKNOWN if named.get(name) is not None]:
         raise NotImplementedError(", ".join(lacking))
+    model.windows.add(sliding_window)
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     repeats = query.shape[1] // key.shape[1]
     flat = [part[0].transpose(0, 1) for part in (query, repeat_kv(key, repeats), repeat_kv(value, repeats))]
@@ -274,39 +292,65 @@ def attend_in_steps(
 def may_unpad(model: Any) -> bool:
     """Whether a model is of a kind whose blocks may see no padding, so far as that can be told without a step."""
     base = base_of(model)
-    return not base.config.sub_configs and sees_rows(base) and base.config._attn_implementation == "sdpa"
+    chooses = base._can_set_attn_implementation() and base.config._attn_implementation == "sdpa"
+    return bool(chooses and sees_rows(base) and not base.config.sub_configs)
 
 
 def unpads_well(model: Any, rows: dict[str, Any], autocast: torch.dtype | None) -> UnpaddedModel | None:
     """The model without padding in its blocks, where that gives the same logits and gradients; None elsewhere.
 
     Args:
-        rows: a padded batch with labels, on the model's device, of rows of several lengths.
-        autocast: the precision of training.
+        rows: a padded batch with labels, on the model's device.
+        autocast: the precision of training; where all weights are in float32 they are tried in that.
     """
     if not may_unpad(model):
         return None
-    found, training = UnpaddedModel(model), model.training
+    if all(parameter.dtype == torch.float32 for parameter in model.parameters()):
+        autocast = None
+    rows, training = uneven(rows), model.training
     model.eval()
     try:
-        kind = model.device.type
-        with torch.autocast(kind, autocast) if autocast else nullcontext():
+        found = UnpaddedModel(model)
+        with torch.autocast(model.device.type, autocast) if autocast else nullcontext():
             own = _seen(model, rows)
             with found.in_place(while_learning=False):
-                ours, taken = _seen(model, rows), found.layout is not None
-    except (ImportError, ValueError, TypeError, AttributeError, RuntimeError, NotImplementedError):
-        return None  # its class does not let one choose, or its blocks take what is not of each token
+                taken = found.model.config._attn_implementation == UNPADDED
+                ours = _seen(model, rows)
+                taken = taken and found.layout is not None
+    except Exception:  # whatever blocks do with what is not as they expect it: they keep their padding
+        return None
     finally:
         model.train(training)
     same = all(difference(one, other) <= ROUNDING[autocast] for one, other in zip(ours, own, strict=True))
-    return found if taken and same else None
+    hidden = found.windows == {None} and has_window(found.model.config)  # said by the mask alone, which is left out
+    return found if taken and same and not hidden else None
 
 
-def _seen(model: Any, rows: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The logits of tokens that are none of padding, and the length of each tensor's gradient."""
+def has_window(config: Any) -> bool:
+    """Whether some layers see the last tokens only."""
+    values = config.to_dict()
+    return bool(values.get("sliding_window") and values.get("use_sliding_window", True))
+
+
+def uneven(rows: dict[str, Any]) -> dict[str, Any]:
+    """The rows, the first of them without its second half where none is shorter than another."""
+    mask, labels = rows["attention_mask"], rows["labels"]
+    if len(mask) < 2 or not mask.all():
+        return rows
+    half = mask.shape[1] // 2
+    mask, labels = mask.clone(), labels.clone()
+    mask[0, half:] = 0
+    if labels.dim() == 2 and labels.shape == mask.shape:
+        labels[0, half:] = IGNORED
+    return rows | {"attention_mask": mask, "labels": labels}
+
+
+def _seen(model: Any, rows: dict[str, Any]) -> list[torch.Tensor]:
+    """Of each row the logits of tokens that are none of padding, and of all together the length of each gradient."""
     output = model(**rows)
-    logits = output.logits[rows["attention_mask"].bool()] if output.logits.dim() == 3 else output.logits
+    masks = rows["attention_mask"].bool()
+    logits = [one[mask] if one.dim() == 2 else one for one, mask in zip(output.logits.detach(), masks, strict=True)]
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad(output.loss, learning, allow_unused=True)
-    norms = torch.stack([torch.zeros(()) if gradient is None else gradient.norm().cpu().float() for gradient in gradients])
-    return logits.detach(), norms
+    norms = [torch.zeros(()) if gradient is None else gradient.norm().cpu().float() for gradient in gradients]
+    return [*logits, torch.stack(norms)]

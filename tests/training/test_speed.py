@@ -21,7 +21,7 @@ from ftkit.recipe.schema import Speed, Training
 from ftkit.tasks.language import token_loss_sums
 from ftkit.training import supervised_loss
 from ftkit.training.dispatcher import build
-from ftkit.training.embedding_gradient import adding_rows, learning_embeddings
+from ftkit.training.embedding_gradient import adding_rows, learning_embeddings, leaves_gradients
 from ftkit.training.micro_batches import MOST_PARTS, best_cuts, cut_by_length, later_part, part_cost
 from ftkit.training.supervised_loss import ChunkedCrossEntropy, Head, plain_head
 from ftkit.training.trainer import speed_up
@@ -161,7 +161,7 @@ def test_embeddings_that_add_rows_get_the_same_gradients(kind: str, tied: bool, 
         model.activation_checkpointing_enable()
     embeddings, found = learning_embeddings(model), []
     hooks = [len(module._forward_hooks) for module in embeddings]
-    for way in (adding_rows(model), nullcontext()):
+    for way in (adding_rows(model, keep=True), nullcontext()):
         with way:
             for _ in range(2):
                 model(**rows).loss.backward()
@@ -172,6 +172,22 @@ def test_embeddings_that_add_rows_get_the_same_gradients(kind: str, tied: bool, 
     assert [len(module._forward_hooks) for module in embeddings] == hooks
 
 
+def test_a_kept_gradient_begins_with_zeros_each_step() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 2))
+    found = []
+    with adding_rows(model, keep=True):
+        for ids in ([1, 2, 2], [3, 1], [4]):
+            model.zero_grad()
+            model(torch.tensor(ids)).sum().backward()
+            assert model[0].weight.grad is not None
+            found.append(model[0].weight.grad)
+            assert model[0].weight.grad.abs().sum(1).nonzero().flatten().tolist() == sorted(set(ids))
+    assert found[0] is found[2]
+    assert leaves_gradients("adamw_torch_fused")
+    assert not leaves_gradients("schedule_free_adamw")  # it divides them, and adds weight decay
+
+
 def test_frozen_and_sparse_embeddings_stay_as_they_are() -> None:
     model = decoder()
     embedding = model.get_input_embeddings()
@@ -180,7 +196,7 @@ def test_frozen_and_sparse_embeddings_stay_as_they_are() -> None:
     embedding.sparse = False
     embedding.weight.requires_grad = False
     assert learning_embeddings(model) == []
-    with torch.no_grad(), adding_rows(model):
+    with torch.no_grad(), adding_rows(model, keep=True):
         assert not model(**rows_of([4])).loss.requires_grad
 
 
@@ -327,8 +343,8 @@ def test_parts_are_really_computed(recipe: RecipeMaker, tmp_path: Path, monkeypa
 
 
 def test_an_optimizer_that_steps_in_each_backward_pass_gets_whole_batches(recipe: RecipeMaker, tmp_path: Path) -> None:
-    parts, made = build(recipe("full"), tmp_path / "out", []), recipe("full")
-    trainer = parts.trainer
+    made = recipe("full", speed={"unpadded": False})
+    trainer = build(made, tmp_path / "out", []).trainer
     assert (trainer.cuts, trainer.adds_rows, trainer.retries) == (True, True, True)
     trainer.args.optim = "galore_adamw_layerwise"
     speed_up(trainer, made.speed, {}, decoder=False)

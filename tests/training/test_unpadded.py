@@ -17,7 +17,8 @@ from transformers import (
 
 from ftkit import Recipe, train
 from ftkit.models.precision import has_bf16
-from ftkit.training.unpadded import SHORT, Group, Layout, attend_in_steps, rounded_up, unpads_well
+from ftkit.training import unpadded
+from ftkit.training.unpadded import SHORT, Group, Layout, UnpaddedModel, attend_in_steps, rounded_up, uneven, unpads_well
 
 RecipeMaker = Callable[..., Recipe]
 ENCODER = {"vocab_size": 61, "pad_token_id": 0, "max_position_embeddings": 256}
@@ -84,17 +85,44 @@ def test_loss_and_gradients_are_those_of_the_padded_batch(name: str, lengths: tu
     assert found is not None
     own, gradients = loss_and_gradients(model, rows)
     with found.in_place():
-        ours, unpadded = loss_and_gradients(model, rows)
+        ours, without = loss_and_gradients(model, rows)
         assert found.layout is not None
         with torch.no_grad():  # measured as it is
             model(**rows)
             assert found.layout is None
     torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-5)
-    assert unpadded.keys() == gradients.keys()
+    assert without.keys() == gradients.keys()
     for key, gradient in gradients.items():
-        torch.testing.assert_close(unpadded[key], gradient, rtol=1e-3, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(without[key], gradient, rtol=1e-3, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
     assert model.config._attn_implementation == "sdpa"
     torch.testing.assert_close(model(**rows).loss.detach(), own)
+
+
+@pytest.mark.parametrize("width", [40, 64, 72])
+def test_a_batch_may_be_wider_than_its_rows(width: int) -> None:
+    """As its parts are after memory ran out: here the tokens, rounded up, are as many as the columns, or nearly."""
+    model = model_of("bert")
+    rows = rows_for(model, (40, 22))
+    wide = {name: nn.functional.pad(value, (0, width - 40)) if value.dim() == 2 else value for name, value in rows.items()}
+    own, gradients = loss_and_gradients(model, wide)
+    found = unpads_well(model, rows, None)
+    assert found is not None
+    with found.in_place():
+        ours, without = loss_and_gradients(model, wide)
+    torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-5)
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(without[key], gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_measuring_inside_is_as_outside() -> None:
+    model = model_of("llama").eval()
+    rows = rows_for(model)
+    found = unpads_well(model, rows, None)
+    assert found is not None
+    with torch.no_grad():
+        own = model(**rows).logits
+        with found.in_place():
+            torch.testing.assert_close(model(**rows).logits, own, rtol=0, atol=0)
 
 
 def test_padding_on_the_left_is_left_out_too() -> None:
@@ -109,24 +137,26 @@ def test_padding_on_the_left_is_left_out_too() -> None:
     found = unpads_well(model, rows, None)
     assert found is not None
     with found.in_place():
-        ours, unpadded = loss_and_gradients(model, flipped)
+        ours, without = loss_and_gradients(model, flipped)
     torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-5)
     for key, gradient in gradients.items():
-        torch.testing.assert_close(unpadded[key], gradient, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(without[key], gradient, rtol=1e-3, atol=1e-5)
 
 
-def test_activation_checkpointing_goes_through_it_twice() -> None:
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_activation_checkpointing_goes_through_it_twice(reentrant: bool) -> None:
     model = model_of("llama")
     rows = rows_for(model)
     own, gradients = loss_and_gradients(model, rows)
-    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": reentrant})
+    model.enable_input_require_grads()
     found = unpads_well(model, rows, None)
     assert found is not None
     with found.in_place():
-        ours, unpadded = loss_and_gradients(model, rows)
+        ours, without = loss_and_gradients(model, rows)
     torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-5)
     for key, gradient in gradients.items():
-        torch.testing.assert_close(unpadded[key], gradient, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(without[key], gradient, rtol=1e-3, atol=1e-5)
 
 
 def test_no_block_sees_padding() -> None:
@@ -145,13 +175,13 @@ def test_no_block_sees_padding() -> None:
 class Leaking(nn.Module):
     """A block whose tokens see those behind them in other ways than attention."""
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: nn.Module, weight: float = 1.0) -> None:
         super().__init__()
-        self.block = block
+        self.block, self.weight = block, weight
 
     def forward(self, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         found: torch.Tensor = self.block(hidden, *args, **kwargs)
-        return found + found.roll(1, dims=1)
+        return found + self.weight * found.roll(1, dims=1)
 
 
 def test_a_model_whose_tokens_meet_outside_attention_is_left_as_it_is() -> None:
@@ -164,10 +194,42 @@ def test_a_model_whose_tokens_meet_outside_attention_is_left_as_it_is() -> None:
     assert not model._forward_pre_hooks
 
 
-@pytest.mark.parametrize("attention", ["eager"])
-def test_an_attention_that_was_asked_for_stays(attention: str) -> None:
+def test_a_leak_shows_in_the_shortest_row() -> None:
+    """A short row behind a long one gets the long one's last token, which one norm over all tokens would hide."""
+    model = model_of("bert tokens")
+    blocks = model.bert.encoder.layer
+    blocks[0] = Leaking(blocks[0], weight=0.3)
+    assert unpads_well(model, rows_for(model, (200, 3)), torch.bfloat16) is None
+
+
+def test_a_window_that_the_mask_alone_says_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, own = model_of("mistral, a window of 5"), unpadded.attend
+    assert unpads_well(model, rows_for(model, (4, 3)), None) is not None
+    monkeypatch.setattr(unpadded, "attend", lambda *arguments, sliding_window=None, **named: own(*arguments, **named))
+    assert unpads_well(model, rows_for(model, (4, 3)), None) is None
+
+
+def test_rows_of_one_length_are_tried_with_one_of_them_cut() -> None:
+    rows = rows_for(model_of("llama"), (6, 6))
+    assert uneven(rows)["attention_mask"].sum(1).tolist() == [3, 6]
+    assert (uneven(rows)["labels"][0, 3:] == -100).all()
+    assert uneven(rows_for(model_of("llama"), (6, 5)))["attention_mask"].sum(1).tolist() == [6, 5]
+
+
+def test_another_model_may_be_active_inside() -> None:
+    outer, inner = (unpads_well(model, rows_for(model), None) for model in (model_of("bert"), model_of("gpt2")))
+    assert outer is not None
+    assert inner is not None
+    with outer.in_place():
+        with inner.in_place():
+            assert UnpaddedModel.active is inner
+        assert UnpaddedModel.active is outer
+    assert UnpaddedModel.active is None
+
+
+def test_an_attention_that_was_asked_for_stays() -> None:
     model = model_of("bert")
-    model.set_attn_implementation(attention)
+    model.set_attn_implementation("eager")
     assert unpads_well(model, rows_for(model), None) is None
 
 
