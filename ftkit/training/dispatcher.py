@@ -41,7 +41,7 @@ from ftkit.training.kernels import accepts_attention, attending, choose_attentio
 from ftkit.training.memory import library_bytes
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.trainer import Trainer, is_alone, speed_up
-from ftkit.training.unpadded import UnpaddedModel, unpads_well
+from ftkit.training.unpadded import UnpaddedModel, beginning, unpads_well
 from ftkit.training.ways import wanted_ways
 
 
@@ -89,6 +89,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     trainer.unpadded = without_padding(recipe, trainer, data)
     trainer.cuts = trainer.cuts and trainer.unpadded is None
     settle_adapters(recipe, trainer, row)
+    return_blocks()  # what trying took
     return Parts(task, config, tokenizer, data, model, trainer, frozen_body(recipe, model, data, trainer))
 
 
@@ -117,7 +118,7 @@ def without_padding(recipe: Recipe, trainer: Trainer, data: Data) -> UnpaddedMod
         return None
     lengths = data.facts["eval"].lengths
     rows = rows_of_lengths(trainer, data, (lengths.min(), np.median(lengths)))
-    return unpads_well(trainer.model, rows, autocast_dtype(arguments))
+    return unpads_well(trainer.model, beginning(rows, decoder=trainer.decoder), autocast_dtype(arguments))
 
 
 def rows_of_lengths(trainer: Trainer, data: Data, wanted: tuple[float, ...]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from ftkit.training.varlen_attention import UNKNOWN
 
 Drop = Callable[..., torch.Tensor]
 UNPADDED = "unpadded"
+TRIED = 64  # tokens of a row in a trial
 MOST_GROUPS, ROWS_OF_GROUP = 4, 4  # rows of a group at least
 SHORT = 128  # tokens from which torch's fused attention takes less time than products and softmax one by one
 
@@ -330,6 +331,22 @@ def has_window(config: Any) -> bool:
     """Whether some layers see the last tokens only."""
     values = config.to_dict()
     return bool(values.get("sliding_window") and values.get("use_sliding_window", True))
+
+
+def beginning(rows: dict[str, Any], *, decoder: bool) -> dict[str, Any]:
+    """The first tokens of each row, on which a trial takes little time and memory.
+
+    Args:
+        decoder: all of them are supervised then, for an answer may begin later.
+    """
+    width = rows["attention_mask"].shape[1]
+    cut = {
+        name: value[:, :TRIED] if isinstance(value, torch.Tensor) and value.dim() == 2 and value.shape[1] == width else value
+        for name, value in rows.items()
+    }
+    if decoder:
+        cut["labels"] = torch.where(cut["attention_mask"].bool(), cut["input_ids"], IGNORED)
+    return cut
 
 
 def uneven(rows: dict[str, Any]) -> dict[str, Any]:

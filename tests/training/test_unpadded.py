@@ -18,7 +18,17 @@ from transformers import (
 from ftkit import Recipe, train
 from ftkit.models.precision import has_bf16
 from ftkit.training import unpadded
-from ftkit.training.unpadded import SHORT, Group, Layout, UnpaddedModel, attend_in_steps, rounded_up, uneven, unpads_well
+from ftkit.training.unpadded import (
+    SHORT,
+    Group,
+    Layout,
+    UnpaddedModel,
+    attend_in_steps,
+    beginning,
+    rounded_up,
+    uneven,
+    unpads_well,
+)
 
 RecipeMaker = Callable[..., Recipe]
 ENCODER = {"vocab_size": 61, "pad_token_id": 0, "max_position_embeddings": 256}
@@ -207,6 +217,16 @@ def test_a_window_that_the_mask_alone_says_is_seen(monkeypatch: pytest.MonkeyPat
     assert unpads_well(model, rows_for(model, (4, 3)), None) is not None
     monkeypatch.setattr(unpadded, "attend", lambda *arguments, sliding_window=None, **named: own(*arguments, **named))
     assert unpads_well(model, rows_for(model, (4, 3)), None) is None
+
+
+def test_a_trial_takes_the_beginning_of_rows() -> None:
+    rows = rows_for(model_of("llama"), (100, 70, 9))
+    rows["labels"][:, :80] = -100
+    cut = beginning(rows, decoder=True)
+    assert cut["input_ids"].shape == cut["labels"].shape == cut["attention_mask"].shape == (3, 64)
+    assert (cut["labels"] != -100).sum(1).tolist() == [64, 64, 9]
+    sentences = rows_for(model_of("bert"), (100, 9))
+    assert beginning(sentences, decoder=False)["labels"].tolist() == [0, 1]
 
 
 def test_rows_of_one_length_are_tried_with_one_of_them_cut() -> None:
