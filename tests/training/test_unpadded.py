@@ -86,26 +86,32 @@ def loss_and_gradients(model: Any, rows: dict[str, torch.Tensor]) -> tuple[torch
     return loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+def assert_as_padded(
+    model: Any, rows: dict[str, torch.Tensor], padded: tuple[torch.Tensor, dict[str, torch.Tensor]]
+) -> None:
+    """A step without padding gives the loss and the gradients of the padded one."""
+    found = unpads_well(model, rows_for(model), None)
+    assert found is not None
+    with found.in_place():
+        loss, gradients = loss_and_gradients(model, rows)
+        assert found.layout is not None
+    torch.testing.assert_close(loss, padded[0], rtol=1e-5, atol=1e-5)
+    assert gradients.keys() == padded[1].keys()
+    for key, gradient in padded[1].items():
+        torch.testing.assert_close(
+            gradients[key], gradient, rtol=1e-3, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}"
+        )
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("lengths", [LENGTHS, (40, 3), (SHORT + 12, 9), (7,), (6, 6, 6)])
 def test_loss_and_gradients_are_those_of_the_padded_batch(name: str, lengths: tuple[int, ...]) -> None:
     model = model_of(name)
     rows = rows_for(model, lengths)
-    found = unpads_well(model, rows_for(model, (12, 4)), None)
-    assert found is not None
-    own, gradients = loss_and_gradients(model, rows)
-    with found.in_place():
-        ours, without = loss_and_gradients(model, rows)
-        assert found.layout is not None
-        with torch.no_grad():  # measured as it is
-            model(**rows)
-            assert found.layout is None
-    torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-5)
-    assert without.keys() == gradients.keys()
-    for key, gradient in gradients.items():
-        torch.testing.assert_close(without[key], gradient, rtol=1e-3, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
+    padded = loss_and_gradients(model, rows)
+    assert_as_padded(model, rows, padded)
     assert model.config._attn_implementation == "sdpa"
-    torch.testing.assert_close(model(**rows).loss.detach(), own)
+    torch.testing.assert_close(model(**rows).loss.detach(), padded[0])
 
 
 @pytest.mark.parametrize("width", [40, 64, 72])
@@ -114,14 +120,7 @@ def test_a_batch_may_be_wider_than_its_rows(width: int) -> None:
     model = model_of("bert")
     rows = rows_for(model, (40, 22))
     wide = {name: nn.functional.pad(value, (0, width - 40)) if value.dim() == 2 else value for name, value in rows.items()}
-    own, gradients = loss_and_gradients(model, wide)
-    found = unpads_well(model, rows, None)
-    assert found is not None
-    with found.in_place():
-        ours, without = loss_and_gradients(model, wide)
-    torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-5)
-    for key, gradient in gradients.items():
-        torch.testing.assert_close(without[key], gradient, rtol=1e-3, atol=1e-5)
+    assert_as_padded(model, wide, loss_and_gradients(model, wide))
 
 
 def test_measuring_inside_is_as_outside() -> None:
@@ -143,30 +142,17 @@ def test_padding_on_the_left_is_left_out_too() -> None:
         for name, value in rows.items()
     }
     flipped["position_ids"] = (flipped["attention_mask"].cumsum(1) - 1).clamp(min=0)
-    own, gradients = loss_and_gradients(model, flipped)
-    found = unpads_well(model, rows, None)
-    assert found is not None
-    with found.in_place():
-        ours, without = loss_and_gradients(model, flipped)
-    torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-5)
-    for key, gradient in gradients.items():
-        torch.testing.assert_close(without[key], gradient, rtol=1e-3, atol=1e-5)
+    assert_as_padded(model, flipped, loss_and_gradients(model, flipped))
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_activation_checkpointing_goes_through_it_twice(reentrant: bool) -> None:
     model = model_of("llama")
     rows = rows_for(model)
-    own, gradients = loss_and_gradients(model, rows)
+    padded = loss_and_gradients(model, rows)
     model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": reentrant})
     model.enable_input_require_grads()
-    found = unpads_well(model, rows, None)
-    assert found is not None
-    with found.in_place():
-        ours, without = loss_and_gradients(model, rows)
-    torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-5)
-    for key, gradient in gradients.items():
-        torch.testing.assert_close(without[key], gradient, rtol=1e-3, atol=1e-5)
+    assert_as_padded(model, rows, padded)
 
 
 def test_no_block_sees_padding() -> None:
