@@ -109,7 +109,7 @@ LEVERS = {
     "supervised logits": Lever("decoder", (), ("speed.supervised_logits=false",), each_step, 1e-4),
     "packing": Lever("few rows", ("data.packing=true",), (), each_step, 1e-4),
     "cached body": Lever("frozen body", (), ("strategy.cache_frozen=false",), each_step, 1e-4),
-    "cached blocks, the last learns": Lever("frozen blocks", (), ("strategy.cache_frozen=false",), each_step, 1e-4),
+    "cached blocks, the last learns": Lever("frozen blocks", (), ("strategy.cache_frozen=false",), each_step, 1e-3),
     "no padding": Lever("encoder", (), PADDED, each_step, 1e-4),
     "no padding, decoder": Lever("decoder", (), PADDED, each_step, 1e-4),
     "no padding, dropout": Lever("encoder, dropout", (), PADDED, eval_rows, 2e-2),

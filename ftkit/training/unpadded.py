@@ -306,8 +306,8 @@ def unpads_well(model: Any, rows: dict[str, Any], autocast: torch.dtype | None) 
     """
     if not may_unpad(model):
         return None
-    if all(parameter.dtype == torch.float32 for parameter in model.parameters()):
-        autocast = None
+    exact = all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    autocast, rounding = (None, ROUNDING[None]) if exact else (autocast, ROUNDING[autocast or torch.bfloat16])
     rows, training = uneven(rows), model.training
     model.eval()
     try:
@@ -322,7 +322,7 @@ def unpads_well(model: Any, rows: dict[str, Any], autocast: torch.dtype | None) 
         return None
     finally:
         model.train(training)
-    same = all(difference(one, other) <= ROUNDING[autocast] for one, other in zip(ours, own, strict=True))
+    same = all(difference(one, other) <= rounding for one, other in zip(ours, own, strict=True))
     hidden = found.windows == {None} and has_window(found.model.config)  # said by the mask alone, which is left out
     return found if taken and same and not hidden else None
 

@@ -40,13 +40,13 @@ LEVERS = {
     "cached blocks": Lever(
         transfer(unfreeze_last=1), transfer(unfreeze_last=1, cache_frozen=False), 1e-4, **SENTENCES
     ),
-    "micro-batches": Lever({"speed": {"micro_batches": True}}, PADDED, 1e-4, "lora", **SENTENCES),
+    "micro-batches": Lever({"speed": {"micro_batches": True}}, PADDED, 2e-3, "lora", **SENTENCES),
     "no padding": Lever({}, PADDED, 1e-4, **SENTENCES),
     "no padding in a decoder": Lever({}, PADDED, 1e-4, "lora"),
     "GELU in one operation": Lever({}, {"speed": {"fused_gelu": False}}, 1e-4, kind="gpt2"),
     "embedding rows": Lever({}, {"speed": {"embedding_rows": False}}, 1e-4, **SENTENCES),
     "fused adapters": Lever({}, {"speed": {"fused_adapters": False}}, 1e-4, "lora"),
-    "fused adapters on 4 bits": Lever({}, {"speed": {"fused_adapters": False}}, 1e-3, "qlora"),
+    "fused adapters on 4 bits": Lever({}, {"speed": {"fused_adapters": False}}, 5e-3, "qlora"),
     "accumulation": Lever(
         {"training": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}}, {}, 1e-4
     ),
