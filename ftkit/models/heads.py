@@ -14,10 +14,10 @@ from torch import nn
 from ftkit.errors import UserError
 
 
-def meta_model(auto_class: Any, config: Any) -> nn.Module:
-    """The model of `config` on the meta device: shapes without weights."""
+def meta_model(auto_class: Any, config: Any, attention: str | None = "eager") -> nn.Module:
+    """The model of `config` on the meta device: shapes without weights. None leaves the attention to transformers."""
     with torch.device("meta"):  # a copy, since the choice of attention would be written into the config
-        model: nn.Module = auto_class.from_config(copy.deepcopy(config), attn_implementation="eager")
+        model: nn.Module = auto_class.from_config(copy.deepcopy(config), attn_implementation=attention)
     return model.eval()
 
 

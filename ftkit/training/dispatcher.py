@@ -42,7 +42,7 @@ from ftkit.training.memory import library_bytes
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.trainer import Trainer, is_alone, speed_up
 from ftkit.training.unpadded import UnpaddedModel, beginning, unpads_well
-from ftkit.training.ways import wanted_ways
+from ftkit.training.ways import Ways
 
 
 @dataclass
@@ -85,9 +85,9 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     if not arguments.use_liger_kernel:  # else the Trainer puts them in, as the recipe says
         trainer.liger = use_liger(model, this_machine(arguments.device), recipe.speed.liger_kernel)
     row = trainer.data_collator([data.encoded["eval"].dataset[0]])
-    hurry(recipe, task, config, trainer, row)
-    trainer.unpadded = without_padding(recipe, trainer, data)
-    trainer.cuts = trainer.cuts and trainer.unpadded is None
+    if hurry(recipe, task, config, trainer, row).unpadded and not recipe.data.packing and trainer.attention is None:
+        trainer.unpadded = without_padding(trainer, data)
+        trainer.cuts = trainer.cuts and trainer.unpadded is None
     settle_adapters(recipe, trainer, row)
     return_blocks()  # what trying took
     return Parts(task, config, tokenizer, data, model, trainer, frozen_body(recipe, model, data, trainer))
@@ -110,15 +110,11 @@ def training_attention(recipe: Recipe, trainer: Trainer, data: Data) -> str | No
         return next((choice for choice in choices if accepts_attention(trainer.model, choice, padded)), None)
 
 
-def without_padding(recipe: Recipe, trainer: Trainer, data: Data) -> UnpaddedModel | None:
-    """The model whose blocks see no padding while it learns, where that is wanted and right; packed blocks have little."""
-    arguments = trainer.args
-    ways = wanted_ways(recipe.speed, arguments, arguments.device.type, alone=is_alone(trainer))
-    if not ways.unpadded or recipe.data.packing or trainer.attention is not None:
-        return None
+def without_padding(trainer: Trainer, data: Data) -> UnpaddedModel | None:
+    """The model whose blocks see no padding while it learns, where that is right."""
     lengths = data.facts["eval"].lengths
     rows = rows_of_lengths(trainer, data, (lengths.min(), np.median(lengths)))
-    return unpads_well(trainer.model, beginning(rows, decoder=trainer.decoder), autocast_dtype(arguments))
+    return unpads_well(trainer.model, beginning(rows, decoder=trainer.decoder), autocast_dtype(trainer.args))
 
 
 def rows_of_lengths(trainer: Trainer, data: Data, wanted: tuple[float, ...]) -> dict[str, Any]:
@@ -289,13 +285,13 @@ def build_trainer(
     return trainer
 
 
-def hurry(recipe: Recipe, task: Task, config: PretrainedConfig, trainer: Trainer, row: dict[str, Any]) -> None:
+def hurry(recipe: Recipe, task: Task, config: PretrainedConfig, trainer: Trainer, row: dict[str, Any]) -> Ways:
     """Let the Trainer do the same in less time and memory, so far as the recipe wants and the model allows.
 
     Args:
         row: an encoded row with labels as a batch of one, on which levers are tried.
     """
-    speed_up(trainer, recipe.speed, row, decoder=task.auto_class(config) is AutoModelForCausalLM)
+    return speed_up(trainer, recipe.speed, row, decoder=task.auto_class(config) is AutoModelForCausalLM)
 
 
 def require_labels(trainer: Trainer, data: Data) -> None:

@@ -22,7 +22,7 @@ class Dropped(torch.autograd.Function):
     def forward(ctx: Any, inputs: torch.Tensor, threshold: int) -> torch.Tensor:
         """As the inputs; so many of 65,536 are dropped. The draws are of torch's generator."""
         count = inputs.numel()
-        draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        draws = torch.empty((count + 3) // 4, dtype=torch.int64, device=inputs.device).random_(-(2**63), None)
         kept = draws.view(torch.int16)[:count].view(inputs.shape) >= threshold - STEPS // 2
         ctx.save_for_backward(kept)
         ctx.scale = STEPS / (STEPS - threshold)
@@ -40,7 +40,7 @@ def drop(inputs: torch.Tensor, p: float) -> torch.Tensor:
         p: the share of them that is dropped, from 0 to below 1.
     """
     threshold = round(p * STEPS)
-    if inputs.device.type != "cpu" or not 0 < threshold < STEPS:
+    if not 0 < threshold < STEPS:
         return nn.functional.dropout(inputs, p)
     found: torch.Tensor = Dropped.apply(inputs, threshold)  # type: ignore[no-untyped-call]
     return found

@@ -1,6 +1,5 @@
 """Estimates of a recipe's model under changing setups: what a step and measuring hold, and what would make it fit."""
 
-import copy
 import functools
 import math
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from ftkit import console
 from ftkit.errors import UserError
 from ftkit.evaluation.forgetting import BATCH as GENERAL_ROWS
 from ftkit.evaluation.forgetting import LONGEST as GENERAL_TOKENS
-from ftkit.models.heads import find_head
+from ftkit.models.heads import find_head, meta_model
 from ftkit.models.load import DEFAULT_MAX_LENGTH, first_line
 from ftkit.models.precision import has_bf16, product_dtype
 from ftkit.models.resting import Tensors, may_rest, tensors_at_hand
@@ -134,11 +133,7 @@ class Planner:
         """Whether the model's blocks see no padding, see `training/unpadded.py`."""
         if not self.ways.unpadded or self.recipe.data.packing:
             return False
-        with torch.device("meta"):
-            model = self.auto_class.from_config(
-                copy.deepcopy(self.config), attn_implementation=self.recipe.model.attn_implementation
-            )
-        return may_unpad(model)
+        return may_unpad(meta_model(self.auto_class, self.config, self.recipe.model.attn_implementation))
 
     @property
     def cuts(self) -> bool:

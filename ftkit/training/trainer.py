@@ -24,7 +24,7 @@ from ftkit.training.micro_batches import Part, count_rows, cut_by_length, cut_ro
 from ftkit.training.out_of_memory import Step, halved
 from ftkit.training.supervised_loss import Head, plain_head
 from ftkit.training.unpadded import UnpaddedModel
-from ftkit.training.ways import Settled, wanted_ways
+from ftkit.training.ways import Settled, Ways, wanted_ways
 
 
 class Trainer(compat.Trainer):
@@ -183,8 +183,8 @@ class Trainer(compat.Trainer):
         return part_cost(parameters, quantized=any(type(layer).__name__ == "Linear4bit" for layer in self.model.modules()))
 
 
-def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bool) -> None:
-    """Switch on what is right here, and wanted.
+def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bool) -> Ways:
+    """Switch on what is right here, and wanted; what is wanted is given back.
 
     Args:
         row: an encoded row with labels as a batch of one, on which a decoder's head is tried.
@@ -202,6 +202,7 @@ def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bo
     trainer.gelu = ways.fused_gelu and bool(written_out(trainer.model))
     trainer.adds_rows = ways.embedding_rows and bool(learning_embeddings(trainer.model))
     trainer.fuses = ways.fused_adapters and bool(plain_adapters(trainer.model))  # to be tried on its base at rest
+    return ways
 
 
 def is_alone(trainer: Trainer) -> bool:

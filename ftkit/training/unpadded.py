@@ -121,10 +121,10 @@ class Layout:
         lengths, order = mask.sum(1).sort(descending=True, stable=True)
         columns = torch.arange(self.width, device=mask.device)
         self.places = (order[:, None] * self.width + columns)[mask[order]]
-        count = rounded_up(len(self.places))
-        if count == self.width:  # else nothing would tell what is flat already from what is not
-            count = rounded_up(count + 1)
-        self.filling = count - len(self.places)
+        tokens = rounded_up(len(self.places))
+        if tokens == self.width:  # else nothing would tell what is flat already from what is not
+            tokens = rounded_up(tokens + 1)
+        self.filling = tokens - len(self.places)
         self.taken = torch.cat([self.places, self.places[:1].expand(self.filling)])
         count = min(MOST_GROUPS, max(1, self.rows // ROWS_OF_GROUP))
         bounds = [round(self.rows * number / count) for number in range(count + 1)]
@@ -167,7 +167,7 @@ class UnpaddedModel:
         windows: the sliding windows that attention was called with.
 
     Args:
-        always: the layout of every batch, where masks cannot be looked at.
+        always: the layout of every batch, learnt from or not, in place of what its mask says.
     """
 
     active: "UnpaddedModel | None" = None  # transformers knows an attention by its name alone
@@ -176,19 +176,18 @@ class UnpaddedModel:
         self.model, self.always = base_of(model), always
         self.blocks = list(last_blocks(self.model)[1])
         self.layout: Layout | None = None
-        self.while_learning = True
         self.drop: Drop = nn.functional.dropout
         self.windows: set[int | None] = set()
 
     @contextmanager
-    def in_place(self, *, while_learning: bool = True, drop: Drop = nn.functional.dropout) -> Iterator[None]:
-        """Inside the block the model computes so; batches that nothing is learnt from as they are, unless told otherwise."""
+    def in_place(self, *, drop: Drop = nn.functional.dropout) -> Iterator[None]:
+        """Inside the block the model computes so; batches that nothing is learnt from as they are."""
         AttentionInterface.register(UNPADDED, attend)
         AttentionMaskInterface.register(UNPADDED, mask_of)
         handles = [self.model.register_forward_pre_hook(self._look, with_kwargs=True)]
         handles += [block.register_forward_pre_hook(self._flatten, with_kwargs=True) for block in self.blocks]
         handles.append(self.blocks[-1].register_forward_hook(self._pad))
-        self.while_learning, self.drop, before = while_learning, drop, UnpaddedModel.active
+        self.drop, before = drop, UnpaddedModel.active
         try:
             with attending(self.model, UNPADDED):
                 UnpaddedModel.active = self
@@ -205,9 +204,8 @@ class UnpaddedModel:
 
     def _look(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         mask, self.layout = kwargs.get("attention_mask"), self.always
-        if self.always or (self.while_learning and not (module.training and torch.is_grad_enabled())):
-            return
-        if isinstance(mask, torch.Tensor) and mask.dim() == 2:
+        learns = module.training and torch.is_grad_enabled()
+        if self.always is None and learns and isinstance(mask, torch.Tensor) and mask.dim() == 2:
             self.layout = Layout(mask.bool())
 
     def _flatten(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -311,20 +309,19 @@ def unpads_well(model: Any, rows: dict[str, Any], autocast: torch.dtype | None) 
     rows, training = uneven(rows), model.training
     model.eval()
     try:
-        found = UnpaddedModel(model)
+        tried = UnpaddedModel(model, Layout(rows["attention_mask"].bool()))
         with torch.autocast(model.device.type, autocast) if autocast else nullcontext():
             own = _seen(model, rows)
-            with found.in_place(while_learning=False):
-                taken = found.model.config._attn_implementation == UNPADDED
+            with tried.in_place():
+                taken = tried.model.config._attn_implementation == UNPADDED
                 ours = _seen(model, rows)
-                taken = taken and found.layout is not None
     except Exception:  # whatever blocks do with what is not as they expect it: they keep their padding
         return None
     finally:
         model.train(training)
     same = all(difference(one, other) <= rounding for one, other in zip(ours, own, strict=True))
-    hidden = found.windows == {None} and has_window(found.model.config)  # said by the mask alone, which is left out
-    return found if taken and same and not hidden else None
+    hidden = tried.windows == {None} and has_window(tried.model.config)  # said by the mask alone, which is left out
+    return UnpaddedModel(model) if taken and same and not hidden else None
 
 
 def has_window(config: Any) -> bool:

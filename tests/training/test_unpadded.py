@@ -300,7 +300,7 @@ def test_a_training_is_the_same_without_padding(
     curves, records = [], []
     for on in (True, False):
         made = recipe(
-            strategy, task=task, kind=kind, speed={"unpadded": on, "micro_batches": False if not on else None, "fast_dropout": False},
+            strategy, task=task, kind=kind, speed={"unpadded": on, "micro_batches": None if on else False, "fast_dropout": False},
             training={"max_steps": 6, "logging_steps": 1, "bf16": False, "eval_strategy": "no", "save_strategy": "no"},
             evaluation={"baseline": False, "general_text": False},
         )  # fmt: skip
