@@ -26,7 +26,7 @@ from ftkit.training.footprint import Peak, knows_optimizer, optimizer_bytes
 from ftkit.training.kernels import would_have_liger
 from ftkit.training.measuring import Measuring, MeasuringMemory, rehearse_measuring
 from ftkit.training.memory import GAPS, GAPS_OF_SIZES, beside_tensors, library_bytes
-from ftkit.training.micro_batches import later_part, most_tokens, part_cost
+from ftkit.training.micro_batches import DRAWN, later_part, most_tokens, part_cost
 from ftkit.training.prepare import Data
 from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
 from ftkit.training.remedies import LADDER, Rung
@@ -120,8 +120,16 @@ class Planner:
             self.recipe.strategy, self.recipe.model.dtype, training.per_device_train_batch_size,
             training.gradient_accumulation_steps, figures.longest if figures else limit, target, checkpointing,
             (figures.supervised_of_longest if figures else limit - 1) if self.runs_on_supervised else 0,
-            self.measuring(figures, limit, target), figures.lengths if figures else np.zeros(0, int),
+            self.measuring(figures, limit, target), self.drawn_lengths(figures),
         )  # fmt: skip
+
+    def drawn_lengths(self, figures: DataFigures | None) -> np.ndarray:
+        """Those that batches are drawn from: of the longest rows alone where rows of like length are put together."""
+        if figures is None:
+            return np.zeros(0, int)
+        training = self.recipe.training
+        drawn = training.train_sampling_strategy == "random"
+        return figures.lengths if drawn else longest_rows(figures.lengths, training.per_device_train_batch_size)
 
     @functools.cached_property
     def stored(self) -> Tensors | None:
@@ -244,9 +252,10 @@ class Planner:
         return estimate.of_process(self.device, estimate.peak)
 
     def needed_with(self, recipe: Recipe, figures: DataFigures | None) -> int:
-        """Bytes on the device with the batch of this recipe, which is else the planner's."""
+        """Bytes on the device with the batch of this recipe, which is else the planner's, on the longest rows."""
         self.recipe = recipe
-        return self.needed(self.estimate(self.setup(figures)))
+        setup = self.setup(figures)
+        return self.needed(self.estimate(replace(setup, lengths=longest_rows(setup.lengths, setup.rows))))
 
     def remedies(self, first: Estimate, room: int, figures: DataFigures | None) -> list[Remedy]:
         """What would make it fit, each on top of those before it: the least harmful that helps, until it fits.
@@ -304,6 +313,10 @@ class Planner:
         ]  # fmt: skip
         if not knows_optimizer(self.optim):
             found.append(f"the states of optimizer {self.optim} are not known and taken to be AdamW's")
+        if self.unpads:
+            found.append(
+                f"padding is left out: planned is the fullest of {DRAWN} drawn batches; the longest rows together take more"
+            )
         if self.device == "cuda":
             found.append("the kernels are those of a CPU: a GPU's fused attention can hold less where attention has dropout")
         if self.rests and may_rest(self.recipe.strategy) and self.recipe.model.dtype == "float32":
@@ -335,6 +348,11 @@ def predicted_peaks(
     if device == "cuda":
         return {name: {"gpu": size} for name, size in peaks.items()}
     return {name: {"process": found.of_process(device, size)} for name, size in peaks.items()}
+
+
+def longest_rows(lengths: np.ndarray, rows: int) -> np.ndarray:
+    """The lengths of a batch of the longest."""
+    return np.sort(lengths)[-rows:]
 
 
 def own_device(recipe: Recipe) -> str:

@@ -117,6 +117,17 @@ def test_on_a_cpu_the_batch_is_what_the_plan_says_fits(
         find_batch(made, parts)
 
 
+def test_a_batch_is_found_by_the_longest_rows(recipe: RecipeMaker, tmp_path: Path) -> None:
+    """Not by those that are drawn: where a batch of the longest comes up, it has to fit."""
+    made = recipe("full", training={"per_device_train_batch_size": 8})
+    parts = build(made, tmp_path / "out", [])
+    planner = Planner(made, parts.task.auto_class(parts.config), parts.config, "cpu", new_head=parts.task.new_head)
+    figures = figures_of(parts.data)
+    setup = planner.setup(figures)
+    assert planner.computed_length(setup) < sorted(figures.lengths)[-8]
+    assert planner.needed_with(made, figures) > planner.needed(planner.estimate(setup))
+
+
 def test_the_plan_finds_a_batch_too(recipe: RecipeMaker) -> None:
     made = auto(recipe)
     roomy = make_plan(made, "cpu", 64, measure=False)

@@ -222,6 +222,15 @@ def test_the_peak_is_that_of_the_trainer_on_real_tensors(
     assert memory["training"] - held == pytest.approx(max(*peaks, memory["gradients"]), rel=unseen)
 
 
+def test_rows_put_together_by_length_are_planned_as_the_longest(recipe: Callable[..., Recipe]) -> None:
+    drawn, grouped = (
+        api.plan(recipe("full", training={"train_sampling_strategy": way}), device="cpu", measure=False).memory
+        for way in ("random", "group_by_length")
+    )
+    assert grouped["activations"] > 1.05 * drawn["activations"]
+    assert grouped["weights"] == drawn["weights"]
+
+
 def test_a_run_that_does_not_fit_is_told_what_would_make_it(recipe: Callable[..., Recipe]) -> None:
     made = recipe("full", task="instruction", training={"per_device_train_batch_size": 8})
     whole = api.plan(made, device="cpu", measure=False)
