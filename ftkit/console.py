@@ -14,6 +14,8 @@ from ftkit.errors import Interrupted, UserError
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+_listening: list[list[str]] = []
+
 
 def set_quiet(quiet: bool) -> None:
     """Messages and progress off; errors and results stay."""
@@ -36,7 +38,20 @@ def say(message: str) -> None:
 
 
 def warn(message: str) -> None:
+    for heard in _listening:
+        heard.append(message)
     err.print(Text.assemble(("warning: ", "yellow"), message))
+
+
+@contextmanager
+def warnings_heard() -> Iterator[list[str]]:
+    """Filled with the warnings of the block, which are printed as ever."""
+    heard: list[str] = []
+    _listening.append(heard)
+    try:
+        yield heard
+    finally:
+        _listening.pop()
 
 
 def show(table: Table) -> None:

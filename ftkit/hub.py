@@ -57,11 +57,16 @@ def hub_reachable() -> bool:
 
 def cached(name: str, kind: str) -> bool:
     """Whether the hub's local cache holds something of this model or dataset."""
+    return any(folder.is_dir() and any(folder.rglob("*")) for folder in hub_folders(name, kind))
+
+
+def hub_folders(name: str, kind: str) -> list[Path]:
+    """Where the hub's local cache has a model or dataset, if it has it."""
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     folders = [Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"{kind}s--{name.replace('/', '--')}"]
     if kind == "dataset":
         folders.append(Path(os.environ.get("HF_DATASETS_CACHE", home / "datasets")) / name.replace("/", "___"))
-    return any(folder.is_dir() and any(folder.rglob("*")) for folder in folders)
+    return folders
 
 
 @contextmanager

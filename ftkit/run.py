@@ -1,5 +1,6 @@
 """The run folder: its paths, its states, and writing that leaves each file whole or absent."""
 
+import hashlib
 import json
 import math
 import os
@@ -259,10 +260,20 @@ def environment(folder: Path) -> dict[str, Any]:
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": package_versions(),
         "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
         "git": _git_commit(folder),
     }
+
+
+def package_versions() -> dict[str, str]:
+    """Of ftkit and the libraries that it stands on, those that are installed."""
+    return {name: found for name in PACKAGES if (found := _version(name))}
+
+
+def code_digest() -> str:
+    """Of ftkit's own source files."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.rglob("*.py")))).hexdigest()
 
 
 def _version(name: str) -> str:

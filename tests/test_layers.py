@@ -20,6 +20,7 @@ LAYERS = [
     ["recipe"],
     ["hub"],
     ["run"],
+    ["answers"],
     ["compat"],
     ["data"],
     ["metrics"],
@@ -40,6 +41,7 @@ LIGHT = [
     "ftkit.cli.main",
     "ftkit.evaluation.target",
     "ftkit.run",
+    "ftkit.data.inputs",
     "ftkit.data.paths",
 ]
 HEAVY = ["torch", "transformers", "datasets", "peft", "bitsandbytes", "sklearn", "numpy"]

@@ -4,12 +4,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import ftkit
 from ftkit.data.splits import fingerprint, read_splits
 from ftkit.errors import UserError
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
-from ftkit.run import PACKAGES, Run, environment
+from ftkit.run import PACKAGES, Run, code_digest, environment
 from ftkit.tasks.table import TASKS
 from ftkit.training.prepare import limit_rows
 
@@ -21,12 +20,6 @@ def fingerprints(run: Run) -> dict[str, str]:
 
 def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def code_digest() -> str:
-    """Of ftkit's own source files."""
-    folder = Path(ftkit.__file__).parent
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.rglob("*.py")))).hexdigest()
 
 
 def recipe_failures(run: Run) -> list[str]:

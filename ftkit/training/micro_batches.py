@@ -15,7 +15,7 @@ from ftkit.data.encode import IGNORED
 
 BORDERS = "cu_seq_lens_q"  # of the examples of packed blocks, in transformers' words
 MOST_PARTS = 4
-DRAWN = 100  # batches from which a plan learns how batches are cut
+DRAWN, FULLEST = 100, 1000  # batches from which a plan learns how batches are cut, and how full they are
 PLACES = 32  # of a sorted batch where it may be cut
 # What a part costs beside its tokens, in tokens: casting weights and adding gradients (so many whatever the model's size),
 # unpacking those of 4 bits, forward and backward (as many), and going through its layers in Python (the more tokens, the
@@ -147,10 +147,15 @@ def later_part(lengths: np.ndarray, rows: int, cost: float) -> tuple[int, int]:
     return max(found, key=lambda size: size[0] * size[1])
 
 
-def most_tokens(lengths: np.ndarray, rows: int) -> int:
-    """Tokens, without padding, of the largest among batches drawn from so long rows; the arguments are `later_part`'s."""
+def most_tokens(lengths: np.ndarray, rows: int, batches: int) -> int:
+    """Tokens, without padding, of the fullest among so many batches drawn from rows so long.
+
+    It is the median of what the fullest may hold, by `FULLEST` batches that are drawn here. With q the share of batches that
+    hold no more than x, the share of runs of n batches in which all hold no more is q to the n-th power.
+    """
     draw, size = np.random.default_rng(0), min(rows, len(lengths))
-    return rows * max(int(draw.choice(lengths, size, replace=False).sum()) for _ in range(DRAWN)) // size
+    sums = [int(draw.choice(lengths, size, replace=False).sum()) for _ in range(FULLEST)]
+    return int(rows * np.quantile(sums, 0.5 ** (1 / batches))) // size
 
 
 def _parts(

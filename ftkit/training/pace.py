@@ -32,12 +32,13 @@ class Pace:
 
     Attributes:
         longest: a step on the longest rows.
-        token: a token of rows as they come, padding counted, forward and backward.
+        token: a token of rows as they come, forward and backward.
         optimizer: the optimizer's own part of a step.
         evaluation: the eval rows once.
         peak: bytes of memory at the peak, by place.
         steps: how many were measured.
         warm_up: how much longer the first step took than another on the same rows.
+        padded: whether padding is computed too, and counted as tokens.
     """
 
     longest: float
@@ -47,6 +48,7 @@ class Pace:
     peak: dict[str, int]
     steps: int
     warm_up: float
+    padded: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def measure_pace(recipe: Recipe) -> Pace:
         trainer.train_dataset = parts.data.encoded["train"].dataset.select([row for batch in batches for row in batch])
         trainer.train()
         evaluation = evaluation_seconds(parts)
-    return pace_of(watch, [padded_tokens(lengths[batch]) for batch in batches], evaluation)
+    padded = not trainer.settled.unpads
+    return pace_of(watch, [computed_tokens(lengths[batch], padded=padded) for batch in batches], evaluation, padded=padded)
 
 
 def chosen_rows(lengths: np.ndarray, size: int) -> list[list[int]]:
@@ -111,11 +114,12 @@ def chosen_rows(lengths: np.ndarray, size: int) -> list[list[int]]:
     return [longest if kind == LONGEST else next(drawn).tolist() for kind in ORDER]
 
 
-def pace_of(watch: Stopwatch, tokens: Sequence[int], evaluation: float) -> Pace:
+def pace_of(watch: Stopwatch, tokens: Sequence[int], evaluation: float, *, padded: bool = True) -> Pace:
     """The pace from the steps that were made; the first of them only tells what warming up takes.
 
     Args:
-        tokens: of each step, padding counted.
+        tokens: that each step computes.
+        padded: whether padding is among them.
     """
     made = list(zip(ORDER, tokens, watch.steps, watch.optimizer, strict=False))[1:]
     optimizer = float(np.median([after for *_, after in made]))
@@ -123,7 +127,7 @@ def pace_of(watch: Stopwatch, tokens: Sequence[int], evaluation: float) -> Pace:
     longest = float(np.median([seconds for kind, _, seconds, _ in made if kind == LONGEST]))
     rate = float(np.median([seconds / count for count, seconds in drawn]))
     warm_up = max(0.0, watch.steps[0] - longest)
-    return Pace(longest, rate, optimizer, evaluation, peak_memory_bytes(), len(made), warm_up)
+    return Pace(longest, rate, optimizer, evaluation, peak_memory_bytes(), len(made), warm_up, padded)
 
 
 def evaluation_seconds(parts: Parts) -> float:
@@ -138,24 +142,27 @@ def evaluation_seconds(parts: Parts) -> float:
 def forecast(pace: Pace, lengths: np.ndarray, recipe: Recipe, steps: int) -> Forecast:
     """The time of a run of so many steps on rows of these lengths."""
     training = recipe.training
-    micro = mean_padded_tokens(lengths, training.per_device_train_batch_size, str(training.train_sampling_strategy))
+    rows, sampling = training.per_device_train_batch_size, str(training.train_sampling_strategy)
+    micro = mean_tokens(lengths, rows, sampling, padded=pace.padded)
     step = training.gradient_accumulation_steps * pace.token * micro + pace.optimizer
     longest = training.gradient_accumulation_steps * (pace.longest - pace.optimizer) + pace.optimizer
     evaluation = pace.evaluation * evaluations(recipe, steps, len(lengths))
     return Forecast(pace.warm_up, step, longest, evaluation, pace.warm_up + steps * step + evaluation)
 
 
-def mean_padded_tokens(lengths: np.ndarray, size: int, sampling: str) -> float:
-    """Tokens of a batch on average, each row padded to the longest of its batch."""
+def mean_tokens(lengths: np.ndarray, size: int, sampling: str, *, padded: bool) -> float:
+    """Tokens that a batch computes on average, each row padded to the longest of its batch where padding is computed."""
     if sampling == "random":
         lengths = np.random.default_rng(SEED).permutation(lengths)
     elif sampling != "sequential":  # the others put rows of like length together
         lengths = np.sort(lengths)
-    return float(np.mean([padded_tokens(lengths[start : start + size]) for start in range(0, len(lengths), size)]))
+    batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
+    return float(np.mean([computed_tokens(batch, padded=padded) for batch in batches]))
 
 
-def padded_tokens(lengths: np.ndarray) -> int:
-    return int(len(lengths) * lengths.max())
+def computed_tokens(lengths: np.ndarray, *, padded: bool) -> int:
+    """Of a batch of so long rows."""
+    return int(len(lengths) * lengths.max() if padded else lengths.sum())
 
 
 def evaluations(recipe: Recipe, steps: int, entries: int) -> int:

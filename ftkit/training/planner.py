@@ -2,7 +2,7 @@
 
 import functools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from ftkit import console
+from ftkit.answers import keep, key_of, known
 from ftkit.errors import UserError
 from ftkit.evaluation.forgetting import BATCH as GENERAL_ROWS
 from ftkit.evaluation.forgetting import LONGEST as GENERAL_TOKENS
@@ -22,11 +23,11 @@ from ftkit.recipe.schema import Recipe
 from ftkit.tasks.base import Task
 from ftkit.training.arguments import needs_autocast, precision_words
 from ftkit.training.embedding_gradient import leaves_gradients
-from ftkit.training.footprint import Peak, knows_optimizer, optimizer_bytes
+from ftkit.training.footprint import Peak, knows_optimizer, optimizer_bytes, steps_of
 from ftkit.training.kernels import would_have_liger
 from ftkit.training.measuring import Measuring, MeasuringMemory, rehearse_measuring
 from ftkit.training.memory import GAPS, GAPS_OF_SIZES, beside_tensors, library_bytes
-from ftkit.training.micro_batches import DRAWN, later_part, most_tokens, part_cost
+from ftkit.training.micro_batches import later_part, most_tokens, part_cost
 from ftkit.training.prepare import Data
 from ftkit.training.rehearsal import Batch, Rehearsal, rehearse
 from ftkit.training.remedies import LADDER, Rung
@@ -67,9 +68,10 @@ class Estimate:
         """Bytes in tensors at the fullest moment of the run."""
         return self.peak_beside(self.measuring.most)
 
-    def of_process(self, device: str, peak: int) -> int:
-        """Bytes that a process takes with so many in tensors at its peak."""
-        return peak + beside_tensors(device, peak - self.rehearsal.weights - self.optimizer, gaps=self.gaps)
+    @property
+    def resting(self) -> int:
+        """Bytes that are held from step to step."""
+        return self.rehearsal.weights + self.optimizer
 
     def parts(self) -> dict[str, int]:
         """Bytes by part. They are not all held at once, so that the peak is below their sum."""
@@ -96,7 +98,7 @@ class Planner:
 
     def __init__(self, recipe: Recipe, auto_class: Any, config: PretrainedConfig, device: str, *, new_head: bool) -> None:
         self.recipe, self.auto_class, self.config, self.device = recipe, auto_class, config, device
-        self.head = find_head(auto_class, config) if new_head else ()
+        self.new_head = new_head
         self.optim, self.ways = str(recipe.training.optim), wanted_ways(recipe.speed, recipe.training, device)
         self.autocast = autocast_precision(recipe, device)
         self.measured: dict[tuple[str, str, Measuring], MeasuringMemory] = {}
@@ -121,6 +123,7 @@ class Planner:
             training.gradient_accumulation_steps, figures.longest if figures else limit, target, checkpointing,
             (figures.supervised_of_longest if figures else limit - 1) if self.runs_on_supervised else 0,
             self.measuring(figures, limit, target), self.drawn_lengths(figures),
+            figures is None or figures.uneven,
         )  # fmt: skip
 
     def drawn_lengths(self, figures: DataFigures | None) -> np.ndarray:
@@ -130,6 +133,11 @@ class Planner:
         training = self.recipe.training
         drawn = training.train_sampling_strategy == "random"
         return figures.lengths if drawn else longest_rows(figures.lengths, training.per_device_train_batch_size)
+
+    @functools.cached_property
+    def head(self) -> tuple[str, ...]:
+        """Names of the layers that the task puts on the model; none where it trains the model's own."""
+        return find_head(self.auto_class, self.config) if self.new_head else ()
 
     @functools.cached_property
     def stored(self) -> Tensors | None:
@@ -163,7 +171,7 @@ class Planner:
             size = min(size, len(figures.measured_lengths))
             supervised = supervised_of_longest(figures.measured_lengths, figures.measured_supervised)
             target = int(figures.measured_supervised.max()) if pairs else 0
-        foretells = not self.head and not pairs and bool(block.general_text) and block.baseline
+        foretells = not self.new_head and not pairs and bool(block.general_text) and block.baseline
         answers = min(block.generation.rows, size) if self.recipe.generates and not pairs else 0
         return Measuring(
             size, length, labels_of(self.recipe.task, self.config), target, supervised if self.runs_on_supervised else 0,
@@ -189,14 +197,20 @@ class Planner:
         if rows and setup.accumulation == 1 and found.gradients > WORTH_ANOTHER * found.step:
             # the gradients of a batch's first part are there beside what the next one holds
             found = replace(found, step=max(found.step, self.rehearse(setup, rows, length, later=True).step))
-        gaps = GAPS_OF_SIZES if rows or self.unpads else GAPS
+        gaps = GAPS_OF_SIZES if rows or (self.unpads and setup.uneven) else GAPS
         return Estimate(setup, found, optimizer_bytes(self.optim, found.learning), self.measure(setup), gaps)
 
     def computed_length(self, setup: Setup) -> int:
         """Tokens of a row as the largest batch computes them: alike where padding is left out, else the longest."""
         if not self.unpads or not len(setup.lengths):
             return setup.length
-        return math.ceil(most_tokens(np.minimum(setup.lengths, setup.length), setup.rows) / setup.rows)
+        return math.ceil(most_tokens(np.minimum(setup.lengths, setup.length), setup.rows, self.batches(setup)) / setup.rows)
+
+    def batches(self, setup: Setup) -> int:
+        """How many are drawn while training."""
+        training, accumulation = self.recipe.training, setup.accumulation
+        epochs = training.num_train_epochs
+        return accumulation * steps_of(len(setup.lengths), setup.rows, accumulation, epochs, training.max_steps)
 
     def later_part(self, setup: Setup, parameters: int) -> tuple[int, int]:
         """Rows and tokens of the largest part of a batch behind its first; zeros where batches are not cut."""
@@ -249,7 +263,7 @@ class Planner:
 
     def needed(self, estimate: Estimate) -> int:
         """Bytes on the device."""
-        return estimate.of_process(self.device, estimate.peak)
+        return of_process(self.device, estimate.peak, estimate.resting, estimate.gaps)
 
     def needed_with(self, recipe: Recipe, figures: DataFigures | None) -> int:
         """Bytes on the device with the batch of this recipe, which is else the planner's, on the longest rows."""
@@ -276,7 +290,7 @@ class Planner:
         """A rung's first change that makes it fit, else its last that helps; None where none does."""
         better = None
         for change, setup in rung(current.setup, self.recipe, figures):
-            if self.head and needs_autocast(setup.strategy.name, setup.dtype) and self.autocast is None:
+            if self.new_head and needs_autocast(setup.strategy.name, setup.dtype) and self.autocast is None:
                 continue
             estimate = self.estimate(setup)
             if estimate.peak < WORTH * current.peak:
@@ -315,7 +329,7 @@ class Planner:
             found.append(f"the states of optimizer {self.optim} are not known and taken to be AdamW's")
         if self.unpads:
             found.append(
-                f"padding is left out: planned is the fullest of {DRAWN} drawn batches; the longest rows together take more"
+                "padding is left out: planned is the fullest batch likely to be drawn; the longest rows together take more"
             )
         if self.device == "cuda":
             found.append("the kernels are those of a CPU: a GPU's fused attention can hold less where attention has dropout")
@@ -326,28 +340,54 @@ class Planner:
         return found
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """Bytes in tensors at the fullest moment of a run and of its training, and those that rest meanwhile."""
+
+    run: int
+    training: int
+    resting: int
+    gaps: float
+
+    def on(self, device: str) -> dict[str, dict[str, int]]:
+        """Named as the run measures them: in tensors on a GPU, all that the process takes on a CPU."""
+        peaks = {"peak_memory_bytes": self.run, "training_peak_bytes": self.training}
+        if device == "cuda":
+            return {name: {"gpu": size} for name, size in peaks.items()}
+        return {name: {"process": of_process(device, size, self.resting, self.gaps)} for name, size in peaks.items()}
+
+
 def predicted_peaks(
     recipe: Recipe, task: Task, config: PretrainedConfig, data: Data, settled: Settled
 ) -> dict[str, dict[str, int]] | None:
     """Bytes at the peak of the run and of its training as planned, named as the run measures them; None where unknown.
 
-    It takes about a second for a model of six blocks, and more in proportion to the blocks, not to their size.
+    It takes about a second for a model of six blocks, and more in proportion to the blocks, not to their size; the answer
+    is kept, so that the same run finds it at once when it is made again.
     """
-    device = own_device(recipe)
+    device, figures = own_device(recipe), figures_of(data)
     planner = Planner(recipe, task.auto_class(config), config, device, new_head=task.new_head)
     planner.settle(settled)
+    values, precision = recipe.model_dump(mode="json"), [planner.autocast, product_dtype()]
+    key = key_of(values, config.to_json_string(), figures.digest, device, precision, settled)
+    if kept := known("plans", key):
+        return Predicted(**kept).on(device)
     try:
         with console.hushed():
-            found = planner.estimate(planner.setup(figures_of(data)))
+            found = planner.estimate(planner.setup(figures))
     except Exception as error:  # whatever a model does on shapes alone: a prediction never ends a run
         console.say(f"no peak memory is predicted: {first_line(error)}")
         return None
     evaluates = recipe.training.eval_strategy != "no"
     training = found.peak_beside(found.measuring.rows if evaluates else 0)
-    peaks = {"peak_memory_bytes": found.peak, "training_peak_bytes": training}
-    if device == "cuda":
-        return {name: {"gpu": size} for name, size in peaks.items()}
-    return {name: {"process": found.of_process(device, size)} for name, size in peaks.items()}
+    predicted = Predicted(found.peak, training, found.resting, found.gaps)
+    keep("plans", key, asdict(predicted))
+    return predicted.on(device)
+
+
+def of_process(device: str, peak: int, resting: int, gaps: float) -> int:
+    """Bytes that a process takes with so many in tensors at its peak, and of these so many that rest."""
+    return peak + beside_tensors(device, peak - resting, gaps=gaps)
 
 
 def longest_rows(lengths: np.ndarray, rows: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What decides the memory of a step: figures of the data, and the setup that a remedy may change."""
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from ftkit.training.measuring import Measuring
 from ftkit.training.prepare import Data
 
 LONGEST = 8  # rows whose supervised tokens stand for those of the longest batch
+EVEN = 0.9  # share of entries of one length from which they count as alike
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,29 @@ class DataFigures:
     def p99(self) -> int:
         return math.ceil(np.percentile(self.lengths, 99))
 
+    @property
+    def uneven(self) -> bool:
+        """Whether entries differ in length; the last block of a text is shorter than the others, and does not count."""
+        return float(np.mean(self.lengths == self.longest)) < EVEN
+
+    @property
+    def digest(self) -> str:
+        """Two with the same are the same."""
+        arrays = (self.lengths, self.supervised, self.measured_lengths, self.measured_supervised)
+        found = hashlib.sha256(f"{self.entries} {self.tokens} {self.target}".encode())
+        for array in arrays:
+            found.update(f" {array.dtype} {len(array)} ".encode() + array.tobytes())
+        return found.hexdigest()
+
 
 @dataclass(frozen=True)
 class Setup:
-    """What decides the memory of a step, and what a remedy may change; `lengths` are those of the training entries."""
+    """What decides the memory of a step, and what a remedy may change.
+
+    Attributes:
+        lengths: those of the training entries that batches are drawn from.
+        uneven: whether training entries differ in length.
+    """
 
     strategy: Any
     dtype: str
@@ -55,6 +76,7 @@ class Setup:
     supervised: float
     measuring: Measuring
     lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, int), compare=False)
+    uneven: bool = True
 
 
 def supervised_of_longest(lengths: np.ndarray, supervised: np.ndarray) -> float:

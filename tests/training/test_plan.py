@@ -36,9 +36,11 @@ from ftkit.training.footprint import (
     steps_of,
 )
 from ftkit.training.micro_batches import most_tokens
-from ftkit.training.pace import ORDER, Pace, Stopwatch, chosen_rows, forecast, pace_of
+from ftkit.training.pace import ORDER, Pace, Stopwatch, chosen_rows, computed_tokens, forecast, pace_of
+from ftkit.training.planner import Planner, predicted_peaks
 from ftkit.training.probe import longest_batch
 from ftkit.training.rehearsal import MemoryLedger
+from ftkit.training.ways import Settled
 from ftkit.units import GIB, size_words
 
 
@@ -85,12 +87,14 @@ def bytes_of_weights(model: torch.nn.Module) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def planned_batch(parts: Parts, size: int) -> dict[str, torch.Tensor]:
-    """As the plan has it: the longest rows, or where padding is left out, as many tokens as the largest of drawn batches."""
-    batch = longest_batch(parts, size)
+def planned_batch(parts: Parts, training: Any) -> dict[str, torch.Tensor]:
+    """As the plan has it: the longest rows, or where padding is left out, as many tokens as the fullest drawn batch has."""
+    size, accumulation = training.per_device_train_batch_size, training.gradient_accumulation_steps
+    batch, lengths = longest_batch(parts, size), parts.data.facts["train"].lengths
     if parts.trainer.unpadded is None:
         return batch
-    tokens = math.ceil(most_tokens(parts.data.facts["train"].lengths, size) / size)
+    steps = steps_of(len(lengths), size, accumulation, training.num_train_epochs, training.max_steps)
+    tokens = math.ceil(most_tokens(lengths, size, steps * accumulation) / size)
     cut = {name: value[:, :tokens] if value.dim() == 2 else value for name, value in batch.items()}
     return cut | {"attention_mask": torch.ones_like(cut["attention_mask"])}
 
@@ -169,7 +173,7 @@ def test_activations_are_those_that_autograd_keeps(
     memory = api.plan(made, device="cpu", measure=False).memory
     parts = build(made, tmp_path / "out", [])
     kept: list[torch.Tensor] = []
-    batch = planned_batch(parts, made.training.per_device_train_batch_size)
+    batch = planned_batch(parts, made.training)
     take_step(parts, batch, lambda tensor: kept.append(tensor) or tensor)  # type: ignore[func-returns-value]
     weights = {p.untyped_storage()._cdata for p in [*parts.model.parameters(), *parts.model.buffers()]}
     held = [tensor for tensor in kept if tensor.untyped_storage()._cdata not in weights]
@@ -199,7 +203,7 @@ def test_the_peak_is_that_of_the_trainer_on_real_tensors(
     made = recipe(strategy, task=task, kind=kind, training=training, model={"dtype": "bfloat16"})
     memory = api.plan(made, device="cpu", measure=False).memory
     parts = build(made, tmp_path / "out", [])
-    trainer, batch = parts.trainer, planned_batch(parts, made.training.per_device_train_batch_size)
+    trainer, batch = parts.trainer, planned_batch(parts, made.training)
     model = trainer.accelerator.prepare(parts.model)
     if checkpointing:
         model.activation_checkpointing_enable()
@@ -283,6 +287,26 @@ def test_steps_and_tokens_are_those_of_the_run(recipe: Callable[..., Recipe], tm
     assert plan.disk["model"] == pytest.approx(saved, rel=0.05)
 
 
+def test_what_the_same_run_takes_is_found_at_once(
+    recipe: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTKIT_CACHE", str(tmp_path / "cache"))
+    made = recipe("lora")
+    parts = build(made, tmp_path / "out", [])
+    given = (parts.task, parts.config, parts.data, parts.trainer.settled)
+    first = predicted_peaks(made, *given)
+    monkeypatch.setattr(Planner, "estimate", lambda *_: pytest.fail("gone through again"))
+    assert first
+    assert predicted_peaks(made, *given) == first
+    monkeypatch.setattr(Planner, "estimate", fails)
+    assert predicted_peaks(recipe("lora", training={"per_device_train_batch_size": 5}), *given) is None
+    assert predicted_peaks(made, *given[:3], Settled(False, False, False, False)) is None
+
+
+def fails(*_: Any) -> None:
+    raise RuntimeError("anew")
+
+
 @pytest.mark.parametrize("held", ["safetensors", "other", "nothing"])
 def test_a_base_rests_where_its_checkpoint_lets_it(
     recipe: Callable[..., Recipe], stand_in: Callable[[str], Path], tmp_path: Path, held: str
@@ -341,6 +365,23 @@ def test_the_forecast_follows_tokens_steps_and_evaluations(recipe: Callable[...,
     assert grouped.step == pytest.approx(2 * 0.01 * (4 * 10 + 4 * 30) / 2 + 0.5)
     steps = training | {"eval_strategy": "steps", "eval_steps": 3}
     assert forecast(pace, lengths, recipe("full", training=steps), 8).evaluation == 2 * 3.0
+
+
+def test_the_fullest_batch_is_that_of_so_many_drawn() -> None:
+    lengths = np.random.default_rng(1).integers(5, 60, 4000)
+    for batches in (1, 12, 200):
+        drawn = np.random.default_rng(2).choice(lengths, (400, batches, 8)).sum(-1).max(-1)
+        assert most_tokens(lengths, 8, batches) == pytest.approx(np.median(drawn), rel=0.03)
+    assert most_tokens(np.full(100, 30), 8, 12) == 8 * 30
+    assert most_tokens(np.array([10, 30]), 8, 12) == 8 * 20  # every batch has all there are
+
+
+def test_the_forecast_counts_no_padding_where_none_is_computed(recipe: Callable[..., Recipe]) -> None:
+    pace = Pace(longest=2.0, token=0.01, optimizer=0.5, evaluation=0.0, peak={}, steps=7, warm_up=0.0, padded=False)
+    training = {"per_device_train_batch_size": 4, "max_steps": 8}
+    found = forecast(pace, np.array([10, 30, 10, 50] * 4), recipe("full", training=training), 8)
+    assert found.step == pytest.approx(0.01 * (10 + 30 + 10 + 50) + 0.5)
+    assert (computed_tokens(np.array([10, 30]), padded=True), computed_tokens(np.array([10, 30]), padded=False)) == (60, 40)
 
 
 def test_the_pace_leaves_the_first_step_out() -> None:
