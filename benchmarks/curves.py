@@ -53,7 +53,6 @@ class Base:
 class Trained:
     losses: list[float]
     eval_loss: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ class Trainings:
         run = train(load_recipe(file, list(keys)), output_dir=file.parent / f"run-{len(self.found)}", overwrite=True)
         lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         losses = [line["loss"] for line in lines if "loss" in line]
-        return Trained(losses, run.metrics["tuned"]["loss"], run.record["seconds"]["training"])
+        return Trained(losses, run.metrics["tuned"]["loss"])
 
     def write_recipe(self, base: Base, folder: Path) -> Path:
         """Rows, model and recipe in a folder of their own."""
@@ -202,8 +201,8 @@ def main() -> None:
     console.set_quiet(True)
     trainings = Trainings(options.shared.resolve(), options.output.resolve(), options.steps)
     lines = [
-        "| lever | recipe | compared | tolerance | largest | mean | with | without | holds | s with | s without |",
-        "|---|---|---|---:|---:|---:|---:|---:|---|---:|---:|",
+        "| lever | recipe | compared | tolerance | largest | mean | with | without | holds |",
+        "|---|---|---|---:|---:|---:|---:|---:|---|",
     ]
     print("\n".join(lines))
     for name in options.only or LEVERS:
@@ -231,8 +230,7 @@ def line_of(name: str, lever: Lever, trainings: Trainings) -> str:
     apart = [abs(one - other) for one, other in zip(ours, own, strict=True)]
     cells = [
         name, lever.base, lever.compare.__doc__, f"{lever.tolerance:.0e}", f"{max(apart):.1e}", f"{fmean(apart):.1e}",
-        f"{ours[-1]:.6f}", f"{own[-1]:.6f}", "yes" if max(apart) <= lever.tolerance else "no", f"{on.seconds:.1f}",
-        f"{off.seconds:.1f}",
+        f"{ours[-1]:.6f}", f"{own[-1]:.6f}", "yes" if max(apart) <= lever.tolerance else "no",
     ]  # fmt: skip
     return f"| {' | '.join(map(str, cells))} |"
 
@@ -246,7 +244,7 @@ def write_results(lines: list[str]) -> None:
         "Compared are the training losses of each step, or their means over 20 steps where the precision differs, or the "
         "loss on the eval rows where dropout is drawn otherwise: the largest and the mean difference, and the last figure "
         "with the lever and without it, in nats. Packing: every step takes all of 16 rows, so that blocks and rows hold the "
-        "same. The seconds are those of one training each.", "",
+        "same.", "",
     ]  # fmt: skip
     write_section("curves.py", [*head, *lines])
 
