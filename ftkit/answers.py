@@ -13,6 +13,7 @@ from ftkit.cache import cache_folder
 from ftkit.run import code_digest, package_versions, write_json
 
 MOST = 200  # answers of a kind; the newest stay
+NO_FAULT = (OSError, ValueError, RuntimeError)  # no right to write, a broken file, letters that UTF-8 has not; no home
 
 
 def key_of(*parts: Any) -> str:
@@ -23,14 +24,14 @@ def key_of(*parts: Any) -> str:
 
 def known(kind: str, key: str) -> Any:
     """The answer, or None where there is none."""
-    with suppress(OSError, ValueError):
+    with suppress(*NO_FAULT):
         return json.loads(_file(kind, key).read_text(encoding="utf-8"))
     return None
 
 
 def keep(kind: str, key: str, answer: Any) -> None:
     """Write an answer, and let the oldest go that are too many."""
-    with suppress(OSError):
+    with suppress(*NO_FAULT):
         write_json(_file(kind, key), answer)
         found = sorted(_file(kind, key).parent.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
         for file in found[MOST:]:

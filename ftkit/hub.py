@@ -61,11 +61,13 @@ def cached(name: str, kind: str) -> bool:
 
 
 def hub_folders(name: str, kind: str) -> list[Path]:
-    """Where the hub's local cache has a model or dataset, if it has it."""
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    folders = [Path(os.environ.get("HF_HUB_CACHE", home / "hub")) / f"{kind}s--{name.replace('/', '--')}"]
+    """Where the hub's local cache has a model or dataset, if it has it; the variables are those of huggingface_hub."""
+    given = os.environ
+    home = Path(given.get("HF_HOME") or Path(given.get("XDG_CACHE_HOME", "~/.cache"), "huggingface")).expanduser()
+    hub = given.get("HF_HUB_CACHE") or given.get("HUGGINGFACE_HUB_CACHE") or home / "hub"
+    folders = [Path(hub).expanduser() / f"{kind}s--{name.replace('/', '--')}"]
     if kind == "dataset":
-        folders.append(Path(os.environ.get("HF_DATASETS_CACHE", home / "datasets")) / name.replace("/", "___"))
+        folders.append(Path(given.get("HF_DATASETS_CACHE", home / "datasets")) / name.replace("/", "___"))
     return folders
 
 

@@ -1,7 +1,10 @@
-"""All that a recipe stands on as it is now: its values, the files that its names lead to, the versions, the machine."""
+"""All that a check of a recipe follows from, as it is now: its values, the files behind its names, packages, machine."""
 
+import glob
 import itertools
 import os
+import platform
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,42 +13,78 @@ from typing import Any
 from ftkit.answers import key_of
 from ftkit.data.paths import find_files
 from ftkit.errors import UserError
-from ftkit.hub import hub_folders, hub_names
+from ftkit.hub import hub_folders, hub_names, is_hub_id, offline_by_choice
 from ftkit.recipe.schema import Recipe
 
 MOST_FILES = 10_000  # of which size and time are looked up; it takes a tenth of a second
-SETTINGS = ("BNB_", "CUDA_", "FTKIT_", "HF_", "HIP_", "ROCR_", "TRANSFORMERS_")
+SETTINGS = (
+    "ACCELERATE_", "BNB_", "CUDA_", "FTKIT_", "HF_", "HIP_", "LOCAL_RANK", "NCCL_", "RANK", "ROCR_", "TRANSFORMERS_",
+    "WORLD_SIZE",
+)  # fmt: skip
+MACHINE = (  # files that tell of processor, memory and GPUs, where there are such files
+    "/proc/cpuinfo", "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    "/proc/driver/nvidia/version", "/proc/driver/nvidia/gpus/*/information",
+)  # fmt: skip
+CLOCK = "cpu MHz"  # what changes in them from one moment to the next
 
 
 def inputs_key(recipe: Recipe) -> str | None:
     """A digest that changes when anything does from which a check of the recipe follows; None where none can tell.
 
-    None can where a file of the user's own code is run, which may import others, and where what is chosen follows from the
-    memory that is free. Files count by name, size and time of change.
+    None can where the user's own code is run, which may read anything, where the hub will be asked for what is newest, and
+    where something is chosen by the memory that is free. Files count by name, size and times of change.
     """
-    if recipe.evaluation.metric_file or recipe.training.finds_batch or recipe.strategy.name == "auto":
+    own_code = recipe.evaluation.metric_file or recipe.model.trust_remote_code
+    asks = not offline_by_choice() and any(is_hub_id(name) for name, *_ in hub_names(recipe))
+    if own_code or asks or recipe.training.finds_batch or recipe.strategy.name == "auto":
         return None
-    values = recipe.model_dump(mode="json")
-    files = list(itertools.islice(files_behind(recipe, values), MOST_FILES + 1))
+    try:
+        files = list(itertools.islice(files_behind(recipe), MOST_FILES + 1))
+    except (OSError, RuntimeError):  # something is written or removed there now, or may not be read
+        return None
     if len(files) > MOST_FILES:
         return None
     settings = {name: value for name, value in os.environ.items() if name.startswith(SETTINGS)}
-    return key_of(values, str(Path.cwd()), sorted(files), settings, sorted(map(str, Path("/dev").glob("nvidia*"))))
+    return key_of(recipe.model_dump(mode="json"), str(Path.cwd()), sorted(files), settings, packages(), machine())
 
 
-def files_behind(recipe: Recipe, values: Any) -> Iterator[tuple[str, int, int]]:
-    """Name, size and time of change of each file that a word of the recipe leads to, here or in the hub's cache."""
-    places = [path for word in words_in(values) if (path := _there(word))]
-    places += [folder for name, kind, _ in hub_names(recipe) for folder in hub_folders(name, kind)]
-    for sources in (recipe.data.train, recipe.data.eval, recipe.data.test):
-        for source in sources or []:
-            with suppress(UserError):  # what cannot be found is the check's to say
-                places += find_files(source.path, "data", source.format)
+def files_behind(recipe: Recipe) -> Iterator[tuple[str, int, int, int]]:
+    """Name, size and times of change of each file that a word of the recipe leads to, here or in the hub's cache.
+
+    Raises:
+        OSError, RuntimeError: a folder cannot be read, or there is no home.
+    """
+    places = [path for word in words_in(recipe.model_dump(mode="json")) if (path := _there(word))]
+    places.append(Path(recipe.model.name).expanduser())
+    for name, kind, _ in hub_names(recipe):
+        places += hub_folders(name, kind) if is_hub_id(name) else []
+    for source in itertools.chain(recipe.data.train, recipe.data.eval or [], recipe.data.test or []):
+        with suppress(UserError):  # what cannot be found is the check's to say
+            places += find_files(source.path, "data", source.format)
     for place in dict.fromkeys(places):
         for file in place.rglob("*") if place.is_dir() else [place]:
-            with suppress(OSError):
+            with suppress(FileNotFoundError):
                 state = file.stat()
-                yield str(file), state.st_size, state.st_mtime_ns
+                yield str(file), state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+def packages() -> list[str]:
+    """Python, where it looks for packages, and all that are installed there, with their versions."""
+    folders = [Path(entry) for entry in sys.path if os.path.isdir(entry)]
+    installed = {name for folder in folders for name in os.listdir(folder) if name.endswith((".dist-info", ".egg-info"))}
+    return [sys.version, *sys.path, *sorted(installed)]
+
+
+def machine() -> list[str]:
+    """What there is of processors, memory and GPUs."""
+    found = [platform.platform(), str(os.cpu_count())]
+    if hasattr(os, "sysconf"):
+        found.append(str(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
+    for name in MACHINE:
+        for file in sorted(glob.glob(name)):
+            with suppress(OSError):
+                found += [line for line in Path(file).read_text().splitlines() if not line.startswith(CLOCK)]
+    return found
 
 
 def words_in(value: Any) -> Iterator[str]:
@@ -59,7 +98,9 @@ def words_in(value: Any) -> Iterator[str]:
 
 def _there(word: str) -> Path | None:
     """The file or folder that a word names; most words name none, and some could not."""
+    if not any(character.isalnum() for character in word):  # a separator, as "/" or "."
+        return None
     with suppress(OSError, ValueError, RuntimeError):
         path = Path(word).expanduser()
-        return path if word and path.exists() else None
+        return path if path.exists() else None
     return None

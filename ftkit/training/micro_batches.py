@@ -15,7 +15,8 @@ from ftkit.data.encode import IGNORED
 
 BORDERS = "cu_seq_lens_q"  # of the examples of packed blocks, in transformers' words
 MOST_PARTS = 4
-DRAWN, FULLEST = 100, 1000  # batches from which a plan learns how batches are cut, and how full they are
+DRAWN = 100  # batches from which a plan learns how batches are cut
+MOST_DRAWN, MOST_RUNS = 1_000_000, 101  # rows and runs from which it learns how full they are
 PLACES = 32  # of a sorted batch where it may be cut
 # What a part costs beside its tokens, in tokens: casting weights and adding gradients (so many whatever the model's size),
 # unpacking those of 4 bits, forward and backward (as many), and going through its layers in Python (the more tokens, the
@@ -148,14 +149,21 @@ def later_part(lengths: np.ndarray, rows: int, cost: float) -> tuple[int, int]:
 
 
 def most_tokens(lengths: np.ndarray, rows: int, batches: int) -> int:
-    """Tokens, without padding, of the fullest among so many batches drawn from rows so long.
+    """Tokens, without padding, of the fullest of so many batches, drawn from rows so long epoch by epoch as training does.
 
-    It is the median of what the fullest may hold, by `FULLEST` batches that are drawn here. With q the share of batches that
-    hold no more than x, the share of runs of n batches in which all hold no more is q to the n-th power.
+    It is the median over some such runs, so many as `MOST_DRAWN` rows make, and of a run that draws more its beginning.
     """
     draw, size = np.random.default_rng(0), min(rows, len(lengths))
-    sums = [int(draw.choice(lengths, size, replace=False).sum()) for _ in range(FULLEST)]
-    return int(rows * np.quantile(sums, 0.5 ** (1 / batches))) // size
+    whole = len(lengths) // size  # batches of an epoch
+    batches = min(batches, max(1, MOST_DRAWN // size))
+    epochs = [min(whole, batches - before) for before in range(0, batches, whole)]
+
+    def fullest() -> int:
+        drawn = (draw.choice(lengths, count * size, replace=False).reshape(count, size) for count in epochs)
+        return max(int(batch.sum(1).max()) for batch in drawn)
+
+    runs = max(1, min(MOST_RUNS, MOST_DRAWN // (batches * size)))
+    return int(rows * np.median([fullest() for _ in range(runs)])) // size
 
 
 def _parts(

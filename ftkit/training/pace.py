@@ -48,7 +48,7 @@ class Pace:
     peak: dict[str, int]
     steps: int
     warm_up: float
-    padded: bool = True
+    padded: bool
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def chosen_rows(lengths: np.ndarray, size: int) -> list[list[int]]:
     return [longest if kind == LONGEST else next(drawn).tolist() for kind in ORDER]
 
 
-def pace_of(watch: Stopwatch, tokens: Sequence[int], evaluation: float, *, padded: bool = True) -> Pace:
+def pace_of(watch: Stopwatch, tokens: Sequence[int], evaluation: float, *, padded: bool) -> Pace:
     """The pace from the steps that were made; the first of them only tells what warming up takes.
 
     Args:

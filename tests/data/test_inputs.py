@@ -69,23 +69,51 @@ def test_a_changed_value_setting_or_folder_is_another_key(
     assert inputs_key(make()) != key
 
 
-def test_what_the_hub_s_cache_has_counts(make: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+@pytest.mark.parametrize(
+    ("variable", "hub"), [("HF_HUB_CACHE", "."), ("HF_HOME", "hub"), ("XDG_CACHE_HOME", "huggingface/hub")]
+)
+def test_what_the_hub_s_cache_has_counts(
+    make: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, hub: str
+) -> None:
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv(variable, str(tmp_path / "cache"))
     key = inputs_key(make(model="owner/name"))
-    refs = tmp_path / "hub/models--owner--name/refs"
+    refs = tmp_path / "cache" / hub / "models--owner--name/refs"
     refs.mkdir(parents=True)
     (refs / "main").write_text("a commit")
-    assert inputs_key(make(model="owner/name")) != key
+    assert inputs_key(make(model="owner/name")) not in (None, key)
+
+
+def test_a_hub_that_will_be_asked_may_have_something_newer(make: RecipeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert inputs_key(make()) is not None
+    assert inputs_key(make(model="owner/name")) is None
+
+
+def test_another_package_version_or_machine_is_another_key(
+    make: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    (tmp_path / "site/wandb-1.0.dist-info").mkdir(parents=True)
+    key = inputs_key(make())
+    (tmp_path / "site/wandb-1.0.dist-info").rename(tmp_path / "site/wandb-1.1.dist-info")
+    changed = inputs_key(make())
+    assert changed != key
+    monkeypatch.setattr(inputs, "machine", lambda: ["another"])
+    assert inputs_key(make()) != changed
 
 
 @pytest.mark.parametrize(
     "blocks",
     [
         {"evaluation": {"metric_file": "metric.py"}},
+        {"model": {"name": "model", "trust_remote_code": True}},
         {"training": {"per_device_train_batch_size": "auto"}},
         {"strategy": "auto"},
     ],
-    ids=["own code", "batch", "strategy"],
+    ids=["metric", "model code", "batch", "strategy"],
 )
 def test_what_follows_from_more_than_files_has_no_key(make: RecipeMaker, blocks: dict[str, Any]) -> None:
     Path("metric.py").write_text("def compute(predictions, references): return {'one': 1.0}\n")
@@ -99,5 +127,16 @@ def test_too_many_files_have_no_key(make: RecipeMaker, monkeypatch: pytest.Monke
     assert inputs_key(make()) is None
 
 
+def test_a_folder_that_cannot_be_listed_has_no_key(make: RecipeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any) -> None:
+        raise FileNotFoundError("removed meanwhile")
+
+    monkeypatch.setattr(Path, "rglob", gone)
+    assert inputs_key(make()) is None
+
+
 def test_words_that_can_be_no_path_are_passed_over(make: RecipeMaker) -> None:
+    key = inputs_key(make(data={"train": "*.jsonl", "columns": {"text": "/", "label": "."}}))
+    Path("beside.txt").write_text("no part of it")
+    assert inputs_key(make(data={"train": "*.jsonl", "columns": {"text": "/", "label": "."}})) == key is not None
     assert inputs_key(make(data={"train": "*.jsonl", "columns": {"text": "nul\0", "label": "x" * 10_000}}))

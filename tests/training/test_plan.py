@@ -36,7 +36,7 @@ from ftkit.training.footprint import (
     steps_of,
 )
 from ftkit.training.micro_batches import most_tokens
-from ftkit.training.pace import ORDER, Pace, Stopwatch, chosen_rows, computed_tokens, forecast, pace_of
+from ftkit.training.pace import ORDER, Pace, Stopwatch, chosen_rows, computed_tokens, forecast, measure_pace, pace_of
 from ftkit.training.planner import Planner, predicted_peaks
 from ftkit.training.probe import longest_batch
 from ftkit.training.rehearsal import MemoryLedger
@@ -352,7 +352,7 @@ def test_the_model_folder_needs_weights_for_a_time(
 
 
 def test_the_forecast_follows_tokens_steps_and_evaluations(recipe: Callable[..., Recipe]) -> None:
-    pace = Pace(longest=2.0, token=0.01, optimizer=0.5, evaluation=3.0, peak={}, steps=7, warm_up=1.5)
+    pace = Pace(longest=2.0, token=0.01, optimizer=0.5, evaluation=3.0, peak={}, steps=7, warm_up=1.5, padded=True)
     lengths = np.array([10, 30, 10, 30] * 4)
     training = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "max_steps": 8, "eval_strategy": "epoch",
                 "train_sampling_strategy": "sequential"}  # fmt: skip
@@ -367,13 +367,29 @@ def test_the_forecast_follows_tokens_steps_and_evaluations(recipe: Callable[...,
     assert forecast(pace, lengths, recipe("full", training=steps), 8).evaluation == 2 * 3.0
 
 
-def test_the_fullest_batch_is_that_of_so_many_drawn() -> None:
-    lengths = np.random.default_rng(1).integers(5, 60, 4000)
-    for batches in (1, 12, 200):
-        drawn = np.random.default_rng(2).choice(lengths, (400, batches, 8)).sum(-1).max(-1)
-        assert most_tokens(lengths, 8, batches) == pytest.approx(np.median(drawn), rel=0.03)
+@pytest.mark.parametrize("batches", [1, 12, 200, 2000])
+@pytest.mark.parametrize("tail", ["none", "long"])
+def test_the_fullest_batch_is_that_of_so_many_drawn(batches: int, tail: str) -> None:
+    draw = np.random.default_rng(1)
+    lengths = draw.integers(5, 60, 4000)
+    if tail == "long":
+        lengths[:40] = 512
+    epoch = len(lengths) // 8
+    fullest = []
+    for _ in range(5 if batches > epoch else 100):
+        drawn = [draw.permutation(lengths).reshape(epoch, 8).sum(1) for _ in range(math.ceil(batches / epoch))]
+        fullest.append(np.concatenate(drawn)[:batches].max())
+    assert most_tokens(lengths, 8, batches) == pytest.approx(np.median(fullest), rel=0.1)
+
+
+def test_the_fullest_batch_of_even_or_few_rows() -> None:
     assert most_tokens(np.full(100, 30), 8, 12) == 8 * 30
     assert most_tokens(np.array([10, 30]), 8, 12) == 8 * 20  # every batch has all there are
+
+
+@pytest.mark.parametrize("unpadded", [True, False])
+def test_the_pace_counts_what_is_computed(recipe: Callable[..., Recipe], unpadded: bool) -> None:
+    assert measure_pace(recipe("lora", speed={"unpadded": unpadded}, training={"use_cpu": True})).padded != unpadded
 
 
 def test_the_forecast_counts_no_padding_where_none_is_computed(recipe: Callable[..., Recipe]) -> None:
@@ -387,7 +403,7 @@ def test_the_forecast_counts_no_padding_where_none_is_computed(recipe: Callable[
 def test_the_pace_leaves_the_first_step_out() -> None:
     watch = Stopwatch()
     watch.steps, watch.optimizer = [9.0, 1.5, 2.5, 4.5, 1.5], [1.0, 0.5, 0.5, 0.5, 0.5]
-    pace = pace_of(watch, [400, 100, 200, 400, 100, 100, 100, 100], evaluation=2.0)
+    pace = pace_of(watch, [400, 100, 200, 400, 100, 100, 100, 100], 2.0, padded=True)
     assert (pace.longest, pace.token, pace.optimizer, pace.steps) == (4.5, 0.01, 0.5, 4)
 
 

@@ -136,7 +136,9 @@ def test_time_decides_too(recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch, 
     def paced(made: Recipe) -> Pace:
         asked.append(made.strategy.name)
         seconds = {"full": 0.1, "lora": 0.01}.get(made.strategy.name, 0.001)
-        return Pace(longest=1, token=seconds, optimizer=0, evaluation=0, peak={"process": 1}, steps=7, warm_up=0)
+        return Pace(
+            longest=1, token=seconds, optimizer=0, evaluation=0, peak={"process": 1}, steps=7, warm_up=0, padded=True
+        )
 
     monkeypatch.setattr(strategy_choice, "measure_pace", paced)
     found, choice = settle_strategy(auto(recipe, {"time_hours": 0.01}))
@@ -151,7 +153,7 @@ def test_a_strategy_that_runs_out_of_memory_when_it_is_measured_is_passed_over(
     def paced(made: Recipe) -> Pace:
         if made.strategy.name == "full":
             raise torch.OutOfMemoryError
-        return Pace(longest=1, token=1e-6, optimizer=0, evaluation=0, peak={"process": 1}, steps=7, warm_up=0)
+        return Pace(longest=1, token=1e-6, optimizer=0, evaluation=0, peak={"process": 1}, steps=7, warm_up=0, padded=True)
 
     room(10**12)
     monkeypatch.setattr(strategy_choice, "measure_pace", paced)
