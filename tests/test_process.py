@@ -72,12 +72,13 @@ def test_large_blocks_stay_with_the_process_until_they_are_returned() -> None:
 
 
 @GLIBC
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no products in bfloat16")
 def test_steps_of_ever_new_sizes_do_not_fill_the_memory() -> None:
     before, after = map(int, in_child(SIZES.format(first="ftkit")).split())
-    assert after - before < 10
+    assert after - before < 5
     before, after = map(int, in_child(SIZES.format(first="sys")).split())
-    assert after - before > 20
+    assert after - before > 10
 
 
 @pytest.mark.parametrize(

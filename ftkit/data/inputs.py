@@ -40,12 +40,13 @@ def inputs_key(recipe: Recipe) -> str | None:
         return None
     try:
         files = list(itertools.islice(files_behind(recipe), MOST_FILES + 1))
+        beside = packages(), machine()
     except (OSError, RuntimeError):  # something is written or removed there now, or may not be read
         return None
     if len(files) > MOST_FILES:
         return None
     settings = {name: value for name, value in os.environ.items() if name.startswith(SETTINGS)}
-    return key_of(recipe.model_dump(mode="json"), str(Path.cwd()), sorted(files), settings, packages(), machine())
+    return key_of(recipe.model_dump(mode="json"), str(Path.cwd()), sorted(files), settings, beside)
 
 
 def files_behind(recipe: Recipe) -> Iterator[tuple[str, int, int, int]]:

@@ -45,6 +45,5 @@ def test_a_sound_recipe_is_not_checked_twice(recipe_file: Path, tmp_path: Path) 
     assert since.endswith("ago, and nothing has changed since; --again checks it anew")
     assert others == [warned, False]
     assert checked(recipe_file, "--again")[2]
-    assert checked(recipe_file, "training.learning_rate=0.25")[2]
     write_jsonl(tmp_path / "rows.jsonl", [*ROWS, {"text": "no label", "label": None}])
     assert "rows.jsonl" in one_line(ftkit("check", recipe_file))

@@ -57,6 +57,7 @@ def test_the_second_run_reads_what_the_first_one_kept(
         assert torch.equal(tensor, second[name]), name
 
 
+@pytest.mark.slow
 def test_training_on_kept_weights_is_the_same(verified_recipe: RecipeMaker, tmp_path: Path, own_cache: Path) -> None:
     settings: dict[str, Any] = {"training": {"max_steps": 3}, "kind": "llama", "task": "instruction"}
     runs = [train(verified_recipe("qlora", **settings), output_dir=tmp_path / name) for name in ("made", "kept")]
