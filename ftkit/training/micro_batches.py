@@ -4,6 +4,7 @@ Which rows meet in a step is drawn as before; only within the step are they sort
 padded to its own longest row. Grouping rows by length over the whole set saves as much, but changes the steps.
 """
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -156,11 +157,14 @@ def most_tokens(lengths: np.ndarray, rows: int, batches: int) -> int:
     draw, size = np.random.default_rng(0), min(rows, len(lengths))
     whole = len(lengths) // size  # batches of an epoch
     batches = min(batches, max(1, MOST_DRAWN // size))
-    epochs = [min(whole, batches - before) for before in range(0, batches, whole)]
 
     def fullest() -> int:
-        drawn = (draw.choice(lengths, count * size, replace=False).reshape(count, size) for count in epochs)
-        return max(int(batch.sum(1).max()) for batch in drawn)
+        if batches <= whole:
+            drawn = draw.choice(lengths, batches * size, replace=False)
+        else:
+            epochs = draw.permuted(np.tile(lengths, (math.ceil(batches / whole), 1)), axis=1)
+            drawn = epochs[:, : whole * size].ravel()[: batches * size]
+        return int(drawn.reshape(batches, size).sum(1).max())
 
     runs = max(1, min(MOST_RUNS, MOST_DRAWN // (batches * size)))
     return int(rows * np.median([fullest() for _ in range(runs)])) // size
