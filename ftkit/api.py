@@ -81,6 +81,7 @@ from ftkit.training.evidence import (
     row_names,
 )
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
+from ftkit.training.levers import speed_facts, speed_reasons, speed_words
 from ftkit.training.memory import peak_memory_bytes, peak_within
 from ftkit.training.plan import Plan, make_plan
 from ftkit.training.planner import predicted_peaks
@@ -91,7 +92,7 @@ from ftkit.training.smoke import smoke_recipe
 from ftkit.training.strategy_choice import memory_limit, plan_choice, settle_strategy
 from ftkit.training.time_forecast import ForecastTime
 from ftkit.training.trackers import place_tensorboard, tell_trackers
-from ftkit.training.trainer import Trainer, speed_facts, speed_words
+from ftkit.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -517,6 +518,8 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "seed": arguments.seed,
         "precision": precision_words(autocast_dtype(arguments)),
         "speed": speed_facts(parts.trainer),
+        "speed_off": speed_reasons(parts.trainer),
+        "padding_matters": parts.trainer.padding_matters,
         "device": str(arguments.device),
         "process": process_facts(),
         "parameters": asdict(counts) | {"trainable_percent": counts.trainable_percent},

@@ -132,6 +132,26 @@ def is_adaptable(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d) or type(module).__name__ == "Conv1D"
 
 
+@contextmanager
+def without_router_loss(model: Any) -> Iterator[None]:
+    """Generation that fails, and losses of eval rows that hang on the other rows of a batch, under `output_router_logits`.
+
+    A mixture of experts then adds the loss of its router to its own, which is one of a whole batch. While it generates, the
+    masks that this loss is computed with are longer than what the router saw. Inside the block the router says nothing.
+    Upstream: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/models/mixtral/modeling_mixtral.py,
+    `load_balancing_loss_func`. Goes when that loss stands apart from the model's, and generating leaves it out.
+    """
+    config = model.config.get_text_config()
+    before = config.to_dict().get("output_router_logits")
+    if before:
+        config.output_router_logits = False
+    try:
+        yield
+    finally:
+        if before:
+            config.output_router_logits = before
+
+
 class RepeatableLengthGroups(LengthGroupedSampler):
     """Rows grouped by length in an order that follows from the seed and the epoch alone."""
 

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ftkit import console
+from ftkit.compat import without_router_loss
 from ftkit.data.encode import IGNORED, Encoded
 from ftkit.data.prompts import last_answer
 from ftkit.recipe.schema import Generation
@@ -103,16 +104,17 @@ def generate_batch(
     ids = torch.tensor([[*blank, *prompt] if left else [*prompt, *blank] for blank, prompt in rows])
     masks = [([0] * len(blank), [1] * (width - len(blank))) for blank in padding]
     mask = torch.tensor([[*blank, *full] if left else [*full, *blank] for blank, full in masks])
-    output = model.generate(
-        input_ids=ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        max_new_tokens=room,
-        num_beams=block.num_beams,
-        do_sample=False,
-        use_cache=True,
-        eos_token_id=stops,
-        pad_token_id=pad,
-    )
+    with without_router_loss(model):
+        output = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=room,
+            num_beams=block.num_beams,
+            do_sample=False,
+            use_cache=True,
+            eos_token_id=stops,
+            pad_token_id=pad,
+        )
     start = 1 if model.config.is_encoder_decoder else width
     return [_until_stop(row, stops) for row in output[:, start:].tolist()]
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase, TextStreamer, set_seed
 
+from ftkit.compat import without_router_loss
 from ftkit.data.ledger import Outcome
 from ftkit.errors import UserError
 from ftkit.evaluation.generation import room_for_answer
@@ -99,17 +100,18 @@ class Conversation:
     def _generate(self, prompt: list[int], stops: list[int], stream: "AnswerStream") -> bool:
         """Whether the answer ended by itself."""
         model, sampled = self.trained.model, self.temperature > 0
-        output = model.generate(
-            input_ids=torch.tensor([prompt], device=model.device),
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=model.device),
-            max_new_tokens=room_for_answer(model, len(prompt), self.trained.generation),
-            do_sample=sampled,
-            use_cache=True,
-            eos_token_id=stops,
-            pad_token_id=self.trained.tokenizer.pad_token_id,
-            streamer=stream,
-            **({"temperature": self.temperature} if sampled else {}),
-        )
+        with without_router_loss(model):
+            output = model.generate(
+                input_ids=torch.tensor([prompt], device=model.device),
+                attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=model.device),
+                max_new_tokens=room_for_answer(model, len(prompt), self.trained.generation),
+                do_sample=sampled,
+                use_cache=True,
+                eos_token_id=stops,
+                pad_token_id=self.trained.tokenizer.pad_token_id,
+                streamer=stream,
+                **({"temperature": self.temperature} if sampled else {}),
+            )
         return int(output[0, -1]) in stops
 
 

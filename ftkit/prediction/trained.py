@@ -54,7 +54,7 @@ class Trained:
     """A run's model and what it was trained with.
 
     Attributes:
-        batch_size: as in the run's own evaluation.
+        batch_size: as in the run's own evaluation; 1 where what the model says of a row hangs on its batch's padding.
         bf16: compute in bfloat16 as in training.
         encoder: that of training.
         shorter: the same with less room for a prompt, so that an answer fits behind one that is cut.
@@ -155,7 +155,8 @@ def load_run(run: Run, *, max_length: int | None = None, max_new_tokens: int | N
     whole, shorter = (task.encoder(FEATURES, tokenizer, config, tokens) for tokens in (length, length - room))
     return Trained(
         recipe, task, config, tokenizer, model,
-        batch_size=recipe.training.per_device_eval_batch_size, bf16=bool(arguments.bf16),
+        batch_size=1 if run.record.get("padding_matters") else recipe.training.per_device_eval_batch_size,
+        bf16=bool(arguments.bf16),
         encoder=whole, shorter=shorter, text_role=text_role(run, recipe),
     )  # fmt: skip
 

@@ -80,13 +80,15 @@ class LocalGenerator:
     def generate(self, prompts: list[str], seeds: list[int]) -> list[Answer]:
         import torch  # here, since an endpoint needs none of it
 
+        from ftkit.compat import without_router_loss
+
         encoded = [self._encode(prompt) for prompt in prompts]
         width = max(map(len, encoded))
         blanks = [width - len(ids) for ids in encoded]
         pad = self._tokenizer.pad_token_id or 0
         device = self._model.device
         torch.manual_seed(seeds[0])
-        with torch.inference_mode():
+        with torch.inference_mode(), without_router_loss(self._model):
             output = self._model.generate(
                 input_ids=torch.tensor([[pad] * n + ids for n, ids in zip(blanks, encoded, strict=True)], device=device),
                 attention_mask=torch.tensor(

@@ -1,10 +1,10 @@
 """The dispatcher: a recipe becomes encoded data, a tokenizer, a model with its strategy, and a Trainer."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from peft import PeftModel
 from transformers import (
@@ -36,13 +36,14 @@ from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import autocast_dtype, require_autocast, training_arguments
 from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
-from ftkit.training.fused_adapters import fuses_well
-from ftkit.training.kernels import accepts_attention, attending, choose_attention, this_machine, use_liger
+from ftkit.training.fused_adapters import try_adapters
+from ftkit.training.kernels import NO_FLASH, attending, choose_attention, refuses_attention, this_machine, use_liger
+from ftkit.training.levers import items_of, speed_up, step_loss
 from ftkit.training.memory import library_bytes
 from ftkit.training.prepare import Data, prepare
-from ftkit.training.trainer import Trainer, is_alone, speed_up
-from ftkit.training.unpadded import UnpaddedModel, beginning, unpads_well
-from ftkit.training.ways import Ways
+from ftkit.training.trainer import Trainer, attends_in_flash, is_alone
+from ftkit.training.trial import COARSE, SAME, Trial
+from ftkit.training.trial_rows import batch_of, trial_rows
 
 
 @dataclass
@@ -78,50 +79,74 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     if task.generates:
         remember_stops(model, data.encoded["eval"], task.end_tokens(tokenizer))
     trainer = build_trainer(task, tokenizer, model, data, arguments, callbacks)
-    trainer.attention = training_attention(recipe, trainer, data)
+    padded = batch_of(trainer, trial_rows(trainer, data.encoded["eval" if recipe.data.packing else "train"].dataset))
+    trainer.attention, why_no_flash = training_attention(recipe, trainer, padded)
     if recipe.data.packing:
         pack_apart(trainer, tokenizer)
     require_labels(trainer, data)
-    if not arguments.use_liger_kernel:  # else the Trainer puts them in, as the recipe says
-        trainer.liger = use_liger(model, this_machine(arguments.device), recipe.speed.liger_kernel)
-    row = trainer.data_collator([data.encoded["eval"].dataset[0]])
-    if hurry(recipe, task, config, trainer, row).unpadded and not recipe.data.packing and trainer.attention is None:
-        trainer.unpadded = without_padding(trainer, data)
-        trainer.cuts = trainer.cuts and trainer.unpadded is None
-    settle_adapters(recipe, trainer, row)
+    settle_levers(recipe, task, trainer, padded)
+    trainer.off["flash_attention"] = "" if attends_in_flash(trainer) else why_no_flash
     return_blocks()  # what trying took
     return Parts(task, config, tokenizer, data, model, trainer, frozen_body(recipe, model, data, trainer))
 
 
-def training_attention(recipe: Recipe, trainer: Trainer, data: Data) -> str | None:
-    """Another attention for the steps than the loaded model's, where it is faster on this machine."""
+def settle_levers(recipe: Recipe, task: Task, trainer: Trainer, padded: dict[str, Any]) -> None:
+    """Let the Trainer do the same in less time and memory, so far as the recipe wants and the model gives the same.
+
+    Args:
+        padded: rows of the data as a batch, on which levers are tried; those of a step on blocks where the steps take them.
+    """
+    trainer.off["liger_kernel"] = settle_liger(recipe, trainer, padded)
+    steps = packed_batch(trainer) if trainer.train_collator else padded
+    speed_up(trainer, recipe.speed, padded, steps, decoder=decodes(task, trainer))
+    settle_base(recipe, trainer, steps)
+
+
+def packed_batch(trainer: Trainer) -> dict[str, Any]:
+    """Two blocks, or one where a step has no more, as a step computes them."""
+    blocks: Any = trainer.train_dataset
+    return batch_of(
+        trainer,
+        [blocks[index] for index in range(min(2, trainer.args.train_batch_size, len(blocks)))],
+        trainer.train_collator,
+    )
+
+
+def settle_liger(recipe: Recipe, trainer: Trainer, rows: dict[str, Any]) -> str:
+    """Put Liger's kernels in where that is right; else why not. As a training key the Trainer puts them in."""
+    if trainer.args.use_liger_kernel:
+        return ""
+    trial = Trial(trainer.model, lambda: (trainer.model(**rows).loss, []), autocast_dtype(trainer.args))
+    found = use_liger(trainer.model, this_machine(trainer.args.device), recipe.speed.liger_kernel, trial)
+    if isinstance(found, str):
+        return found
+    trainer.liger = found
+    return ""
+
+
+def training_attention(recipe: Recipe, trainer: Trainer, rows: dict[str, Any]) -> tuple[str | None, str]:
+    """Another attention for the steps than the loaded model's, where it is faster on this machine; else why there is none.
+
+    Args:
+        rows: a padded batch, on which it is tried.
+    """
     if not recipe.speed.flash_attention:
-        return None
+        return None, "speed.flash_attention is false"
     arguments = trainer.args
     if arguments.n_gpu > 1:  # their rows would be dealt out, and where each begins is of all of them
-        return None
+        return None, "several devices train"
     machine, half = this_machine(arguments.device), bool(arguments.bf16 or arguments.fp16)
-    choices = choose_attention(machine, recipe.model.attn_implementation, half=half)
-    if not choices:
-        return None
-    lengths = data.facts["eval"].lengths
-    padded = rows_of_lengths(trainer, data, (lengths.min(), lengths.max()))
+    choices, why = choose_attention(machine, recipe.model.attn_implementation, half=half), NO_FLASH
     with trainer.accelerator.autocast():
-        return next((choice for choice in choices if accepts_attention(trainer.model, choice, padded)), None)
+        for choice in choices:
+            if not (why := refuses_attention(trainer.model, choice, rows)):
+                return choice, ""
+    return None, why
 
 
-def without_padding(trainer: Trainer, data: Data) -> UnpaddedModel | None:
-    """The model whose blocks see no padding while it learns, where that is right."""
-    lengths = data.facts["eval"].lengths
-    rows = rows_of_lengths(trainer, data, (lengths.min(), np.median(lengths)))
-    return unpads_well(trainer.model, beginning(rows, decoder=trainer.decoder), autocast_dtype(trainer.args))
-
-
-def rows_of_lengths(trainer: Trainer, data: Data, wanted: tuple[float, ...]) -> dict[str, Any]:
-    """The eval rows whose lengths are the nearest to those wanted, as a padded batch."""
-    rows, lengths = data.encoded["eval"].dataset, data.facts["eval"].lengths
-    chosen = [rows[int(np.abs(lengths - length).argmin())] for length in wanted]
-    return dict(trainer._prepare_inputs(trainer.data_collator(chosen)))
+def decodes(task: Task, trainer: Trainer) -> bool:
+    """Whether the model is a decoder that foretells the next token."""
+    return bool(task.auto_class(trainer.model.config) is AutoModelForCausalLM)
 
 
 def pack_apart(trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -157,43 +182,43 @@ def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, 
         return strategy.apply(base, recipe.strategy, head)
 
 
-def settle_adapters(recipe: Recipe, trainer: Trainer, row: dict[str, Any]) -> None:
-    """Let frozen layers rest in bfloat16 while training, where one process computes in it, and fuse adapters with them.
+def settle_base(recipe: Recipe, trainer: Trainer, rows: dict[str, Any]) -> None:
+    """Let frozen layers rest in bfloat16 while training, where one process computes in it, and try adapters once more.
 
     Args:
-        row: an encoded row with labels as a batch of one, on which both are tried.
+        rows: a batch as steps compute it, on which both are tried.
     """
-    inputs = trainer._prepare_inputs(row)
-    resting = resting_base(recipe, trainer)
-    if resting is not None and rests_well(resting, trainer, inputs):
-        trainer.resting = resting
-    elif trainer.fuses:
-        with trainer.accelerator.autocast():
-            trainer.fuses = fuses_well(trainer.model, inputs)
+    resting, why = resting_base(recipe, trainer)
+    trainer.off["frozen_bfloat16"] = why
+    autocast = autocast_dtype(trainer.args)
+    if autocast is None:  # adapters are tried already
+        return
+    items = items_of(trainer, rows)
+    trial = Trial(trainer.model, lambda: step_loss(trainer, rows, items), autocast, SAME)
+    with trial.prepared():
+        if resting is not None:
+            trainer.off["frozen_bfloat16"] = trial.differs(resting.at_rest())
+            trainer.resting = None if trainer.off["frozen_bfloat16"] else resting
+        if trainer.fuses:
+            trial.bounds = COARSE
+            with trainer.resting.at_rest() if trainer.resting else nullcontext():
+                trainer.off["fused_adapters"] = try_adapters(trainer.model, trial)
+            trainer.fuses = not trainer.off["fused_adapters"]
 
 
-def resting_base(recipe: Recipe, trainer: Trainer) -> RestingBase | None:
-    """The frozen layers that may rest; None where there are none, or it is not wanted."""
-    wanted = recipe.speed.frozen_bfloat16 and trainer.args.bf16 and may_rest(recipe.strategy) and is_alone(trainer)
-    if not wanted or not has_weights(recipe.model):
-        return None
+def resting_base(recipe: Recipe, trainer: Trainer) -> tuple[RestingBase | None, str]:
+    """The frozen layers that may rest; None where there are none or it is not wanted, and then why."""
+    reasons = {
+        "speed.frozen_bfloat16 is false": not recipe.speed.frozen_bfloat16,
+        "training does not compute in bfloat16": not trainer.args.bf16,
+        "the strategy has no base that is read again": not may_rest(recipe.strategy),
+        "several processes or devices train": not is_alone(trainer),
+        "the weights are not on this machine": not has_weights(recipe.model),
+    }
+    if why := next((reason for reason, holds in reasons.items() if holds), ""):
+        return None, why
     resting = RestingBase(trainer.model, weights_folder(recipe.model))
-    return resting if resting.layers else None
-
-
-def rests_well(resting: RestingBase, trainer: Trainer, inputs: dict[str, Any]) -> bool:
-    """Whether the model gives the same loss with its base at rest; then adapters are tried on it as well."""
-    model = trainer.model.eval()
-    try:
-        with torch.no_grad(), trainer.accelerator.autocast():
-            own = model(**inputs).loss
-            with resting.at_rest():
-                if not torch.equal(own, model(**inputs).loss):
-                    return False
-                trainer.fuses = trainer.fuses and fuses_well(model, inputs)
-                return True
-    except RuntimeError:
-        return False  # some layer computes without autocast
+    return (resting, "") if resting.layers else (None, "no frozen linear layer in float32 is in the checkpoint's files")
 
 
 def frozen_body(recipe: Recipe, model: Any, data: Data, trainer: Trainer) -> FrozenBody | None:
@@ -239,7 +264,8 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
         model = load_trained(recipe, task, config, saved, target.trained, autocast=bool(autocast_dtype(arguments)))
         fit_tokenizer(model, tokenizer)
     trainer = build_trainer(task, tokenizer, model, data, arguments, [])
-    hurry(recipe, task, config, trainer, trainer.data_collator([data.encoded["eval"].dataset[0]]))
+    rows = batch_of(trainer, trial_rows(trainer, data.encoded["eval"].dataset))
+    speed_up(trainer, recipe.speed, rows, None, decoder=decodes(task, trainer))
     return Parts(task, config, tokenizer, data, model, trainer)
 
 
@@ -283,15 +309,6 @@ def build_trainer(
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     return trainer
-
-
-def hurry(recipe: Recipe, task: Task, config: PretrainedConfig, trainer: Trainer, row: dict[str, Any]) -> Ways:
-    """Let the Trainer do the same in less time and memory, so far as the recipe wants and the model allows.
-
-    Args:
-        row: an encoded row with labels as a batch of one, on which levers are tried.
-    """
-    return speed_up(trainer, recipe.speed, row, decoder=task.auto_class(config) is AutoModelForCausalLM)
 
 
 def require_labels(trainer: Trainer, data: Data) -> None:

@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ftkit.training.trial import Compute, Trial, failure_words
+
 STEPS = 2**16  # of the share that is dropped
+DEVIATIONS = 6.0  # of the binomial distribution, that a share of dropped values may be off by
 
 
 class Dropped(torch.autograd.Function):
@@ -66,3 +69,49 @@ def dropout_layers(model: nn.Module) -> list[nn.Dropout]:
 
 def _forward(layer: nn.Dropout) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda inputs: drop(inputs, layer.p) if layer.training else inputs
+
+
+def try_dropout(model: nn.Module, trial: Trial) -> str:
+    """Why a model's dropout layers are left as they are; empty where only the draws are others.
+
+    A model that does not learn must say the same, and of one that does each layer drops the share that it should, makes the
+    rest larger by as much, and hands back the gradient of just that.
+    """
+    return trial.differs(dropping(model)) or draws_words(model, trial.compute)
+
+
+def draws_words(model: nn.Module, compute: Compute) -> str:
+    """What is wrong with the draws of a forward pass in training; empty where nothing is."""
+    given: dict[nn.Dropout, torch.Tensor] = {}
+
+    def note(layer: nn.Dropout, inputs: tuple[torch.Tensor, ...]) -> None:
+        given[layer] = inputs[0].detach()
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in dropout_layers(model)]
+    try:
+        with torch.random.fork_rng(), dropping(model):
+            model.train()
+            with torch.no_grad():
+                compute()
+            return next((words for layer, inputs in given.items() if (words := layer_words(layer, inputs))), "")
+    except Exception as error:  # whatever a model does with layers that are not as it expects them
+        return failure_words(error)
+    finally:
+        model.eval()
+        for hook in hooks:
+            hook.remove()
+
+
+def layer_words(layer: nn.Dropout, inputs: torch.Tensor) -> str:
+    """What is wrong with one layer's draw for these inputs."""
+    ones = torch.ones_like(inputs, dtype=torch.float32).requires_grad_(True)
+    output = layer(ones)
+    (gradient,) = torch.autograd.grad(output.sum(), ones)
+    dropped, count = float((output == 0).float().mean()), output.numel()
+    spread = DEVIATIONS * (layer.p * (1 - layer.p) / count) ** 0.5 + 1 / STEPS
+    kept = output[output != 0].detach()
+    if abs(dropped - layer.p) > spread:
+        return f"a share of {dropped:.4f} is dropped in place of {layer.p}"
+    if kept.numel() and float((kept * (1 - layer.p) - 1).abs().max()) > 2 / STEPS:
+        return f"what is kept grows by {float(kept.mean()):.5f}"
+    return "" if torch.equal(gradient, output.detach()) else "its gradient is not that of what is kept"

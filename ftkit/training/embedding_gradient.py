@@ -8,9 +8,9 @@ With optimizers that write nothing to gradients, that one is kept when it is let
 the last one used: to take as much anew from the system, zeroed by it and by torch, is a seventh of a step.
 """
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -84,6 +84,9 @@ def leaves_gradients(optim: str) -> bool:
 def adding_rows(model: nn.Module, *, keep: bool, begun: bool = False) -> Iterator[list[torch.Tensor]]:
     """Inside the block embeddings that learn add to their gradients row by row.
 
+    Each is of a class of its own meanwhile, in which the look-up is another; what its own class does before and after it, as
+    scaling the rows or counting positions, stays.
+
     Args:
         keep: gradients stay from step to step; nothing but a common factor may be written to them meanwhile.
         begun: they have their gradients already, as after a first step.
@@ -91,15 +94,38 @@ def adding_rows(model: nn.Module, *, keep: bool, begun: bool = False) -> Iterato
     Returns:
         These gradients.
     """
-    modules = learning_embeddings(model)
+    modules: list[Any] = learning_embeddings(model)
     kept = [Kept() if keep and not is_tied(module, model) else None for module in modules]
     found = [one.begin(module.weight) for one, module in zip(kept, modules, strict=True) if begun and one]
-    handles = [module.register_forward_hook(partial(_look_up, kept=one)) for one, module in zip(kept, modules, strict=True)]
+    own = [type(module) for module in modules]
     try:
+        for module, one in zip(modules, kept, strict=True):
+            module.__class__ = adding_class(type(module))  # type: ignore[arg-type]
+            module.kept_gradient = one
         yield found
     finally:
-        for handle in handles:
-            handle.remove()
+        for module, kind in zip(modules, own, strict=True):
+            module.__class__ = kind
+            vars(module).pop("kept_gradient", None)
+
+
+class AddingEmbedding(nn.Embedding):
+    """An embedding whose look-up adds to the gradient of its weight."""
+
+    kept_gradient: Kept | None
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not torch.is_grad_enabled():
+            return super().forward(input)
+        begins = torch.zeros((), requires_grad=True)
+        found: torch.Tensor = AddedRows.apply(begins, input, self, self.kept_gradient)  # type: ignore[no-untyped-call]
+        return found
+
+
+@functools.cache
+def adding_class(kind: type[nn.Embedding]) -> type[nn.Embedding]:
+    """A class whose own look-up, and what a subclass takes for `super().forward`, is that of `AddingEmbedding`."""
+    return AddingEmbedding if kind is nn.Embedding else type(kind.__name__, (kind, AddingEmbedding), {})
 
 
 def is_tied(module: nn.Module, model: nn.Module) -> bool:
@@ -108,22 +134,12 @@ def is_tied(module: nn.Module, model: nn.Module) -> bool:
 
 
 def learning_embeddings(model: nn.Module) -> list[nn.Embedding]:
-    """The plain embeddings of a model that learn: those that look rows up and do nothing else."""
+    """The embeddings of a model that learn, and look rows up as torch's do."""
     return [
         module
         for module in model.modules()
-        if type(module) is nn.Embedding
+        if isinstance(module, nn.Embedding)
         and module.weight.requires_grad
         and module.max_norm is None
         and not (module.sparse or module.scale_grad_by_freq)
     ]
-
-
-def _look_up(
-    module: nn.Embedding, arguments: tuple[Any, ...], output: torch.Tensor, *, kept: Kept | None
-) -> torch.Tensor | None:
-    if not torch.is_grad_enabled() or len(arguments) != 1:
-        return None
-    begins = torch.zeros((), requires_grad=True)
-    found: torch.Tensor = AddedRows.apply(begins, arguments[0], module, kept)  # type: ignore[no-untyped-call]
-    return found

@@ -18,7 +18,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from ftkit.training.kernels import AGREEMENT
+from ftkit.training.trial import Trial
 
 
 class Product(Protocol):
@@ -199,40 +199,10 @@ class Counted:
         return self.own.backward(layer, given)
 
 
-@contextmanager
-def drawn_adapters(model: nn.Module) -> Iterator[None]:
-    """Inside the block the adapters add something: as they are made, B is zero, and whatever is done with it."""
-    ups = [module.lora_B[module.active_adapters[0]].weight for module in plain_adapters(model)]
-    before = [weight.detach().clone() for weight in ups]
-    try:
-        for number, weight in enumerate(ups):
-            drawn = torch.randn(weight.shape, generator=torch.Generator().manual_seed(number))
-            weight.data.copy_(drawn * DRAWN)
-        yield
-    finally:
-        for weight, own in zip(ups, before, strict=True):
-            weight.data.copy_(own)
-
-
-def fuses_well(model: Any, row: dict[str, Any], products: Products = PRODUCTS) -> bool:
-    """Whether adapters are fused where the model computes now, and a row's loss is the same up to rounding.
-
-    Args:
-        row: a batch of one row with labels, on the model's device.
-    """
+def try_adapters(model: Any, trial: Trial, products: Products = PRODUCTS) -> str:
+    """Why adapters are not fused with their layers; empty where they are, as the model computes now, and all is the same."""
     counted = {name: Counted(product) for name, product in products.items()}
-    training, exact = model.training, not torch.is_autocast_enabled(model.device.type)
-    model.eval()
-    try:
-        with torch.no_grad(), drawn_adapters(model):
-            own = model(**row).loss
-            with fusing_adapters(model, counted):
-                ours = model(**row).loss
-    except (TypeError, ValueError, RuntimeError, AssertionError):  # which the first step will tell in its own words
-        return False
-    finally:
-        model.train(training)
+    if reason := trial.differs(fusing_adapters(model, counted)):
+        return reason
     taken = any(product.times for product in counted.values())
-    return taken and torch.allclose(
-        own.float(), ours.float(), rtol=EXACT if exact else AGREEMENT, atol=1e-6 if exact else 1e-3
-    )
+    return "" if taken else "the layers rest in another precision than products are computed in"

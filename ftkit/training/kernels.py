@@ -20,12 +20,13 @@ from transformers.utils import is_flash_attn_2_available
 from ftkit import console
 from ftkit.errors import UserError
 from ftkit.models.load import first_line
+from ftkit.training.trial import COARSE, Trial
 from ftkit.training.varlen_attention import VARLEN, has_varlen, register_varlen
 
 AMPERE = (8, 0)  # compute capability from which flash attention and bfloat16 are in hardware
 FLASH = "flash_attention_2"
-AGREEMENT = 2e-2  # of a row's loss by two kernels in half precision, relative
 LIGER_CONFIG = {"cross_entropy": False, "fused_linear_cross_entropy": False}
+NO_FLASH = "no NVIDIA GPU since Ampere trains in half precision with a flash kernel, or the recipe names its attention"
 INSTALL_LIGER = "pip install 'ftkit[gpu]'"
 
 
@@ -142,34 +143,43 @@ def attending(model: Any, attention: str | None) -> Iterator[None]:
         base.set_attn_implementation(before)
 
 
-def accepts_attention(model: Any, attention: str, rows: dict[str, Any]) -> bool:
-    """Whether transformers has the attention for this model, and the loss of some rows is the same by it up to rounding.
+def refuses_attention(model: Any, attention: str, rows: dict[str, Any]) -> str:
+    """Why a model does not take an attention; empty where transformers has it, and loss and gradients are the same by it.
 
     Args:
         rows: a padded batch with labels, on the model's device.
     """
     base = base_of(model)
-    if base.config.sub_configs:  # parts with a choice of their own could not be put back
-        return False
+    if base.config.sub_configs:
+        return "parts of the model have a choice of their own, which could not be put back"
     if attention == VARLEN:
         if not sees_rows(base):
-            return False
+            return "the model attends to more than its own rows, or in chunks"
         register_varlen()
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            own = model(**rows).loss
-            with attending(model, attention):
-                taken = bool(base.config._attn_implementation == attention)
-                ours = model(**rows).loss
-                with torch.random.fork_rng():
-                    model.train()(**rows)  # with dropout
-    except (ImportError, ValueError, TypeError, AttributeError, RuntimeError, NotImplementedError):
-        return False  # its class does not support it, or a kernel does not take its shapes or its dropout
-    finally:
-        model.train(training)
-    return taken and torch.allclose(own.float(), ours.float(), rtol=AGREEMENT, atol=1e-3)
+    trial = Trial(model, lambda: (model(**rows).loss, []), torch_autocast(model.device.type), COARSE)
+    with trial.prepared():
+        return trial.differs(attending_to(model, attention, rows))
+
+
+def torch_autocast(kind: str) -> torch.dtype | None:
+    """The precision of the autocast that is on; None where none is."""
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
+@contextmanager
+def attending_to(model: Any, attention: str, rows: dict[str, Any]) -> Iterator[None]:
+    """As `attending`, where a model takes it, with dropout too.
+
+    Raises:
+        UserError: it stays with its own.
+    """
+    with attending(model, attention):
+        if base_of(model).config._attn_implementation != attention:
+            raise UserError(f"the model stays with {base_of(model).config._attn_implementation}", "")
+        with torch.random.fork_rng(), torch.no_grad():
+            model.train()(**rows)
+            model.eval()
+        yield
 
 
 @dataclass
@@ -222,27 +232,46 @@ def sees_rows(base: Any) -> bool:
     )
 
 
-def use_liger(model: Any, machine: Machine, wanted: bool | None) -> Names | None:
+def use_liger(model: Any, machine: Machine, wanted: bool | None, trial: Trial) -> Names | str:
     """Put Liger's kernels in the model's layers where that is right.
 
+    Args:
+        trial: of the model by itself.
+
     Returns:
-        The names that have to be in place while the model trains, or None where nothing was done.
+        The names that have to be in place while the model trains, or why nothing was done.
 
     Raises:
         UserError: they are wanted and cannot be had.
     """
     if not choose_liger(machine, wanted, base_of(model).config.model_type):
-        return None
+        lacking, _ = liger_lacks(machine, base_of(model).config.model_type)
+        return lacking or "speed.liger_kernel is false"
     try:
         try_triton(model.device)
     except Exception as error:  # whatever a compiler, a driver or Triton says: no run ends for want of a faster kernel
+        message = f"Triton does not work here: {first_line(error)}"
         if wanted:
-            message = f"speed.liger_kernel: Triton does not work here: {first_line(error)}"
-            raise UserError(message, "it compiles with the system's C compiler", key="speed.liger_kernel") from error
-        console.warn(f"Liger kernels are not used, since Triton does not work here: {first_line(error)}")
-        return None
+            raise UserError(
+                f"speed.liger_kernel: {message}", "it compiles with the system's C compiler", key="speed.liger_kernel"
+            ) from error
+        console.warn(f"Liger kernels are not used: {message}")
+        return message
+    with trial.prepared():
+        return put_liger(model, trial)
+
+
+def put_liger(model: Any, trial: Trial) -> Names | str:
+    """Liger's kernels in the model's layers, where loss and gradients are the same by them; else why they are not."""
+    _ = trial.own  # before anything is changed
+    before = {module: dict(vars(module)) for module in model.modules()}
     with borrowed_names(model) as names:
         apply_liger_kernel(model, LIGER_CONFIG)
+    if reason := trial.differs(names.in_place()):
+        for module, own in before.items():
+            vars(module).clear()
+            vars(module).update(own)
+        return reason
     return names
 
 

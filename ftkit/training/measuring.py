@@ -15,7 +15,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 
 from ftkit.training.rehearsal import Batch, MemoryLedger, forward_loss, inputs_of, put_on_cpu, shape_model, tensors_of
-from ftkit.training.supervised_loss import has_plain_head
+from ftkit.training.supervised_loss import lacks_plain_head
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def rehearse_measuring(
 def _rows(model: Any, shapes: Measuring, autocast: torch.dtype | None) -> int:
     """A batch of eval rows; logits and the loss's copies of them where the head is not run on supervised positions."""
     inputs = inputs_of(model, Batch(shapes.rows, shapes.length, shapes.labels, target=shapes.target))
-    supervised = int(shapes.rows * min(shapes.supervised, shapes.length)) if has_plain_head(model) else 0
+    supervised = 0 if lacks_plain_head(model) else int(shapes.rows * min(shapes.supervised, shapes.length))
     with MemoryLedger([*tensors_of(model), *inputs.values()], set()) as ledger:
         if supervised:
             forward_loss(model, inputs, autocast, supervised)

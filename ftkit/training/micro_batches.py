@@ -63,8 +63,8 @@ def cut_by_length(inputs: dict[str, Any], cost: float, *, shifted: bool = False,
     bounds = best_cuts(lengths[order], cost)
     if len(bounds) == 2:
         return [Part(inputs, 1.0)]
-    parts = _parts(inputs, mask, order, bounds, shifted=shifted, decoder_inputs=decoder_inputs)
-    return sorted(parts, key=lambda part: -part.inputs["attention_mask"].numel())
+    parts = list(_parts(inputs, mask, order, bounds, shifted=shifted, decoder_inputs=decoder_inputs))
+    return sorted(parts, key=lambda part: -part.inputs["attention_mask"].numel()) or [Part(inputs, 1.0)]
 
 
 def count_rows(inputs: dict[str, Any]) -> int:
@@ -74,11 +74,11 @@ def count_rows(inputs: dict[str, Any]) -> int:
 
 def cut_rows(part: Part, most: int, *, shifted: bool = False) -> Iterator[Part]:
     """A part in parts of at most so many rows, in their order; those without anything supervised have no loss and go."""
-    count, whole = count_rows(part.inputs), _weight(part.inputs, shifted)
+    count, whole = count_rows(part.inputs), weight_of(part.inputs, shifted=shifted)
     cut = _examples if BORDERS in part.inputs else _rows
     for start in range(0, count, most):
         inputs = cut(part.inputs, start, min(start + most, count))
-        if weight := _weight(inputs, shifted):
+        if weight := weight_of(inputs, shifted=shifted):
             yield Part(inputs, part.share * weight / whole)
 
 
@@ -170,19 +170,28 @@ def most_tokens(lengths: np.ndarray, rows: int, batches: int) -> int:
     return int(rows * np.median([fullest() for _ in range(runs)])) // size
 
 
+def rows_apart(inputs: dict[str, Any], *, shifted: bool, decoder_inputs: bool) -> list[dict[str, Any]]:
+    """Each row of a batch as a batch of its own, without its padding; those that have nothing supervised are left out."""
+    count = len(inputs["labels"])
+    each, bounds = np.arange(count), list(range(count + 1))
+    parts = _parts(inputs, inputs["attention_mask"], each, bounds, shifted=shifted, decoder_inputs=decoder_inputs)
+    return [part.inputs for part in parts]
+
+
 def _parts(
     inputs: dict[str, Any], mask: torch.Tensor, order: np.ndarray, bounds: list[int], *, shifted: bool, decoder_inputs: bool
 ) -> Iterator[Part]:
-    whole = _weight(inputs, shifted)
+    whole, by_token = weight_of(inputs, shifted=shifted), decoder_inputs and inputs["labels"].dim() == 2
     for start, end in pairwise(bounds):
         rows = torch.as_tensor(order[start:end].copy(), device=mask.device)
         part = {name: value[rows] if _by_row(value, len(mask)) else value for name, value in inputs.items()}
         used = _used(part["attention_mask"] != 0)
-        targets = _used(part["labels"] != IGNORED) if decoder_inputs else used
+        targets = _used(part["labels"] != IGNORED) if by_token else used
         for name, value in part.items():
             if _by_row(value, len(rows)) and value.dim() >= 2 and not value.is_floating_point():
                 part[name] = value[:, targets if name in ("labels", "decoder_input_ids") else used].contiguous()
-        yield Part(part, _weight(part, shifted) / max(whole, 1))
+        if weight := weight_of(part, shifted=shifted):  # a mean over nothing is no number
+            yield Part(part, weight / whole)
 
 
 def _by_row(value: Any, rows: int) -> bool:
@@ -195,9 +204,11 @@ def _used(mask: torch.Tensor) -> slice:
     return slice(int(columns[0]), int(columns[-1]) + 1) if len(columns) else slice(0, 1)
 
 
-def _weight(inputs: dict[str, Any], shifted: bool) -> int:
-    """What a mean loss is a mean of: supervised tokens, or rows."""
-    labels = inputs["labels"]
+def weight_of(inputs: dict[str, Any], *, shifted: bool) -> int:
+    """What a mean loss is a mean of: supervised tokens, or rows; nothing where there are no labels."""
+    labels = inputs.get("labels")
+    if not isinstance(labels, torch.Tensor):
+        return 0
     if labels.dim() == 2 and not labels.is_floating_point():
         return int((labels[:, 1 if shifted else 0 :] != IGNORED).sum())
     return len(labels)

@@ -11,8 +11,15 @@ from ftkit.errors import UserError
 
 @dataclass
 class Step:
-    """The optimizer step in hand: its batches so far, and the state of the draws before the first of them."""
+    """The optimizer step in hand: its batches so far, and the state of the draws before the first of them.
 
+    Attributes:
+        weight: what the mean loss of the whole step is a mean of: supervised tokens, or rows.
+        count: its batches.
+    """
+
+    weight: int = 0
+    count: int = 1
     batches: list[dict[str, Any]] = field(default_factory=list)
     draws: tuple[torch.Tensor, list[torch.Tensor]] | None = None
 

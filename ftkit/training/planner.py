@@ -104,12 +104,14 @@ class Planner:
         self.measured: dict[tuple[str, str, Measuring], MeasuringMemory] = {}
         self.rests = self.autocast is torch.bfloat16 and recipe.speed.frozen_bfloat16  # where the strategy lets it
         self.fuses = self.ways.fused_adapters
+        self.supervised = self.ways.supervised_logits and auto_class is AutoModelForCausalLM
         self.liger = device == "cuda" and would_have_liger(config.model_type, recipe.training, recipe.speed.liger_kernel)
         self.unmeasured = ""  # why measuring could not be gone through
 
     def settle(self, settled: Settled) -> None:
         """Reckon with what a Trainer has found."""
-        self.rests, self.fuses, self.liger, self.unpads = settled
+        self.rests, self.fuses, self.liger, self.unpads = settled.rests, settled.fuses, settled.liger, settled.unpads
+        self.supervised = settled.supervised
 
     def setup(self, figures: DataFigures | None) -> Setup:
         """The recipe's own."""
@@ -154,12 +156,12 @@ class Planner:
     @property
     def cuts(self) -> bool:
         """Whether batches are cut into parts of like length, see `training/micro_batches.py`."""
-        return self.ways.micro_batches and (self.runs_on_supervised or self.auto_class is not AutoModelForCausalLM)
+        return self.ways.micro_batches
 
     @property
     def runs_on_supervised(self) -> bool:
         """Whether a decoder's head runs on supervised tokens alone, see `training/supervised_loss.py`."""
-        return self.ways.supervised_logits and self.auto_class is AutoModelForCausalLM
+        return self.supervised
 
     def measuring(self, figures: DataFigures | None, limit: int, target: int) -> Measuring:
         """What the run measures, the longest of it."""

@@ -29,7 +29,7 @@ from ftkit.training.footprint import Learning, four_bit_bytes, gradient_bytes, r
 from ftkit.training.fused_adapters import PRODUCTS, fusing_adapters
 from ftkit.training.fused_gelu import fusing_gelu
 from ftkit.training.liger_shapes import liger_shapes
-from ftkit.training.supervised_loss import CHUNK, ChunkedCrossEntropy, Head, has_plain_head
+from ftkit.training.supervised_loss import CHUNK, ChunkedCrossEntropy, Head, lacks_plain_head
 from ftkit.training.unpadded import Layout, UnpaddedModel, may_unpad
 
 
@@ -277,7 +277,7 @@ def _step(model: Any, before: int, batch: Batch, layout: Layout | None) -> Rehea
         for parameter in model.parameters():
             parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
     inputs, vocabulary = inputs_of(model, batch), model.get_input_embeddings().weight.shape[0]
-    supervised = batch.supervised if batch.supervised and has_plain_head(model) else 0
+    supervised = 0 if lacks_plain_head(model) else batch.supervised
     positions = {batch.rows * length for side in (batch.length, batch.target) for length in (side, side - 1)}
     if supervised:
         positions = {min(supervised, CHUNK), supervised % CHUNK}

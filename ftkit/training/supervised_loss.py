@@ -8,15 +8,40 @@ than a chunk's logits are there at once. Loss and gradients are those of the who
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from ftkit.data.encode import IGNORED
+from ftkit.training.trial import Compute, Trial, failure_words, relative
 
 CHUNK = 1024  # positions; at a vocabulary of 50,000 their logits take 200 MB in float32
-AGREEMENT = 5e-3  # of two losses in bfloat16, relative
+
+
+class Finish(NamedTuple):
+    """What a model does to the output layer's logits: cap * tanh(factor * logits / cap), a cap of 0 being none.
+
+    Granite and Cohere have a factor, Gemma 2 has a cap; both are read off the logits (`find_finish`).
+    """
+
+    factor: float = 1.0
+    cap: float = 0.0
+
+    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+        """The model's logits; the tensor that is given may be overwritten."""
+        if self.factor != 1.0:
+            logits = logits.mul_(self.factor)
+        return logits.div_(self.cap).tanh_().mul_(self.cap) if self.cap else logits
+
+    def back(self, gradient: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """From the gradient of the model's logits that of the layer's; d tanh(x) = 1 - tanh(x)^2."""
+        if self.cap:
+            gradient = gradient.mul_(1 - (logits / self.cap) ** 2)
+        return gradient.mul_(self.factor) if self.factor != 1.0 else gradient
+
+
+PLAIN = Finish()
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
@@ -29,20 +54,22 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor,
+        finish: Finish = PLAIN,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
         """The sum of the losses, and each position's loss, shape (positions,), float32; only the sum has a gradient.
 
         Args:
             hidden: shape (positions, width).
             weight: shape (vocabulary, width); bias: (vocabulary,) or None.
             targets: token ids, shape (positions,).
+            finish: what is done to the logits.
         """
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
         ctx.wanted, ctx.dtypes = ctx.needs_input_grad[:3], (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         with torch.autocast(kind, enabled=False):
-            found, gradients = _losses(hidden.to(dtype), weight.to(dtype), bias, targets, ctx.wanted)
+            found, gradients = _losses(hidden.to(dtype), weight.to(dtype), bias, targets, ctx.wanted, finish)
         ctx.gradients = gradients
         ctx.mark_non_differentiable(found)
         return found.sum(), found
@@ -52,12 +79,13 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         found = [None if made is None else made.mul_(given[0].to(made.dtype)) for made in ctx.gradients]
         ctx.gradients = ()
         kinds = zip(found, ctx.dtypes, strict=True)
-        return (*(None if made is None else made.to(dtype) for made, dtype in kinds), None)
+        return (*(None if made is None else made.to(dtype) for made, dtype in kinds), None, None)
 
 
 def _losses(
-    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor, wanted: tuple[bool, ...]
-) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor, wanted: tuple[bool, ...],
+    finish: Finish,
+) -> tuple[torch.Tensor, list[torch.Tensor | None]]:  # fmt: skip
     """The losses, and of hidden states, weight and bias the gradients that are wanted."""
     losses = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
     of_hidden = torch.empty_like(hidden) if wanted[0] else None
@@ -66,12 +94,13 @@ def _losses(
     for start in range(0, len(targets), CHUNK):
         part = slice(start, start + CHUNK)
         logits = nn.functional.linear(hidden[part], weight, None if bias is None else bias.to(weight.dtype)).float()
-        right = targets[part, None]
+        right, logits = targets[part, None], finish.apply(logits)
         chances = torch.log_softmax(logits, -1)
         losses[part] = -chances.gather(1, right)[:, 0]
         if not any(wanted):
             continue
         gradient = chances.exp_().scatter_add_(1, right, torch.full_like(right, -1, dtype=chances.dtype))
+        gradient = finish.back(gradient, logits)
         if of_bias is not None:
             of_bias += gradient.sum(0)
         gradient = gradient.to(weight.dtype)
@@ -87,11 +116,13 @@ class Head:
     """The language-model head of a decoder, and what it is given.
 
     Args:
-        model: its output embeddings are a linear layer, which is all that makes the logits (`plain_head` tries it).
+        model: its output embeddings are a linear layer, which makes the logits (`find_head` tries it).
+        finish: what the model does to the layer's logits.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, finish: Finish = PLAIN) -> None:
         self.layer: nn.Linear = model.get_output_embeddings()
+        self.finish = finish
 
     def loss(self, model: Any, inputs: dict[str, Any], items: torch.Tensor | int | None) -> torch.Tensor:
         """The sum of the supervised tokens' losses over the number of items, or their mean; as transformers has it."""
@@ -102,8 +133,15 @@ class Head:
         """Each row's summed loss and its number of supervised tokens, shape (rows, 2), float32, without gradients."""
         with torch.no_grad():
             _, losses, rows = self._losses(model, inputs)
-        sums = losses.new_zeros(len(inputs["labels"]), 2)
-        return sums.index_add_(0, rows, torch.stack([losses, torch.ones_like(losses)], 1))
+        return sums_of_rows(losses, rows, len(inputs["labels"]))
+
+    def loss_and_rows(
+        self, model: Any, inputs: dict[str, Any], items: torch.Tensor | int | None
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The loss as `loss` has it, and each row's mean loss."""
+        total, losses, rows = self._losses(model, inputs)
+        sums = sums_of_rows(losses, rows, len(inputs["labels"]))
+        return total / (len(losses) if items is None else items), list(sums[:, 0] / sums[:, 1].clamp(min=1))
 
     def _losses(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The sum; and of each supervised token its loss in nats and the number of its row."""
@@ -112,7 +150,8 @@ class Head:
         with self.kept() as kept:
             model(**{name: value for name, value in inputs.items() if name != "labels"})
         hidden, targets = kept[0][:, :-1][wanted], labels[:, 1:][wanted]
-        total, losses = ChunkedCrossEntropy.apply(hidden, self.layer.weight, self.layer.bias, targets)  # type: ignore[no-untyped-call]
+        arguments = (hidden, self.layer.weight, self.layer.bias, targets, self.finish)
+        total, losses = ChunkedCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
         return total, losses, wanted.nonzero()[:, 0]
 
     @contextmanager
@@ -131,31 +170,70 @@ class Head:
             del self.layer.forward
 
 
-def has_plain_head(model: Any) -> bool:
-    """Whether the head is a linear layer without adapters, so far as can be seen without trying it."""
-    caps = model.config.get_text_config().to_dict().get("final_logit_softcapping")  # too small to show in a new model
+def sums_of_rows(losses: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
+    """Each row's summed loss and its number of tokens, shape (count, 2), of tokens' losses and their rows."""
+    losses = losses.detach()
+    return losses.new_zeros(count, 2).index_add_(0, rows, torch.stack([losses, torch.ones_like(losses)], 1))
+
+
+def lacks_plain_head(model: Any) -> str:
+    """Why a decoder's head cannot run on some positions alone, so far as that shows without a step; empty where it can."""
     layer = model.get_output_embeddings()
-    return not caps and type(layer) is nn.Linear and "forward" not in vars(layer)  # nobody else's hook
+    if type(layer) is not nn.Linear or "forward" in vars(layer):  # nobody else's hook
+        return "its output layer is no plain linear layer"
+    if model.config.get_text_config().to_dict().get("output_router_logits"):
+        return "its loss has that of a router in it"
+    return ""
 
 
-def plain_head(model: Any, row: dict[str, Any]) -> Head | None:
-    """The head of a decoder whose loss can be computed so; tried on a row, against the model's own loss.
+def find_head(model: Any, trial: Trial, rows: dict[str, Any], items: Any) -> Head | str:
+    """The head of a decoder whose loss can be computed so, or why it cannot.
 
-    None where the head is no plain linear layer (it has an adapter, or is a copy that learns), or where more than it makes
-    the logits or the loss, as a factor, a cap, or the loss of a router.
+    It cannot where the head has an adapter or is a copy that learns, or where more makes the logits than a factor and a cap,
+    or more the loss than cross-entropy.
 
     Args:
-        row: a batch of one row, with labels.
+        trial: of the model by itself on these rows.
+        rows: a batch with labels.
+        items: what the sum of losses is divided by, or None for the mean.
     """
-    if not has_plain_head(model):
+    if lacking := lacks_plain_head(model):
+        return lacking
+    try:
+        finish = find_finish(model, trial.compute)
+    except Exception as error:  # whatever the model does with the rows; run.json says it
+        return failure_words(error)
+    if finish is None:
+        return "its logits are more than a factor and a cap make of the output layer's"
+    head = Head(model, finish)
+    return trial.differs(compute=lambda: head.loss_and_rows(model, rows, items)) or head
+
+
+def find_finish(model: Any, compute: Compute) -> Finish | None:
+    """What a model does to its output layer's logits; None where it is none of what `Finish` knows, or cannot be seen."""
+    raw, final = layer_and_logits(model, compute)
+    if raw is None or final is None or raw.shape != final.shape:
         return None
-    head, training = Head(model), model.training
-    model.eval()
+    factor = float((raw * final).sum() / (raw * raw).sum().clamp(min=1e-30))
+    values = model.config.get_text_config().to_dict()
+    caps = [float(value) for name, value in values.items() if "cap" in name and isinstance(value, int | float) and value]
+    known = [PLAIN, Finish(factor), *(Finish(1.0, cap) for cap in caps)]
+    rounding = 1e-5 if raw.dtype == final.dtype == torch.float32 else 1e-2
+    return next((one for one in known if relative(one.apply(raw.float().clone()), final.float(), 1e-30) <= rounding), None)
+
+
+def layer_and_logits(model: Any, compute: Compute) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """What the output layer gives, and the logits that the model makes of it."""
+    raw: list[torch.Tensor] = []
+    final: list[torch.Tensor | None] = []
+    hooks = [
+        model.get_output_embeddings().register_forward_hook(lambda _module, _given, output: raw.append(output.clone())),
+        model.register_forward_hook(lambda _module, _given, output: final.append(output.get("logits"))),
+    ]
     try:
         with torch.no_grad():
-            own, ours = model(**row).loss, head.loss(model, row, None)
-    except (TypeError, ValueError, RuntimeError, IndexError):
-        return None  # it takes other arguments, or its head is given something else
+            compute()
     finally:
-        model.train(training)
-    return head if torch.allclose(own.float(), ours.float(), rtol=AGREEMENT) else None
+        for hook in hooks:
+            hook.remove()
+    return (raw[-1], final[-1]) if raw and final else (None, None)

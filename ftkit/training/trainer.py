@@ -13,18 +13,16 @@ from ftkit import compat
 from ftkit.data.packing import is_flash
 from ftkit.models.load import lacks_memory
 from ftkit.models.resting import RestingBase
-from ftkit.recipe.schema import Speed
-from ftkit.training.arguments import autocast_dtype, precision_words
-from ftkit.training.dropout import drop, dropout_layers, dropping
-from ftkit.training.embedding_gradient import adding_rows, learning_embeddings, leaves_gradients
-from ftkit.training.fused_adapters import fusing_adapters, plain_adapters
-from ftkit.training.fused_gelu import fusing_gelu, written_out
+from ftkit.training.dropout import drop, dropping
+from ftkit.training.embedding_gradient import adding_rows, leaves_gradients
+from ftkit.training.fused_adapters import fusing_adapters
+from ftkit.training.fused_gelu import fusing_gelu
 from ftkit.training.kernels import Names, attending, borrowed_names
-from ftkit.training.micro_batches import Part, count_rows, cut_by_length, cut_rows, part_cost
+from ftkit.training.micro_batches import Part, count_rows, cut_by_length, cut_rows, part_cost, weight_of
 from ftkit.training.out_of_memory import Step, halved
-from ftkit.training.supervised_loss import Head, plain_head
+from ftkit.training.supervised_loss import Head
 from ftkit.training.unpadded import UnpaddedModel
-from ftkit.training.ways import Settled, Ways, wanted_ways
+from ftkit.training.ways import Settled
 
 
 class Trainer(compat.Trainer):
@@ -46,6 +44,9 @@ class Trainer(compat.Trainer):
         tell: is told of it.
         attention: of training, where it is not that of the loaded model.
         liger: where Liger's kernels are in the model's layers, the names that belong to them.
+        padding_matters: what a row gets depends on the padding of its batch, so that rows are measured one by one.
+        part_cost: what a part of a batch costs beside its tokens, in tokens; None for what the model's size comes to.
+        off: why levers are off, by their keys under `speed`.
     """
 
     head: Head | None = None
@@ -62,9 +63,16 @@ class Trainer(compat.Trainer):
     tell: Callable[[dict[str, int]], None] | None = None
     attention: str | None = None
     liger: Names | None = None
+    padding_matters: bool = False
+    part_cost: float | None = None
+    off: dict[str, str]
     _step: Step | None = None
     _rows = 0  # of the present micro-batch
-    _share = 1.0  # of its batch's loss that the present micro-batch has
+    _share = 1.0  # of the step's loss, times its batches, that the present micro-batch has
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.off = {}
 
     def train(self, *arguments: Any, **named: Any) -> Any:
         """As the Trainer's, with the model as it trains."""
@@ -98,7 +106,7 @@ class Trainer(compat.Trainer):
         """As the Trainer's; without outputs where the head runs on supervised positions."""
         if self.head is not None and not return_outputs:
             with self.accelerator.autocast():
-                loss = self.head.loss(model, inputs, num_items_in_batch)
+                loss = self.head.loss(model, inputs, num_items_in_batch if self.model_accepts_loss_kwargs else None)
         else:
             loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         return loss if self._share == 1.0 else loss * self._share
@@ -121,20 +129,34 @@ class Trainer(compat.Trainer):
 
     def get_batch_samples(self, *arguments: Any, **named: Any) -> tuple[list[Any], Any]:
         """As the Trainer's: the batches of one step."""
-        self._step = Step()
         found: tuple[list[Any], Any] = super().get_batch_samples(*arguments, **named)
+        weights = [weight_of(batch, shifted=self.decoder) for batch in found[0]]
+        self._step = Step(sum(weights), len(weights))
         return found
 
     def compute_batch(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """The loss of a batch; its gradients are added to those that are there."""
+        """The loss of a batch; its gradients are added to those that are there.
+
+        A mean loss counts for as much as what it is a mean of has in the whole step: so a step in three batches is the step
+        in one, however rows and tokens fall to them.
+        """
         losses = []
-        for part in self._parts(inputs):
+        for part in self.parts(inputs):
             self._rows = count_rows(part.inputs)
-            # what is divided by the items of the whole step needs no share
-            self._share = 1.0 if self.model_accepts_loss_kwargs and num_items_in_batch is not None else part.share
+            self._share = 1.0 if self.divides_by_items(num_items_in_batch) else part.share * self._share_of(inputs)
             losses.append(super().training_step(model, part.inputs, num_items_in_batch))
         self._share = 1.0
         return torch.stack(losses).sum()
+
+    def divides_by_items(self, items: Any) -> bool:
+        """Whether a loss is a sum that was divided by the items of the whole step, and no mean."""
+        return bool(self.model_accepts_loss_kwargs and items is not None)
+
+    def _share_of(self, batch: dict[str, Any]) -> float:
+        """What a batch has of its step, times the step's batches, by which the Trainer divides."""
+        if self._step is None or self._step.weight == 0:
+            return 1.0
+        return weight_of(batch, shifted=self.decoder) * self._step.count / self._step.weight
 
     def _do_again(self, model: nn.Module, step: Step, items: Any) -> torch.Tensor:
         """All batches of the step once more: what the one that failed has added to the gradients cannot be told apart."""
@@ -154,20 +176,33 @@ class Trainer(compat.Trainer):
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-        """As the Trainer's; with each row's loss in place of its logits where the head runs on supervised positions."""
-        if self.head is None or "labels" not in inputs:
+        """The loss, what is kept of the logits, and the labels of a batch.
+
+        Logits are taken by their name: the Trainer takes outputs by their place, where a mixture of experts has the loss of
+        its router. Where the head runs on supervised positions, each row's loss stands in place of its logits.
+        """
+        if "labels" not in inputs:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         inputs = self._prepare_inputs(inputs)
-        with self.accelerator.autocast():
-            sums = self.head.row_sums(model, inputs)
-        loss = sums[:, 0].sum() / sums[:, 1].sum()
-        return loss, None if prediction_loss_only else sums, inputs["labels"]
+        labels = inputs["labels"]
+        with torch.no_grad(), compat.without_router_loss(self.model):
+            if self.head is not None:
+                with self.accelerator.autocast():
+                    kept = self.head.row_sums(model, inputs)
+                loss = kept[:, 0].sum() / kept[:, 1].sum()
+            else:
+                items = self._get_num_items_in_batch([inputs], self.args.device)
+                loss, outputs = self.compute_loss(model, inputs, return_outputs=True, num_items_in_batch=items)
+                kept = outputs["logits"] if isinstance(outputs, dict) else outputs[1]
+        return loss.detach().mean(), None if prediction_loss_only else kept.detach(), labels
 
-    def _parts(self, inputs: dict[str, Any]) -> list[Part]:
+    def parts(self, inputs: dict[str, Any]) -> list[Part]:
+        """A batch as it is computed: whole, or in parts of rows of like length or of as many rows as memory holds."""
         parts = [Part(inputs, 1.0)]
         if self.cuts:
+            cost = self._part_cost if self.part_cost is None else self.part_cost
             pairs = bool(self.model.config.is_encoder_decoder)
-            parts = cut_by_length(inputs, self._part_cost, shifted=self.decoder, decoder_inputs=pairs)
+            parts = cut_by_length(inputs, cost, shifted=self.decoder, decoder_inputs=pairs)
         if self.most_rows is None:
             return parts
         return [small for part in parts for small in cut_rows(part, self.most_rows, shifted=self.decoder)] or parts
@@ -175,7 +210,13 @@ class Trainer(compat.Trainer):
     @property
     def settled(self) -> Settled:
         """For the plan."""
-        return Settled(self.resting is not None, self.fuses, has_liger(self), self.unpadded is not None)
+        return Settled(
+            rests=self.resting is not None,
+            fuses=self.fuses,
+            liger=has_liger(self),
+            unpads=self.unpadded is not None,
+            supervised=self.head is not None,
+        )
 
     @cached_property
     def _part_cost(self) -> float:
@@ -183,42 +224,9 @@ class Trainer(compat.Trainer):
         return part_cost(parameters, quantized=any(type(layer).__name__ == "Linear4bit" for layer in self.model.modules()))
 
 
-def speed_up(trainer: Trainer, block: Speed, row: dict[str, Any], *, decoder: bool) -> Ways:
-    """Switch on what is right here, and wanted; what is wanted is given back.
-
-    Args:
-        row: an encoded row with labels as a batch of one, on which a decoder's head is tried.
-        decoder: the model is a decoder that foretells the next token.
-    """
-    ways = wanted_ways(block, trainer.args, trainer.args.device.type, alone=is_alone(trainer))
-    if decoder and ways.supervised_logits:
-        with trainer.accelerator.autocast():
-            trainer.head = plain_head(trainer.model, trainer._prepare_inputs(row))
-        if trainer.head is not None:
-            trainer.preprocess_logits_for_metrics = None  # predictions are reduced already
-    trainer.decoder, trainer.retries = decoder, ways.repeated
-    trainer.cuts = ways.micro_batches and (trainer.head is not None or not decoder)
-    trainer.drops = ways.fast_dropout and bool(dropout_layers(trainer.model))
-    trainer.gelu = ways.fused_gelu and bool(written_out(trainer.model))
-    trainer.adds_rows = ways.embedding_rows and bool(learning_embeddings(trainer.model))
-    trainer.fuses = ways.fused_adapters and bool(plain_adapters(trainer.model))  # to be tried on its base at rest
-    return ways
-
-
 def is_alone(trainer: Trainer) -> bool:
     """Whether one process trains on one device."""
     return trainer.accelerator.num_processes == 1 and trainer.args.n_gpu <= 1
-
-
-def speed_facts(trainer: Trainer) -> dict[str, bool]:
-    """What is on, for run.json."""
-    return {
-        "supervised_logits": trainer.head is not None, "micro_batches": trainer.cuts,
-        "unpadded": trainer.unpadded is not None, "fast_dropout": trainer.drops, "fused_gelu": trainer.gelu,
-        "embedding_rows": trainer.adds_rows, "fused_adapters": trainer.fuses,
-        "frozen_bfloat16": trainer.resting is not None, "flash_attention": attends_in_flash(trainer),
-        "liger_kernel": has_liger(trainer), "fused_optimizer": has_fused(trainer),
-    }  # fmt: skip
 
 
 def attends_in_flash(trainer: Trainer) -> bool:
@@ -234,21 +242,3 @@ def has_liger(trainer: Trainer) -> bool:
 def has_fused(trainer: Trainer) -> bool:
     """Whether the optimizer updates all weights in one kernel; it is what transformers takes unless told otherwise."""
     return bool(trainer.args.optim.endswith("fused"))
-
-
-def speed_words(trainer: Trainer) -> str:
-    """What is on, in one line."""
-    arguments = trainer.args
-    found = [precision_words(autocast_dtype(arguments))]
-    found += ["frozen base in bfloat16"] if trainer.resting else []
-    found += ["logits where supervised"] if trainer.head is not None else []
-    found += ["padding left out"] if trainer.unpadded is not None else []
-    found += ["batches in parts of like length"] if trainer.cuts else []
-    found += ["dropout drawn by fours"] if trainer.drops else []
-    found += ["GELU in one operation"] if trainer.gelu else []
-    found += ["embedding gradients by row"] if trainer.adds_rows else []
-    found += ["adapters fused with their layers"] if trainer.fuses else []
-    found += ["flash attention"] if attends_in_flash(trainer) else []
-    found += ["Liger kernels"] if has_liger(trainer) else []
-    found += ["fused optimizer"] if has_fused(trainer) else []
-    return f"computed on {arguments.device}: {', '.join(found)}"

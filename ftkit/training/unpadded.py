@@ -9,7 +9,7 @@ oneDNN compiles a product for each new size, so that sizes are rounded up a litt
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -20,15 +20,13 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from ftkit.data.encode import IGNORED
-from ftkit.models.frozen import ROUNDING, difference
-from ftkit.models.heads import last_blocks
-from ftkit.training.kernels import attending, base_of, sees_rows
+from ftkit.models.heads import block_lists, last_blocks
+from ftkit.training.kernels import attending, base_of
+from ftkit.training.trial import Trial
 from ftkit.training.varlen_attention import UNKNOWN
 
 Drop = Callable[..., torch.Tensor]
 UNPADDED = "unpadded"
-TRIED = 64  # tokens of a row in a trial
 MOST_GROUPS, ROWS_OF_GROUP = 4, 4  # rows of a group at least
 SHORT = 128  # tokens from which torch's fused attention takes less time than products and softmax one by one
 
@@ -241,24 +239,29 @@ def attend(
         Shape (1, tokens, heads, width).
     """
     model = UnpaddedModel.of_batch()
+    cap = named.pop("softcap", None)
+    repeats = query.shape[1] // key.shape[1]
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if model is None or (layout := model.layout) is None:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **named
-        )  # type: ignore[return-value]
+        if cap is None:
+            return sdpa_attention_forward(
+                module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **named
+            )  # type: ignore[return-value]
+        drop = partial(nn.functional.dropout, p=dropout) if dropout else None
+        keys, values = repeat_kv(key, repeats), repeat_kv(value, repeats)
+        return attend_in_steps(query, keys, values, attention_mask, scale, drop, cap).transpose(1, 2), None
     if lacking := [name for name in UNKNOWN if named.get(name) is not None]:
         raise NotImplementedError(", ".join(lacking))
     model.windows.add(sliding_window)
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
-    repeats = query.shape[1] // key.shape[1]
     flat = [part[0].transpose(0, 1) for part in (query, repeat_kv(key, repeats), repeat_kv(value, repeats))]
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     found = []
     for group in layout.groups:
         seen = group.seen(causal=causal, window=sliding_window)
         queries, keys, values = (group.side_by_side(part) for part in flat)
-        if dropout or group.longest < SHORT:
+        if dropout or cap is not None or group.longest < SHORT:
             drop = partial(model.drop, p=dropout) if dropout else None
-            found.append(group.behind_one_another(attend_in_steps(queries, keys, values, seen, scale, drop)))
+            found.append(group.behind_one_another(attend_in_steps(queries, keys, values, seen, scale, drop, cap)))
         else:
             fused = nn.functional.scaled_dot_product_attention(
                 queries, keys, values, attn_mask=seen, is_causal=seen is None, scale=scale
@@ -271,7 +274,7 @@ def attend(
 
 def attend_in_steps(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor | None, scale: float,
-    drop: Callable[[torch.Tensor], torch.Tensor] | None,
+    drop: Callable[[torch.Tensor], torch.Tensor] | None, cap: float | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """Attention as products and a softmax one by one, in shapes (rows, heads, tokens, width).
 
@@ -280,91 +283,57 @@ def attend_in_steps(
 
     Args:
         seen: as of `Group.seen`.
+        cap: of the scores, which are then cap * tanh(score / cap).
     """
     scores = query @ key.transpose(-1, -2) * scale
+    if cap is not None:
+        scores = cap * torch.tanh(scores / cap)
     if seen is None:
         seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     weights = scores.masked_fill(~seen, torch.finfo(scores.dtype).min).softmax(-1, dtype=torch.float32).to(value.dtype)
     return (weights if drop is None else drop(weights)) @ value
 
 
+def lacks_unpadding(model: Any) -> str:
+    """Why a model's blocks cannot do without padding, so far as that can be told without a step; empty where they can."""
+    base = base_of(model)
+    values = base.config.to_dict()
+    if values.get("is_encoder_decoder"):
+        return "the model is an encoder-decoder"
+    if base.config.sub_configs:
+        return "parts of the model choose an attention of their own"
+    own = "sdpa" if base._supports_sdpa else "eager"  # another was asked for, and stands
+    if not base._can_set_attn_implementation() or base.config._attn_implementation != own:
+        return "the model's attention cannot be given from outside, or another was asked for"
+    if values.get("attention_chunk_size"):
+        return "the model attends in chunks"
+    if any(value for name, value in values.items() if "layerdrop" in name or "layer_drop" in name):
+        return "the model leaves out blocks while it learns"
+    return "" if block_lists(base) else "the model has no list of blocks"
+
+
 def may_unpad(model: Any) -> bool:
     """Whether a model is of a kind whose blocks may see no padding, so far as that can be told without a step."""
-    base = base_of(model)
-    chooses = base._can_set_attn_implementation() and base.config._attn_implementation == "sdpa"
-    return bool(chooses and sees_rows(base) and not base.config.sub_configs)
+    return not lacks_unpadding(model)
 
 
-def unpads_well(model: Any, rows: dict[str, Any], autocast: torch.dtype | None) -> UnpaddedModel | None:
-    """The model without padding in its blocks, where that gives the same logits and gradients; None elsewhere.
+def try_unpadded(model: Any, trial: Trial, mask: torch.Tensor) -> str:
+    """Why a model is not left without padding in its blocks; empty where all is the same without it.
 
     Args:
-        rows: a padded batch with labels, on the model's device.
-        autocast: the precision of training; where all weights are in float32 they are tried in that.
+        trial: of the model by itself on some padded rows.
+        mask: theirs, shape (rows, tokens).
     """
-    if not may_unpad(model):
-        return None
-    exact = all(parameter.dtype == torch.float32 for parameter in model.parameters())
-    autocast, rounding = (None, ROUNDING[None]) if exact else (autocast, ROUNDING[autocast or torch.bfloat16])
-    rows, training = uneven(rows), model.training
-    model.eval()
-    try:
-        tried = UnpaddedModel(model, Layout(rows["attention_mask"].bool()))
-        with torch.autocast(model.device.type, autocast) if autocast else nullcontext():
-            own = _seen(model, rows)
-            with tried.in_place():
-                taken = tried.model.config._attn_implementation == UNPADDED
-                ours = _seen(model, rows)
-    except Exception:  # whatever blocks do with what is not as they expect it: they keep their padding
-        return None
-    finally:
-        model.train(training)
-    same = all(difference(one, other) <= rounding for one, other in zip(ours, own, strict=True))
-    hidden = tried.windows == {None} and has_window(tried.model.config)  # said by the mask alone, which is left out
-    return UnpaddedModel(model) if taken and same and not hidden else None
+    tried = UnpaddedModel(model, Layout(mask.bool()))
+    if reason := trial.differs(tried.in_place()):
+        return reason
+    if not tried.windows:
+        return "the model's attention does not come from outside"
+    # a window of which attention is told by the mask alone, which is left out, shows in rows that are longer only
+    return "its window is said by the mask alone" if tried.windows == {None} and has_window(tried.model.config) else ""
 
 
 def has_window(config: Any) -> bool:
     """Whether some layers see the last tokens only."""
     values = config.to_dict()
     return bool(values.get("sliding_window") and values.get("use_sliding_window", True))
-
-
-def beginning(rows: dict[str, Any], *, decoder: bool) -> dict[str, Any]:
-    """The first tokens of each row, on which a trial takes little time and memory.
-
-    Args:
-        decoder: all of them are supervised then, for an answer may begin later.
-    """
-    width = rows["attention_mask"].shape[1]
-    cut = {
-        name: value[:, :TRIED] if isinstance(value, torch.Tensor) and value.dim() == 2 and value.shape[1] == width else value
-        for name, value in rows.items()
-    }
-    if decoder:
-        cut["labels"] = torch.where(cut["attention_mask"].bool(), cut["input_ids"], IGNORED)
-    return cut
-
-
-def uneven(rows: dict[str, Any]) -> dict[str, Any]:
-    """The rows, the first of them without its second half where none is shorter than another."""
-    mask, labels = rows["attention_mask"], rows["labels"]
-    if len(mask) < 2 or not mask.all():
-        return rows
-    half = mask.shape[1] // 2
-    mask, labels = mask.clone(), labels.clone()
-    mask[0, half:] = 0
-    if labels.dim() == 2 and labels.shape == mask.shape:
-        labels[0, half:] = IGNORED
-    return rows | {"attention_mask": mask, "labels": labels}
-
-
-def _seen(model: Any, rows: dict[str, Any]) -> list[torch.Tensor]:
-    """Of each row the logits of tokens that are none of padding, and of all together the length of each gradient."""
-    output = model(**rows)
-    masks = rows["attention_mask"].bool()
-    logits = [one[mask] if one.dim() == 2 else one for one, mask in zip(output.logits.detach(), masks, strict=True)]
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(output.loss, learning, allow_unused=True)
-    norms = [torch.zeros(()) if gradient is None else gradient.norm().cpu().float() for gradient in gradients]
-    return [*logits, torch.stack(norms)]

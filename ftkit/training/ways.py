@@ -31,34 +31,48 @@ class Ways(NamedTuple):
 
 class Settled(NamedTuple):
     """What only a loaded model can tell: whether its frozen base rests in bfloat16 while it trains, whether adapters are
-    computed with their layers, whether the layers have Liger's kernels, and whether its blocks see no padding.
+    computed with their layers, whether the layers have Liger's kernels, whether its blocks see no padding, and whether its
+    head runs on supervised positions.
     """
 
     rests: bool
     fuses: bool
     liger: bool
     unpads: bool
+    supervised: bool
 
 
 def wanted_ways(block: Speed, training: Any, device: str, *, alone: bool = True) -> Ways:
-    """What a recipe and its device come to.
+    """What a recipe and its device come to; the arguments are those of `reasons_against`."""
+    against = reasons_against(block, training, device, alone=alone)
+    return Ways(**{name: not against[name] for name in Ways._fields})
+
+
+def reasons_against(block: Speed, training: Any, device: str, *, alone: bool = True) -> dict[str, str]:
+    """Of each way why it is not wanted, in words; empty where it is.
 
     Args:
         training: the recipe's block, or the TrainingArguments made of it.
         device: its type, as "cpu".
         alone: one process trains on one device: wrappers of several must see every step.
     """
-    whole = alone and "layerwise" not in str(training.optim)  # such an optimizer takes a step in each backward pass
-    on_cpu = device == "cpu"
+    apart = "" if alone else "several processes or devices train"
+    if "layerwise" in str(training.optim):
+        apart = apart or "the optimizer takes a step in each backward pass"
     # naming a backend or a mode compiles as well; TrainingArguments then say so, a recipe does not yet
-    compiled = bool(training.torch_compile or training.torch_compile_backend or training.torch_compile_mode)
-    return Ways(
-        supervised_logits=bool(whole and block.supervised_logits and not training.label_smoothing_factor),
-        micro_batches=bool(whole and (on_cpu if block.micro_batches is None else block.micro_batches)),
-        unpadded=bool(whole and on_cpu and block.unpadded and not block.micro_batches and not compiled),
-        fast_dropout=bool(whole and on_cpu and block.fast_dropout and not compiled),
-        fused_gelu=bool(whole and block.fused_gelu and not compiled),
-        embedding_rows=bool(whole and on_cpu and block.embedding_rows and not compiled),
-        fused_adapters=bool(whole and block.fused_adapters and not compiled),
-        repeated=whole,
-    )
+    compiled = training.torch_compile or training.torch_compile_backend or training.torch_compile_mode
+    compiles = "training.torch_compile" if compiled else ""
+    elsewhere = "" if device == "cpu" else "it gains on a CPU only"
+    smooth = "training.label_smoothing_factor takes all logits" if training.label_smoothing_factor else ""
+    cuts = "speed.micro_batches is true" if block.micro_batches else ""
+    said = {name: "" if value is not False else f"speed.{name} is false" for name, value in block}
+    return {
+        "supervised_logits": apart or said["supervised_logits"] or smooth,
+        "micro_batches": apart or said["micro_batches"] or ("" if block.micro_batches else elsewhere),
+        "unpadded": apart or said["unpadded"] or elsewhere or cuts or compiles,
+        "fast_dropout": apart or said["fast_dropout"] or elsewhere or compiles,
+        "fused_gelu": apart or said["fused_gelu"] or compiles,
+        "embedding_rows": apart or said["embedding_rows"] or elsewhere or compiles,
+        "fused_adapters": apart or said["fused_adapters"] or compiles,
+        "repeated": apart,
+    }

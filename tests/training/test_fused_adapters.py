@@ -15,7 +15,16 @@ from ftkit import Recipe, train
 from ftkit.compat import keep_4bit_weights
 from ftkit.training import dispatcher
 from ftkit.training.dispatcher import build
-from ftkit.training.fused_adapters import AdaptedProduct, DenseLinear, fuses_well, fusing_adapters, plain_adapters
+from ftkit.training.fused_adapters import (
+    PRODUCTS,
+    AdaptedProduct,
+    DenseLinear,
+    fusing_adapters,
+    plain_adapters,
+    try_adapters,
+)
+from ftkit.training.trial import COARSE, Trial, own_loss
+from ftkit.training.ways import Settled
 
 RecipeMaker = Callable[..., Recipe]
 LLAMA = {
@@ -28,6 +37,15 @@ GPT2 = {
 }  # fmt: skip
 TARGETS = {"llama": ["q_proj", "v_proj", "down_proj"], "gpt2": ["c_attn", "c_proj"]}
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"))]
+
+
+def fuses_well(
+    model: Any, row: dict[str, torch.Tensor], products: Any = PRODUCTS, autocast: torch.dtype | None = None
+) -> bool:
+    """Whether the trial on a row lets adapters be fused, in the precision of training where one is named."""
+    trial = Trial(model, lambda: own_loss(model, row, None, shift=True), autocast, COARSE if autocast else None)
+    with trial.prepared():
+        return not try_adapters(model, trial, products)
 
 
 def adapted(base: Any, kind: str, **values: Any) -> PeftModel:
@@ -194,8 +212,7 @@ def test_without_autocast_adapters_of_a_half_base_stay_in_float32() -> None:
     model, row = decoder("llama", torch.bfloat16), {"input_ids": torch.tensor([[3, 4]]), "labels": torch.tensor([[3, 4]])}
     assert plain_adapters(model)
     assert not fuses_well(model, row)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert fuses_well(model, row)
+    assert fuses_well(model, row, autocast=torch.bfloat16)
 
 
 @pytest.mark.parametrize(("kind", "task"), [("distilbert", "text-classification"), ("llama", "instruction")])
@@ -227,9 +244,11 @@ def test_adapters_are_tried_on_a_base_at_rest(recipe: RecipeMaker, tmp_path: Pat
     resting = built("lora")
     assert resting.resting is not None
     assert resting.fuses
-    assert resting.settled == (True, True, False, True)
+    assert resting.settled == Settled(rests=True, fuses=True, liger=False, unpads=True, supervised=True)
     assert not built("lora", frozen_bfloat16=False).fuses
     assert not built("lora", fused_adapters=False).fuses
     assert not built("full").fuses
-    monkeypatch.setattr(dispatcher, "fuses_well", lambda *_: False)
-    assert not built("lora").fuses
+    monkeypatch.setattr(dispatcher, "try_adapters", lambda *_: "they differ")
+    refused = built("lora")
+    assert not refused.fuses
+    assert refused.off["fused_adapters"] == "they differ"

@@ -19,17 +19,18 @@ from ftkit.training.dispatcher import build
 from ftkit.training.kernels import (
     FLASH,
     Machine,
-    accepts_attention,
     attending,
     borrowed_names,
     choose_attention,
     choose_liger,
+    refuses_attention,
     this_machine,
     use_liger,
 )
+from ftkit.training.levers import speed_facts, speed_words
 from ftkit.training.plan import ground_of
 from ftkit.training.smoke import smoke_recipe
-from ftkit.training.trainer import speed_facts, speed_words
+from ftkit.training.trial import Trial
 from ftkit.training.varlen_attention import VARLEN
 
 RecipeMaker = Callable[..., Recipe]
@@ -122,11 +123,12 @@ def test_kernels_that_cannot_run_here_are_left_out_in_silence_and_refused_where_
 ) -> None:
     model = llama()
     machine = Machine(HOPPER, flash=True, liger_types=KNOWN)  # of another machine
-    assert use_liger(model, machine, None) is None
+    trial = Trial.on_rows(model, row(), shift=True)
+    assert "Triton does not work here" in str(use_liger(model, machine, None, trial))
     assert "Triton does not work here" in capsys.readouterr().err
     with pytest.raises(UserError, match="Triton does not work here"):
-        use_liger(model, machine, True)
-    assert not accepts_attention(model, FLASH, row())  # transformers' own check
+        use_liger(model, machine, True, trial)
+    assert refuses_attention(model, FLASH, row())  # transformers' own check
     assert this_machine(torch.device("cpu")) == Machine(None)
     with pytest.raises(UserError, match="no NVIDIA GPU"):
         build(recipe("full", speed={"liger_kernel": True}), tmp_path / "out", [])
@@ -165,8 +167,8 @@ def test_an_attention_is_accepted_where_it_gives_the_same_loss(unmasked: str) ->
     model = llama()
     for parameter in model.parameters():
         parameter.data.mul_(6)  # so that it counts what is seen
-    assert accepts_attention(model, "eager", row())
-    assert not accepts_attention(model, unmasked, row())
+    assert not refuses_attention(model, "eager", row())
+    assert "differs" in refuses_attention(model, unmasked, row())
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -221,7 +223,7 @@ def test_steps_take_the_chosen_attention_and_the_run_says_so(
 def test_packed_rows_stay_apart_or_the_attention_is_left_out(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unmasked: str
 ) -> None:
-    monkeypatch.setattr(dispatcher, "accepts_attention", lambda *_: True)
+    monkeypatch.setattr(dispatcher, "refuses_attention", lambda *_: "")
     for chosen, kept in (("eager", "eager"), (unmasked, None)):
         monkeypatch.setattr(dispatcher, "choose_attention", lambda *_, chosen=chosen, **__: (chosen,))
         made = recipe("lora", task="instruction", kind="llama", data={"packing": True}, training=PLAIN)

@@ -22,9 +22,10 @@ from ftkit.tasks.language import token_loss_sums
 from ftkit.training import supervised_loss
 from ftkit.training.dispatcher import build
 from ftkit.training.embedding_gradient import adding_rows, learning_embeddings, leaves_gradients
+from ftkit.training.levers import speed_up
 from ftkit.training.micro_batches import MOST_PARTS, best_cuts, cut_by_length, later_part, part_cost
-from ftkit.training.supervised_loss import ChunkedCrossEntropy, Head, plain_head
-from ftkit.training.trainer import speed_up
+from ftkit.training.supervised_loss import ChunkedCrossEntropy, Finish, Head, find_head
+from ftkit.training.trial import Trial
 from ftkit.training.ways import Ways, wanted_ways
 
 RecipeMaker = Callable[..., Recipe]
@@ -43,6 +44,13 @@ def decoder(kind: str = "llama", **values: Any) -> Any:
     for parameter in model.parameters():  # logits of a size that a factor or a cap would show in
         parameter.data.mul_(3)
     return model.train()
+
+
+def plain_head(model: Any, rows: dict[str, torch.Tensor]) -> Head | str:
+    """The head that the trial on these rows lets a decoder have, or why it has none."""
+    trial = Trial.on_rows(model, rows, shift=True)
+    with trial.prepared():
+        return find_head(model, trial, rows, None)
 
 
 def encoder() -> Any:
@@ -104,7 +112,7 @@ def test_a_head_on_supervised_positions_has_the_models_own_loss_and_gradients(
     values = {"word_embed_proj_dim": 32, "ffn_dim": 48, "dropout": 0.0} if kind == "opt" else {}
     model, rows = decoder(kind, **values), rows_of([9, 4, 7, 3], left=left)
     head = plain_head(model, rows)
-    assert head is not None
+    assert isinstance(head, Head)
     own = model(**rows, **({} if items is None else {"num_items_in_batch": items})).loss
     own.backward()
     wanted = gradients(model)
@@ -118,15 +126,49 @@ def test_a_head_on_supervised_positions_has_the_models_own_loss_and_gradients(
 
 
 @pytest.mark.parametrize(
-    ("kind", "values"),
+    ("kind", "values", "finish"),
     [
-        ("gemma2", {"final_logit_softcapping": 30.0}),
-        ("cohere", {"logit_scale": 0.0625}),
-        ("granite", {"logits_scaling": 8.0}),
+        ("gemma2", {"final_logit_softcapping": 5.0}, Finish(1.0, 5.0)),
+        ("gemma2", {"final_logit_softcapping": 30.0}, Finish(1.0, 30.0)),
+        ("cohere", {"logit_scale": 0.0625}, Finish(0.0625)),
+        ("granite", {"logits_scaling": 8.0}, Finish(0.125)),
     ],
 )
-def test_a_model_whose_logits_are_more_than_its_head_keeps_its_own_loss(kind: str, values: dict[str, Any]) -> None:
-    assert plain_head(decoder(kind, **values), rows_of([9, 4])) is None
+def test_what_a_model_does_to_its_logits_is_done_by_its_head(kind: str, values: dict[str, Any], finish: Finish) -> None:
+    """A factor and a cap are read off the logits, on new models too, whose logits are so small that neither shows."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **(SMALL | values))).train()
+    rows = rows_of([9, 4])
+    head = plain_head(model, rows)
+    assert isinstance(head, Head)
+    assert head.finish == pytest.approx(finish, rel=1e-5)
+    for parameter in model.parameters():
+        parameter.data.mul_(5)
+    own = model(**rows).loss
+    own.backward()
+    wanted = gradients(model)
+    ours = head.loss(model, rows, None)
+    ours.backward()
+    assert float(ours) == pytest.approx(float(own), rel=1e-5)
+    assert_alike(gradients(model), wanted)
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe"])
+def test_a_loss_with_that_of_a_router_is_the_models_own(kind: str) -> None:
+    """However small its coefficient, and whatever says that it is on."""
+    values = {
+        "num_local_experts": 4,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "router_aux_loss_coef": 1e-3,
+    }
+    model = decoder(kind, **values, output_router_logits=True)
+    assert "router" in str(plain_head(model, rows_of([9, 4])))
+    model.config.output_router_logits, own = False, model.forward
+    assert isinstance(plain_head(model, rows_of([9, 4])), Head)
+    model.forward = lambda *given, **named: own(*given, **named | {"output_router_logits": True})
+    assert "differs" in str(plain_head(model, rows_of([9, 4])))
 
 
 def test_a_head_with_an_adapter_keeps_its_own_loss() -> None:
@@ -135,14 +177,14 @@ def test_a_head_with_an_adapter_keeps_its_own_loss() -> None:
         {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
     ):
         model = get_peft_model(decoder(), LoraConfig(task_type="CAUSAL_LM", **values))
-        assert plain_head(model, rows_of([9, 4])) is None
+        assert "no plain linear layer" in str(plain_head(model, rows_of([9, 4])))
 
 
 def test_an_adapter_elsewhere_gets_the_same_gradients() -> None:
     model = get_peft_model(decoder(), LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], init_lora_weights=False))
     rows = rows_of([9, 4])
     head = plain_head(model, rows)
-    assert head is not None
+    assert isinstance(head, Head)
     model(**rows).loss.backward()
     wanted = gradients(model)
     head.loss(model, rows, None).backward()
@@ -160,7 +202,7 @@ def test_embeddings_that_add_rows_get_the_same_gradients(kind: str, tied: bool, 
     if checkpointing:
         model.activation_checkpointing_enable()
     embeddings, found = learning_embeddings(model), []
-    hooks = [len(module._forward_hooks) for module in embeddings]
+    classes = [type(module) for module in embeddings]
     for way in (adding_rows(model, keep=True), nullcontext()):
         with way:
             for _ in range(2):
@@ -169,7 +211,8 @@ def test_embeddings_that_add_rows_get_the_same_gradients(kind: str, tied: bool, 
     assert_alike(*found)
     assert len(embeddings) == (1 if kind == "llama" else 2)
     assert (embeddings[0].weight is getattr(model.get_output_embeddings(), "weight", None)) is tied
-    assert [len(module._forward_hooks) for module in embeddings] == hooks
+    assert [type(module) for module in embeddings] == classes
+    assert not any("kept_gradient" in vars(module) for module in embeddings)
 
 
 def test_a_kept_gradient_begins_with_zeros_each_step() -> None:
@@ -347,7 +390,9 @@ def test_an_optimizer_that_steps_in_each_backward_pass_gets_whole_batches(recipe
     trainer = build(made, tmp_path / "out", []).trainer
     assert (trainer.cuts, trainer.adds_rows, trainer.retries) == (True, True, True)
     trainer.args.optim = "galore_adamw_layerwise"
-    speed_up(trainer, made.speed, {}, decoder=False)
+    trainer.cuts = trainer.adds_rows = False
+    rows = trainer.data_collator([trainer.eval_dataset[0], trainer.eval_dataset[1]])
+    speed_up(trainer, made.speed, rows, rows, decoder=False)
     assert (trainer.cuts, trainer.adds_rows, trainer.retries) == (False, False, False)
 
 

@@ -18,16 +18,16 @@ from transformers import (
 from ftkit import Recipe, train
 from ftkit.models.precision import has_bf16
 from ftkit.training import unpadded
+from ftkit.training.trial import Trial
 from ftkit.training.unpadded import (
     SHORT,
     Group,
     Layout,
     UnpaddedModel,
     attend_in_steps,
-    beginning,
+    lacks_unpadding,
     rounded_up,
-    uneven,
-    unpads_well,
+    try_unpadded,
 )
 
 RecipeMaker = Callable[..., Recipe]
@@ -77,6 +77,17 @@ def rows_for(model: Any, lengths: tuple[int, ...] = LENGTHS) -> dict[str, torch.
         classes = 2 if "Token" in type(model).__name__ else 60
         labels = torch.where(mask.bool(), ids % classes, -100)
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def unpads_well(model: Any, rows: dict[str, torch.Tensor], autocast: torch.dtype | None = None) -> UnpaddedModel | None:
+    """The model without padding, where its trial on these rows lets it."""
+    trial = Trial.on_rows(
+        model, rows, autocast, shift="CausalLM" in type(model).__name__ or "LMHead" in type(model).__name__
+    )
+    if lacks_unpadding(model):
+        return None
+    with trial.prepared():
+        return None if try_unpadded(model, trial, rows["attention_mask"]) else UnpaddedModel(model)
 
 
 def loss_and_gradients(model: Any, rows: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -200,26 +211,9 @@ def test_a_leak_shows_in_the_shortest_row() -> None:
 
 def test_a_window_that_the_mask_alone_says_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     model, own = model_of("mistral, a window of 5"), unpadded.attend
-    assert unpads_well(model, rows_for(model, (4, 3)), None) is not None
+    assert unpads_well(model, rows_for(model, (14, 3)), None) is not None
     monkeypatch.setattr(unpadded, "attend", lambda *arguments, sliding_window=None, **named: own(*arguments, **named))
-    assert unpads_well(model, rows_for(model, (4, 3)), None) is None
-
-
-def test_a_trial_takes_the_beginning_of_rows() -> None:
-    rows = rows_for(model_of("llama"), (100, 70, 9))
-    rows["labels"][:, :80] = -100
-    cut = beginning(rows, decoder=True)
-    assert cut["input_ids"].shape == cut["labels"].shape == cut["attention_mask"].shape == (3, 64)
-    assert (cut["labels"] != -100).sum(1).tolist() == [64, 64, 9]
-    sentences = rows_for(model_of("bert"), (100, 9))
-    assert beginning(sentences, decoder=False)["labels"].tolist() == [0, 1]
-
-
-def test_rows_of_one_length_are_tried_with_one_of_them_cut() -> None:
-    rows = rows_for(model_of("llama"), (6, 6))
-    assert uneven(rows)["attention_mask"].sum(1).tolist() == [3, 6]
-    assert (uneven(rows)["labels"][0, 3:] == -100).all()
-    assert uneven(rows_for(model_of("llama"), (6, 5)))["attention_mask"].sum(1).tolist() == [6, 5]
+    assert unpads_well(model, rows_for(model, (14, 3)), None) is None
 
 
 def test_another_model_may_be_active_inside() -> None:

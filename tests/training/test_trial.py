@@ -1,0 +1,235 @@
+"""The trial of levers: one that is wrong in the slightest is refused, on rows that have what the data have."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from ftkit import Recipe, train
+from ftkit.training import dispatcher, dropout, levers, unpadded
+from ftkit.training.dispatcher import build
+from ftkit.training.supervised_loss import Head
+from ftkit.training.trainer import Trainer
+from ftkit.training.trial_rows import chosen, labels_of_rows, shortened, uneven
+
+RecipeMaker = Callable[..., Recipe]
+# Of each lever a model that it holds for.
+MODELS: dict[str, tuple[str, str, str]] = {
+    "supervised_logits": ("full", "instruction", "llama"),
+    "unpadded": ("full", "text-classification", "bert"),
+    "micro_batches": ("full", "text-classification", "distilbert"),
+    "fast_dropout": ("full", "text-classification", "bert"),
+    "fused_gelu": ("full", "instruction", "gpt2"),
+    "embedding_rows": ("full", "text-classification", "distilbert"),
+    "fused_adapters": ("lora", "instruction", "llama"),
+    "frozen_bfloat16": ("lora", "text-classification", "distilbert"),
+}
+
+
+class Fault(torch.autograd.Function):
+    """Values a thousandth larger (in bfloat16 a hundredth, for it knows no thousandth), or no gradient for the first row."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, kind: str) -> torch.Tensor:
+        ctx.factor = (1.001 if not torch.is_autocast_enabled("cpu") else 1.01) if kind == "scale" else 0.0
+        return values * ctx.factor if ctx.factor else values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (gradient,) = given
+        if ctx.factor:
+            return gradient * ctx.factor, None
+        gradient = gradient.clone()
+        gradient[0] = 0
+        return gradient, None
+
+
+def spoil(tensor: torch.Tensor, kind: str) -> torch.Tensor:
+    return Fault.apply(tensor, kind)
+
+
+@contextmanager
+def spoiled(model: Any, kind: str) -> Iterator[None]:
+    """Inside the block what the layer of the logits is given has the fault."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    layer = base.get_output_embeddings() or base.classifier
+    handle = layer.register_forward_pre_hook(lambda _module, given: (spoil(given[0], kind),))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def around(own: Any, kind: str) -> Any:
+    """A lever's own context, with the fault in it."""
+
+    @contextmanager
+    def context(model: Any, *given: Any, **named: Any) -> Iterator[Any]:
+        with own(model, *given, **named) as found, spoiled(model, kind):
+            yield found
+
+    return context
+
+
+def break_lever(monkeypatch: pytest.MonkeyPatch, key: str, kind: str) -> None:
+    if key == "supervised_logits":
+        own = Head._losses
+        monkeypatch.setattr(Head, "_losses", lambda self, model, inputs: spoil_losses(own(self, model, inputs), kind))
+    elif key == "micro_batches":
+        parts = Trainer.parts
+
+        def cut(self: Trainer, inputs: dict[str, Any]) -> Any:
+            found = parts(self, inputs)
+            factor = 1.001 if kind == "scale" else 0.0
+            return found if len(found) < 2 else [found[0]._replace(share=found[0].share * factor), *found[1:]]
+
+        monkeypatch.setattr(Trainer, "parts", cut)
+    elif key == "unpadded":
+        monkeypatch.setattr(unpadded, "attend", spoiled_attention(unpadded.attend, kind))
+    elif key == "frozen_bfloat16":
+        resting = dispatcher.RestingBase
+        monkeypatch.setattr(resting, "at_rest", around_method(resting.at_rest, kind))
+    else:
+        name, place = {
+            "fast_dropout": ("dropping", dropout), "fused_gelu": ("fusing_gelu", levers),
+            "embedding_rows": ("adding_rows", levers), "fused_adapters": ("fusing_adapters", "ftkit.training.fused_adapters"),
+        }[key]  # fmt: skip
+        if isinstance(place, str):
+            import ftkit.training.fused_adapters as place  # type: ignore[no-redef]
+        monkeypatch.setattr(place, name, around(getattr(place, name), kind))
+
+
+def spoil_losses(found: Any, kind: str) -> Any:
+    total, losses, rows = found
+    return spoil(total.unsqueeze(0), kind)[0], losses, rows
+
+
+def spoiled_attention(own: Any, kind: str) -> Any:
+    def attend(*given: Any, **named: Any) -> Any:
+        output, nothing = own(*given, **named)
+        return (spoil(output, kind) if unpadded.UnpaddedModel.of_batch() else output), nothing
+
+    return attend
+
+
+def around_method(own: Any, kind: str) -> Any:
+    @contextmanager
+    def context(self: Any) -> Iterator[None]:
+        with own(self), spoiled(self.model, kind):
+            yield
+
+    return context
+
+
+def built(recipe: RecipeMaker, folder: Path, key: str, **more: Any) -> Trainer:
+    strategy, task, kind = MODELS[key]
+    speed = {"unpadded": False} if key == "micro_batches" else {}
+    training = {"bf16": True} if key == "frozen_bfloat16" else {"bf16": False}
+    parts = build(recipe(strategy, task=task, kind=kind, speed=speed, training=training, **more), folder, [])
+    return parts.trainer
+
+
+@pytest.fixture
+def dropping_bert(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins have no dropout; here their layers drop."""
+    own = dispatcher.build_model
+
+    def with_dropout(*given: Any) -> Any:
+        model = own(*given)
+        for module in model.modules():
+            if type(module) is torch.nn.Dropout:
+                module.p = 0.1
+        return model
+
+    monkeypatch.setattr(dispatcher, "build_model", with_dropout)
+
+
+@pytest.mark.parametrize("key", MODELS)
+def test_a_lever_that_is_right_is_on(recipe: RecipeMaker, tmp_path: Path, key: str, dropping_bert: None) -> None:
+    trainer = built(recipe, tmp_path, key)
+    assert levers.speed_facts(trainer)[key], trainer.off[key]
+    assert all(reason != "not settled" for reason in levers.speed_reasons(trainer).values())
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["scale", "drop"])
+@pytest.mark.parametrize("key", MODELS)
+def test_a_lever_that_is_wrong_is_refused(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, kind: str, dropping_bert: None
+) -> None:
+    """Logits larger by a thousandth, or one row without its gradient: what each lever could do wrong at its least."""
+    break_lever(monkeypatch, key, kind)
+    trainer = built(recipe, tmp_path, key)
+    assert not levers.speed_facts(trainer)[key]
+    assert "differs by" in trainer.off[key]
+
+
+@pytest.mark.parametrize("fault", ["share", "scale", "gradient"])
+def test_dropout_that_draws_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    layer, inputs = torch.nn.Dropout(0.3).train(), torch.randn(64, 256)
+    model = torch.nn.Sequential(layer)
+
+    def words() -> str:
+        with dropout.dropping(model):
+            return dropout.layer_words(layer, inputs)
+
+    assert words() == ""
+    own = dropout.drop
+
+    def drop(values: torch.Tensor, p: float) -> torch.Tensor:
+        if fault == "share":
+            return own(values, p + 0.05)
+        found = own(values, p)
+        return found * 1.001 if fault == "scale" else found.detach() + 0 * values
+
+    monkeypatch.setattr(dropout, "drop", drop)
+    assert words() != ""
+
+
+def test_a_trial_that_raises_is_said_in_the_runs_record(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ends a trial has its name in run.json, and the run goes on without the lever."""
+
+    @contextmanager
+    def broken(*_: Any, **__: Any) -> Iterator[None]:
+        raise RuntimeError("view size is not compatible")
+        yield
+
+    monkeypatch.setattr(levers, "adding_rows", broken)
+    result = train(recipe("full", training={"max_steps": 1}), output_dir=tmp_path / "run")
+    record = json.loads((result.folder / "run.json").read_text())
+    assert record["speed"]["embedding_rows"] is False
+    assert record["speed_off"]["embedding_rows"] == "its trial ends in RuntimeError: view size is not compatible"
+    assert {key for key, on in record["speed"].items() if not on} == record["speed_off"].keys()
+
+
+def test_rows_are_of_unlike_lengths_and_labels() -> None:
+    lengths, labels = np.array([9, 4, 30, 12, 4, 800]), [0, 0, 0, 0, 1, 0]
+    assert chosen(lengths, 100, labels) == [1, 0, 2, 4]  # the row of 800 tokens does not fit
+    assert chosen(lengths, 1000, labels)[2] == 5
+    assert chosen(np.array([500, 400]), 100, [0, 1]) == [1, 0]
+    assert chosen(np.array([5, 0]), 100, [0, 1]) == [0]
+    assert labels_of_rows(Dataset.from_dict({"labels": [[1, 2], [3]]})) == [None, None]
+
+
+def test_a_row_that_is_too_long_keeps_its_last_token_and_something_to_learn() -> None:
+    row = {"input_ids": list(range(10)), "labels": [-100] * 5 + [5, 6, 7, 8, 9]}
+    assert shortened(row, 4, target=False) == {"input_ids": [0, 1, 2, 9], "labels": [-100, -100, -100, 9]}
+    unlearnt = {"input_ids": list(range(10)), "labels": [-100] * 8 + [8, -100]}
+    assert shortened(unlearnt, 4, target=False)["labels"] == [0, 1, 2, 9]
+    assert shortened(row, 4, target=True)["labels"] == row["labels"]
+    assert shortened({"input_ids": [1, 2, 3], "labels": 1}, 2, target=False) == {"input_ids": [1, 3], "labels": 1}
+
+
+def test_rows_of_one_length_are_made_uneven() -> None:
+    rows = [{"input_ids": [1, 2, 3, 4], "labels": 0}] * 2
+    assert [len(row["input_ids"]) for row in uneven(rows, target=False)] == [2, 4]
+    assert [len(row["input_ids"]) for row in uneven(rows[:1], target=False)] == [2, 4]
+    assert uneven([{"input_ids": [1], "labels": 0}, {"input_ids": [1, 2], "labels": 0}], target=False)[0]["input_ids"] == [1]
