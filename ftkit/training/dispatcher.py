@@ -228,6 +228,8 @@ def frozen_body(recipe: Recipe, model: Any, data: Data, trainer: Trainer) -> Fro
     streamed = data.stream is not None
     entries = {name: (encoded.dataset, data.facts[name].lengths) for name, encoded in data.encoded.items()}
     reason = why_not(model, recipe.strategy, trainer.args, streamed=streamed, rows=len(data.encoded["train"].dataset))
+    if trainer.padding_matters:
+        reason = reason or "what a row gets hangs on the padding of its batch"
     body = FrozenBody(model, recipe.strategy, trainer.args, trainer.data_collator, entries, reason)
     trainer.data_collator = KeptCollator(trainer.data_collator)
     return body
