@@ -25,7 +25,7 @@ POSITIONS = 256
 BLOCKS = 2
 WIDTHS = {"encoder": 256, "decoder": 128, "encoder-decoder": 128}  # multiples of 64, since 4-bit kernels need them
 # One size under each name that configs use for it; only those that a config has are set.
-WIDTH_NAMES = ("hidden_size", "embedding_size", "word_embed_proj_dim", "d_model")
+WIDTH_NAMES = ("hidden_size", "embedding_size", "word_embed_proj_dim", "d_model", "pooler_hidden_size")
 INNER_NAMES = ("intermediate_size", "hidden_dim", "d_ff", "encoder_ffn_dim", "decoder_ffn_dim", "ffn_dim")
 LAYER_NAMES = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers")
 HEAD_NAMES = ("num_attention_heads", "num_heads", "encoder_attention_heads", "decoder_attention_heads")

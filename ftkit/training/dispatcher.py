@@ -22,7 +22,7 @@ from transformers import (
 from ftkit import console
 from ftkit.compat import divide_loss_by_accumulation
 from ftkit.data.encode import IGNORED, Encoded
-from ftkit.data.packing import packed_collator, require_isolation
+from ftkit.data.packing import lengths_to_try, packed_collator, require_isolation
 from ftkit.errors import UserError
 from ftkit.evaluation.target import Target
 from ftkit.models.heads import find_head
@@ -39,6 +39,7 @@ from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
 from ftkit.training.fused_adapters import fuses_well
 from ftkit.training.kernels import accepts_attention, attending, choose_attention, this_machine, use_liger
 from ftkit.training.memory import library_bytes
+from ftkit.training.precision_trial import require_step
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.trainer import Trainer, is_alone, speed_up
 from ftkit.training.unpadded import UnpaddedModel, beginning, unpads_well
@@ -78,6 +79,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     if task.generates:
         remember_stops(model, data.encoded["eval"], task.end_tokens(tokenizer))
     trainer = build_trainer(task, tokenizer, model, data, arguments, callbacks)
+    require_step(recipe, trainer, data)
     trainer.attention = training_attention(recipe, trainer, data)
     if recipe.data.packing:
         pack_apart(trainer, tokenizer)
@@ -133,7 +135,7 @@ def pack_apart(trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> None:
     model = trainer.model
     try:
         with attending(model, trainer.attention):
-            require_isolation(model)
+            require_isolation(model, lengths_to_try(trainer.train_dataset))
             trainer.train_collator = packed_collator(tokenizer, model, borders=trainer.args.n_gpu <= 1)
     except UserError:
         if trainer.attention is None:
@@ -239,6 +241,7 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
         model = load_trained(recipe, task, config, saved, target.trained, autocast=bool(autocast_dtype(arguments)))
         fit_tokenizer(model, tokenizer)
     trainer = build_trainer(task, tokenizer, model, data, arguments, [])
+    require_step(recipe, trainer, data, learning=False)
     hurry(recipe, task, config, trainer, trainer.data_collator([data.encoded["eval"].dataset[0]]))
     return Parts(task, config, tokenizer, data, model, trainer)
 
