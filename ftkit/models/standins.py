@@ -73,6 +73,7 @@ def make_stand_in(kind: str, texts: Iterable[str], folder: Path, seed: int = 0) 
 def tiny_config(kind: str, tokenizer: PreTrainedTokenizerFast, width: int) -> PretrainedConfig:
     """The architecture's config with small sizes, no dropout, and weights drawn as wide as so small a model needs."""
     config = AutoConfig.for_model(kind)
+    shorten_lists(config)
     sizes = dict.fromkeys(WIDTH_NAMES, width) | dict.fromkeys(INNER_NAMES, 2 * width)
     sizes |= dict.fromkeys(LAYER_NAMES, BLOCKS) | dict.fromkeys(HEAD_NAMES, 4)
     sizes |= {
@@ -97,6 +98,15 @@ def tiny_config(kind: str, tokenizer: PreTrainedTokenizerFast, width: int) -> Pr
     if config.is_encoder_decoder:
         config.decoder_start_token_id = tokenizer.pad_token_id
     return config
+
+
+def shorten_lists(config: PretrainedConfig) -> None:
+    """Lists with an entry a block, as the kinds of attention, get as many as there will be: different ones where there are."""
+    layers = getattr(config, "num_hidden_layers", None)  # some configs count them by another name, and have no such list
+    for name, value in config.to_dict().items():
+        if isinstance(value, list) and len(value) == layers:
+            kinds = [entry for index, entry in enumerate(value) if entry not in value[:index]]
+            setattr(config, name, (kinds * BLOCKS)[:BLOCKS])
 
 
 def make_tokenizer(kind: str, default: PretrainedConfig, texts: Iterable[str]) -> tuple[PreTrainedTokenizerFast, Any]:
