@@ -95,7 +95,9 @@ def on_two_files(made: Recipe, folder: Path, texts: dict[str, list[str]], **data
     values = made.model_dump(exclude_unset=True)
     for name, rows in texts.items():
         write_jsonl(folder / f"{name}.jsonl", [{"text": text} for text in rows])
-    values["data"] = {name: str(folder / f"{name}.jsonl") for name in texts} | {"packing": True, "gate": {"overlap": 1}} | data
+    values["data"] = (
+        {name: str(folder / f"{name}.jsonl") for name in texts} | {"packing": True, "gate": {"overlap": 1}} | data
+    )
     return load_values(values)
 
 
@@ -155,7 +157,13 @@ def test_instruction_rows_too_long_are_dropped_and_packed_runs_measured_on_train
     rows = [json.loads(line) for line in instructions.read_text().splitlines()] + long
     write_jsonl(tmp_path / "rows.jsonl", rows)
     data = {"train": str(tmp_path / "rows.jsonl"), "packing": True}
-    made = recipe("full", task="instruction", data=data, model={"max_length": 128}, evaluation={"generation": {"rows": 1, "max_new_tokens": 4}})
+    made = recipe(
+        "full",
+        task="instruction",
+        data=data,
+        model={"max_length": 128},
+        evaluation={"generation": {"rows": 1, "max_new_tokens": 4}},
+    )
     result = train(made, output_dir=tmp_path / "run")
     fates = json.loads((result.folder / "data_report.json").read_text())["fates"]
     assert sum(count for fate, count in fates.items() if "too long" in fate) == 2
