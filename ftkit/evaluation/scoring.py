@@ -51,7 +51,7 @@ def precision_of(model: Any) -> AbstractContextManager[Any]:
 
 
 def rests_in_half(model: Any) -> bool:
-    """Whether weights have 16 bits, but for those of 4-bit layers, which bring their biases to the type of their products."""
+    """Whether weights have 16 bits, but for 4-bit layers, which bring their biases to the type of their products."""
     modules = [module for module in model.modules() if type(module).__name__ != "Linear4bit"]
     halves = (torch.bfloat16, torch.float16)
     return any(parameter.dtype in halves for module in modules for parameter in module.parameters(recurse=False))

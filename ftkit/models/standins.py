@@ -101,7 +101,7 @@ def tiny_config(kind: str, tokenizer: PreTrainedTokenizerFast, width: int) -> Pr
 
 
 def shorten_lists(config: PretrainedConfig) -> None:
-    """Lists with an entry a block, as the kinds of attention, get as many as there will be: different ones where there are."""
+    """Lists with an entry a block, as the kinds of attention, get as many as there will be blocks, of different kinds."""
     layers = getattr(config, "num_hidden_layers", None)  # some configs count them by another name, and have no such list
     for name, value in config.to_dict().items():
         if isinstance(value, list) and len(value) == layers:

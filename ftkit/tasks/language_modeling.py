@@ -42,7 +42,7 @@ class LanguageModeling(LanguageTask):
         return super().settings() | {"packing": self.data.packing}
 
     def _outcome(self, ids: list[int]) -> Outcome:
-        """A text's outcome by its tokens, none where it is empty; a single one foretells the next text, and without it nothing."""
+        """Of a text by its tokens, none where it is empty; where no other text follows, a single one foretells nothing."""
         if self.data.packing and len(ids) == 1:
             return Outcome.UNSUPERVISED
         return Outcome.KEPT if ids else Outcome.EMPTY

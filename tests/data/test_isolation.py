@@ -96,9 +96,7 @@ def is_let_through(model: Any) -> bool:
     try:
         require_isolation(model, lengths_to_try(pack(examples(), 64)[0]))
     except UserError as error:
-        assert error.key == "data.packing"
-        assert "\n" not in str(error)
-        return False
+        return error.key != "data.packing" or "\n" in str(error)
     return True
 
 

@@ -26,7 +26,7 @@ from ftkit.training.dispatcher import build
 from ftkit.training.prepare import encode_rows
 
 RecipeMaker = Callable[..., Recipe]
-WORDS = "the chef cooked a good meal in town and everyone liked it very much today".split()
+WORDS = ["the", "chef", "cooked", "a", "good", "meal", "in", "town", "and", "everyone", "liked", "it", "very", "much", "now"]
 SAMPLE = {"train": "sample:text"}  # until a test's own take their place
 LENGTHS = (1, 2, 7, 8, 9, 15, 16, 17, 300)  # words, about as many tokens
 

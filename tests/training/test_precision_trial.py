@@ -97,7 +97,7 @@ def test_what_does_not_compute_in_bfloat16_is_refused_with_what_helps(
     assert "\n" not in str(caught.value)
     assert caught.value.key == "training.bf16"
     assert not (tmp_path / "run").exists()
-    with pytest.raises(UserError, match="set training.bf16: false"):
+    with pytest.raises(UserError, match=r"set training\.bf16: false"):
         check(made)
     steps_and_scores(on("deberta", strategy, bf16=False, speed={"fused_adapters": False}), tmp_path)
 
@@ -116,7 +116,7 @@ def test_a_base_that_does_not_compute_is_not_measured_with_a_traceback(on: Recip
     recipe_file = result.folder / "recipe.yaml"
     recipe_file.write_text(recipe_file.read_text().replace("bf16: false", "bf16: true"))
     assert "bf16: true" in recipe_file.read_text()
-    with pytest.raises(UserError, match="set training.bf16: false"):
+    with pytest.raises(UserError, match=r"set training\.bf16: false"):
         evaluate(result.folder)
 
 
@@ -162,7 +162,7 @@ def test_the_trial_leaves_the_model_as_it_was(on: RecipeMaker, tmp_path: Path, s
 @pytest.mark.slow
 def test_layers_that_adapters_cannot_follow_are_refused_in_one_line(on: RecipeMaker, tmp_path: Path) -> None:
     made = on("mobilebert", QLORA, bf16=False, task="masked-language-modeling", data={"train": "sample:text"})
-    with pytest.raises(UserError, match="mobilebert does not get through a step in float32: .*; name other layers in"):
+    with pytest.raises(UserError, match=r"mobilebert does not get through a step in float32: .*; name other layers in"):
         build(made, tmp_path / "out", [])
 
 
