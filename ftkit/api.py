@@ -21,7 +21,7 @@ from ftkit.errors import Interrupted, Unverified, UserError
 from ftkit.evaluation.benchmarks import BenchmarkScores, benchmark_target
 from ftkit.evaluation.evidence import TUNED, middle, resampled
 from ftkit.evaluation.forgetting import GeneralText
-from ftkit.evaluation.measure import Measurement, join_rows
+from ftkit.evaluation.measure import Measurement, join_rows, own_texts
 from ftkit.evaluation.parity import compare as compare_prompts
 from ftkit.evaluation.parity import record
 from ftkit.evaluation.score import CheckReport, Score
@@ -597,7 +597,8 @@ def finish(
         training: seconds that training took.
         started: when the run began, by time.monotonic.
     """
-    rows = join_rows(parts.data.rows["eval"], before.baseline, tuned, row_names(parts))
+    texts = own_texts(parts.data.encoded["eval"], parts.tokenizer)
+    rows = join_rows(parts.data.rows["eval"], before.baseline, tuned, row_names(parts), texts)
     metrics = evidence(recipe, run, parts, before, tuned)
     write_json(run.metrics_file, metrics)
     write_jsonl(run.predictions_file, rows)

@@ -46,6 +46,24 @@ def keep_4bit_weights(model: nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
+def answer_in_autocast(model: nn.Module) -> None:
+    """Float32 from 4-bit layers under autocast, where any other linear layer gives the precision of autocast.
+
+    What a model derives from the type of such an answer is wrong for the products that it makes next: DeBERTa fills its
+    bfloat16 scores with the least float32, which torch refuses. The values were computed in the lesser precision already.
+    Upstream: https://github.com/bitsandbytes-foundation/bitsandbytes/blob/0.50.2/bitsandbytes/nn/modules.py,
+    `Linear4bit.forward`, its last line. Goes when that casts to the type of autocast where there is one.
+    """
+    for module in model.modules():
+        if type(module).__name__ == "Linear4bit":
+            module.register_forward_hook(_cast_answer)
+
+
+def _cast_answer(module: nn.Module, inputs: tuple[Any, ...], answer: torch.Tensor) -> torch.Tensor:
+    kind = answer.device.type
+    return answer.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else answer
+
+
 def hold_in_float32(model: nn.Module) -> None:
     """Weights trained in the checkpoint's bfloat16 or float16, in which most small updates vanish.
 

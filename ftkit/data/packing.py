@@ -19,14 +19,17 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from datasets import Dataset
 from numpy.typing import NDArray
 
 from ftkit.compat import keep_4bit_weights
-from ftkit.data.encode import IGNORED
+from ftkit.data.encode import IGNORED, digest
 from ftkit.errors import UserError
 
 PROBE_LENGTHS = (13, 9, 5)  # tokens of the examples that `require_isolation` tries: two share a block, one is padded
+KEPT = 16  # of an example as long as those of the data, the tokens at its end whose logits are looked at
+LOOKED_AT = 10_000  # blocks, among which the one with the longest example is tried
 
 
 def pack(
@@ -60,6 +63,40 @@ def pack(
     blocks = fill_blocks(lengths, max_length)
     tables = (build_blocks(rows, blocks[start : start + batch_size], lengths) for start in range(0, len(blocks), batch_size))
     return collect_tables(tables, file), blocks
+
+
+def cut_long(dataset: Dataset, max_length: int, batch_size: int = 1000) -> tuple[Dataset, list[int], dict[str, int]]:
+    """Texts as examples of at most `max_length` tokens: a longer one becomes several, each a whole block but for the last.
+
+    No token is lost. The first of each example is not foretold, as in blocks without packing.
+
+    Args:
+        dataset: columns input_ids and labels of at least two tokens each.
+
+    Returns:
+        The examples; for each the number of its text; and how many tokens there are, and texts that were cut.
+    """
+    lengths = example_lengths(dataset.select_columns(["input_ids", "labels"]).with_format("arrow"), batch_size)
+    notes = {"tokens": int(lengths.sum()), "texts cut into several": int((lengths > max_length).sum())}
+    if not notes["texts cut into several"]:
+        return dataset, list(range(len(lengths))), {"tokens": notes["tokens"]}
+
+    def cut(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        return {name: [part for ids in lists for part in cut_list(ids, max_length)] for name, lists in batch.items()}
+
+    made = dataset.map(
+        cut, batched=True, batch_size=batch_size, load_from_cache_file=False, features=dataset.features,
+        new_fingerprint=digest(dataset._fingerprint, "examples", str(max_length)),
+    )  # fmt: skip
+    return made, np.repeat(np.arange(len(lengths)), -(-lengths // max_length)).tolist(), notes
+
+
+def cut_list(values: list[int], most: int) -> list[list[int]]:
+    """Stretches of so many values and the rest, which takes one of the stretch before it where it would be a single one."""
+    starts = list(range(0, len(values), most))
+    if len(values) > 1 and len(values) - starts[-1] == 1:  # a token alone has no loss
+        starts[-1] -= 1
+    return [values[start:end] for start, end in zip(starts, [*starts[1:], len(values)], strict=True)]
 
 
 def example_lengths(rows: Dataset, batch_size: int) -> NDArray[np.int64]:
@@ -204,33 +241,92 @@ def is_flash(attention: str | None) -> bool:
     return any(word in (attention or "") for word in ("flash", "varlen"))
 
 
-def require_isolation(model: Any) -> None:
+def require_isolation(model: Any, lengths: Sequence[int] = ()) -> None:
     """Try whether the model keeps packed examples apart, and gives each the logits that it has alone.
 
     An architecture that works from other positions or carries a state along fails, as does an attention that ignores where
     positions restart. The model is as before, but in one thing: its 4-bit weights are kept from being repacked (see
     `keep_4bit_weights`), which evaluating would do.
 
+    Args:
+        lengths: of the examples of a block of the data (`lengths_to_try`), which is tried as well: what begins only at some
+            length, as other frequencies or a choice of keys, does not show in short examples.
+
     Raises:
         UserError: an example's logits depend on those before it in its block, or are not those that it has alone.
     """
     keep_4bit_weights(model)
     training, flash = model.training, is_flash(model.config._attn_implementation)
-    device = model.get_input_embeddings().weight.device
+    device, collator = model.get_input_embeddings().weight.device, PackedCollator(0, flatten=flash)
+    exact = device.type == "cpu" and all(weight.dtype in (torch.float32, torch.float64) for weight in model.parameters())
     model.eval()
     try:
         # flash attention takes half precision only; the Trainer's autocast gives it that
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=flash):
-            isolation = measure_isolation(model, PackedCollator(0, flatten=flash))
-    except TypeError as error:
-        raise refusal(model, str(error)) from error
+            isolation = measure_isolation(model, collator)
+            long = measure_block(model, collator, lengths, exact=exact) if len(lengths) > 1 else 0.0
+    except (TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
+        if isinstance(error, RuntimeError) and should_reduce_batch_size(error):  # memory ran out
+            raise
+        raise refusal(model, " ".join(str(error).split())[:200]) from error
     finally:
         model.train(training)
     if not isolation.leak <= 1e-5 + 4 * isolation.rounding:  # so written, NaN is refused too
         raise refusal(model, f"an example's logits change by {isolation.leak:.2%} with the example before it")
-    exact = device.type == "cpu" and all(weight.dtype in (torch.float32, torch.float64) for weight in model.parameters())
-    if not max(isolation.apart, isolation.rounding) <= (1e-3 if exact else 5e-2):  # TF32 is not exact
+    allowed = 1e-3 if exact else 5e-2  # TF32 is not exact
+    if not max(isolation.apart, isolation.rounding) <= allowed:
         raise refusal(model, f"an example's logits differ by {isolation.apart:.1%} from those that it has alone")
+    if not long <= allowed:
+        raise refusal(model, f"in blocks as long as these an example's logits differ by {long:.1%} from those it has alone")
+
+
+def lengths_to_try(blocks: Dataset) -> list[int]:
+    """The examples' lengths in the block that has the longest of those that share one; none where each is alone."""
+    best: list[int] = []
+    for table in blocks.select(range(min(len(blocks), LOOKED_AT))).with_format("arrow").iter(1000):
+        for positions in table["position_ids"]:
+            starts = np.flatnonzero(positions.values.to_numpy() == 0)
+            lengths = np.diff([*starts, len(positions.values)]).tolist()
+            if len(lengths) > 1 and max(lengths) > max(best, default=0):
+                best = lengths
+    return best
+
+
+def measure_block(model: Any, collator: PackedCollator, lengths: Sequence[int], *, exact: bool) -> float:
+    """How far the longest and the shortest example of a block of random tokens are from those alone, at their ends.
+
+    Of the worse one, relative to the largest logit: the worst token, or without `exact` the median, since rounding sends
+    single tokens to other experts.
+    """
+    vocabulary, draw = model.config.get_text_config().vocab_size, np.random.default_rng(0)
+    block = [draw.integers(vocabulary // 4, vocabulary // 2, length).tolist() for length in lengths]
+    if np.argmax(lengths) == 0:  # what comes first stands where it would alone
+        block = [*block[1:], block[0]]
+    sizes = np.array([len(example) for example in block])
+    ends, found = np.cumsum(sizes), 0.0
+    for number in {int(sizes.argmax()), int(sizes.argmin())}:
+        kept = min(KEPT, int(sizes[number]))
+        packed = end_logits(model, collator, block, int(ends[number]), kept)
+        alone = end_logits(model, collator, [block[number]], int(sizes[number]), kept)
+        apart = change(packed, alone)
+        found = max(found, float(apart.max() if exact else apart.median()))
+    return found
+
+
+def end_logits(model: Any, collator: PackedCollator, block: list[list[int]], end: int, count: int) -> torch.Tensor:
+    """The logits of the tokens before `end`, shape (count, vocabulary); of a head that is a layer no more are made."""
+    head = model.get_output_embeddings()
+    cut = slice(end - count, end)
+    hook = head and head.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, cut], *inputs[1:]))
+    try:
+        batch = collator([as_block(block)])
+        del batch["labels"]
+        batch |= {name: on_device(model, value) for name, value in batch.items() if isinstance(value, torch.Tensor)}
+        logits: torch.Tensor = model(**batch).logits[0].float()
+    finally:
+        if hook:
+            hook.remove()
+    return logits if len(logits) == count else logits[cut]
 
 
 class Isolation(NamedTuple):
@@ -266,19 +362,20 @@ def measure_isolation(model: Any, collator: PackedCollator) -> Isolation:
 
 def packed_logits(model: Any, collator: PackedCollator, blocks: list[list[list[int]]]) -> tuple[torch.Tensor, ...]:
     """The logits of each example, shape (tokens, vocabulary)."""
-    rows = [
-        {
-            "input_ids": [token for example in block for token in example],
-            "labels": [0 for example in block for _ in example],
-            "position_ids": [position for example in block for position in range(len(example))],
-        }
-        for block in blocks
-    ]
-    batch = collator(rows)
+    batch = collator([as_block(block) for block in blocks])
     real = on_device(model, batch.pop("labels")) != IGNORED
     batch |= {name: on_device(model, value) for name, value in batch.items() if isinstance(value, torch.Tensor)}
     logits: torch.Tensor = model(**batch).logits[real].float()
     return logits.split([len(example) for block in blocks for example in block])
+
+
+def as_block(block: list[list[int]]) -> dict[str, list[int]]:
+    """Examples as `pack` would put them together, all of it supervised."""
+    return {
+        "input_ids": [token for example in block for token in example],
+        "labels": [0 for example in block for _ in example],
+        "position_ids": [position for example in block for position in range(len(example))],
+    }
 
 
 def on_device(model: Any, values: Any) -> torch.Tensor:

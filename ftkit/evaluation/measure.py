@@ -1,5 +1,7 @@
 """Measure a model on encoded rows: the task's metrics, those of generated text, and what was predicted for each row."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,11 +158,22 @@ def wanted(metrics: dict[str, float], block: Evaluation, spec: TaskSpec, *, heal
     return [name for name in names if name in metrics] or ["loss"]
 
 
-def join_rows(source: Dataset, before: Measurement | None, after: Measurement, names: list[str]) -> list[dict[str, Any]]:
+def own_texts(encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """The text of each entry that is not the only one of its row, by the entry's number."""
+    counts = Counter(encoded.rows)
+    chosen = [index for index, row in enumerate(encoded.rows) if counts[row] > 1]
+    entries = encoded.dataset.select(chosen)["input_ids"]
+    return {index: tokenizer.decode(ids, skip_special_tokens=True) for index, ids in zip(chosen, entries, strict=True)}
+
+
+def join_rows(
+    source: Dataset, before: Measurement | None, after: Measurement, names: list[str], texts: Mapping[int, str]
+) -> list[dict[str, Any]]:
     """One object an eval row for predictions.jsonl: the row itself, and what was predicted before and after.
 
     Args:
         names: of the rows, as `eval.jsonl row 3`, by which metrics.json and analysis.json name them.
+        texts: of entries that are a part of their row's text; else a long one would stand there as often as it has parts.
     """
     shared = {"row", "prompt", "target"}
     joined = []
@@ -169,6 +182,8 @@ def join_rows(source: Dataset, before: Measurement | None, after: Measurement, n
         if "prompt" not in row:
             shown = {name: value for name, value in source[tuned["row"]].items() if name != ROW}
             row |= {name: value for name, value in shown.items() if isinstance(value, str | int | float | list)}
+        if index in texts:
+            row["text"] = texts[index]
         row["name"] = names[index]
         if before is not None:
             row["baseline"] = {key: value for key, value in before.rows[index].items() if key not in shared}

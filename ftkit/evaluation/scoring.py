@@ -41,8 +41,20 @@ def score_row(model: Any, row: Row, *, shift: bool) -> torch.Tensor:
 
 
 def precision_of(model: Any) -> AbstractContextManager[Any]:
-    """Autocast to bfloat16 where weights rest in 16 or 4 bits, since those that learn are float32; else plain float32."""
-    return torch.autocast(model.device.type, torch.bfloat16) if is_coarse(model) else nullcontext()
+    """Autocast to bfloat16 where weights rest in 16 bits, since those that learn are float32; else plain float32.
+
+    A 4-bit layer answers in the precision that it is asked in, and some models compute in float32 alone. Flash attention
+    takes half precision only.
+    """
+    flash = "flash" in (model.config._attn_implementation or "")
+    return torch.autocast(model.device.type, torch.bfloat16) if flash or rests_in_half(model) else nullcontext()
+
+
+def rests_in_half(model: Any) -> bool:
+    """Whether weights have 16 bits, but for 4-bit layers, which bring their biases to the type of their products."""
+    modules = [module for module in model.modules() if type(module).__name__ != "Linear4bit"]
+    halves = (torch.bfloat16, torch.float16)
+    return any(parameter.dtype in halves for module in modules for parameter in module.parameters(recurse=False))
 
 
 def is_coarse(model: Any) -> bool:

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from transformers.utils import CONFIG_NAME
 
 from ftkit import console
-from ftkit.compat import keep_4bit_weights
+from ftkit.compat import answer_in_autocast, keep_4bit_weights
 from ftkit.data.paths import locate
 from ftkit.errors import UserError
 from ftkit.hub import is_hub_id
@@ -141,6 +141,7 @@ def load_base(
             f"the weights of {block.name} are damaged: {first_line(error)}", "fetch them again", key="model.name"
         ) from error
     keep_4bit_weights(model)
+    answer_in_autocast(model)
     if missing := [] if new_head else sorted(info["missing_keys"]):
         console.warn(f"{block.name} lacks {len(missing)} weights, which start at random: {', '.join(missing[:3])}, …")
     return model

@@ -25,7 +25,7 @@ POSITIONS = 256
 BLOCKS = 2
 WIDTHS = {"encoder": 256, "decoder": 128, "encoder-decoder": 128}  # multiples of 64, since 4-bit kernels need them
 # One size under each name that configs use for it; only those that a config has are set.
-WIDTH_NAMES = ("hidden_size", "embedding_size", "word_embed_proj_dim", "d_model")
+WIDTH_NAMES = ("hidden_size", "embedding_size", "word_embed_proj_dim", "d_model", "pooler_hidden_size")
 INNER_NAMES = ("intermediate_size", "hidden_dim", "d_ff", "encoder_ffn_dim", "decoder_ffn_dim", "ffn_dim")
 LAYER_NAMES = ("num_hidden_layers", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers")
 HEAD_NAMES = ("num_attention_heads", "num_heads", "encoder_attention_heads", "decoder_attention_heads")
@@ -73,6 +73,7 @@ def make_stand_in(kind: str, texts: Iterable[str], folder: Path, seed: int = 0) 
 def tiny_config(kind: str, tokenizer: PreTrainedTokenizerFast, width: int) -> PretrainedConfig:
     """The architecture's config with small sizes, no dropout, and weights drawn as wide as so small a model needs."""
     config = AutoConfig.for_model(kind)
+    shorten_lists(config)
     sizes = dict.fromkeys(WIDTH_NAMES, width) | dict.fromkeys(INNER_NAMES, 2 * width)
     sizes |= dict.fromkeys(LAYER_NAMES, BLOCKS) | dict.fromkeys(HEAD_NAMES, 4)
     sizes |= {
@@ -97,6 +98,15 @@ def tiny_config(kind: str, tokenizer: PreTrainedTokenizerFast, width: int) -> Pr
     if config.is_encoder_decoder:
         config.decoder_start_token_id = tokenizer.pad_token_id
     return config
+
+
+def shorten_lists(config: PretrainedConfig) -> None:
+    """Lists with an entry a block, as the kinds of attention, get as many as there will be blocks, of different kinds."""
+    layers = getattr(config, "num_hidden_layers", None)  # some configs count them by another name, and have no such list
+    for name, value in config.to_dict().items():
+        if isinstance(value, list) and len(value) == layers:
+            kinds = [entry for index, entry in enumerate(value) if entry not in value[:index]]
+            setattr(config, name, (kinds * BLOCKS)[:BLOCKS])
 
 
 def make_tokenizer(kind: str, default: PretrainedConfig, texts: Iterable[str]) -> tuple[PreTrainedTokenizerFast, Any]:

@@ -281,7 +281,9 @@ class Data(Block):
         "fault stops the run there.",
     )
     packing: Boolean = Field(
-        False, description="Put whole training rows together into blocks of max_length, kept apart in attention."
+        False,
+        description="Put whole training rows together into blocks of max_length, kept apart in attention; plain texts that "
+        "are longer become several examples.",
     )
     supervise: Literal["all", "last"] = Field("all", description="In chats: every turn of the assistant, or the last one.")
     over_long: Literal["cut_prompt", "drop", "cut_answer"] | None = Field(

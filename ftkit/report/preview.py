@@ -291,7 +291,7 @@ def figures(preview: Preview) -> dict[str, str]:
     """The split in words: names and values."""
     found = {f"{preview.split} {preview.unit}s": f"{preview.entries:,}"}
     if preview.examples is not None:
-        found = {f"{preview.split} rows": f"{preview.examples:,}", "in blocks": f"{preview.entries:,}"}
+        found = {f"{preview.split} examples": f"{preview.examples:,}", "in blocks": f"{preview.entries:,}"}
     if preview.target is not None:
         return found | {
             "source tokens": f"{preview.tokens:,}", "target tokens": f"{preview.target['tokens']:,}",

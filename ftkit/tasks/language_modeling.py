@@ -1,4 +1,7 @@
-"""Language modeling: the next token of plain text, laid end to end and cut into blocks; every token is supervised."""
+"""Language modeling: the next token of plain text, laid end to end and cut into blocks; every token is supervised.
+
+With packing texts are kept apart: each is an example of its own, or several where it is longer than a block.
+"""
 
 import bisect
 from dataclasses import replace
@@ -9,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit.data.encode import Cutter, Encoded, Encoder, digest
 from ftkit.data.ledger import Outcome
+from ftkit.data.packing import cut_long
 from ftkit.data.prompts import end_token
 from ftkit.tasks.language import LanguageTask, decoder_class, text_of
 
@@ -30,14 +34,23 @@ class LanguageModeling(LanguageTask):
             made = iter(tokenizer(full, verbose=False)["input_ids"] if full else [])
             rows = [None if text is None else next(made) for text in texts]
             ids = [[] if row is None else row if row[-1:] == [end] else [*row, end] for row in rows]
-            outcomes = [int(Outcome.EMPTY if text is None else Outcome.KEPT) for text in texts]
-            return {"input_ids": ids, "labels": ids, "outcome": outcomes}
+            return {"input_ids": ids, "labels": ids, "outcome": [int(self._outcome(row)) for row in ids]}
 
         return encode
 
+    def settings(self) -> dict[str, Any]:
+        return super().settings() | {"packing": self.data.packing}
+
+    def _outcome(self, ids: list[int]) -> Outcome:
+        """Of a text by its tokens, none where it is empty; where no other text follows, a single one foretells nothing."""
+        if self.data.packing and len(ids) == 1:
+            return Outcome.UNSUPERVISED
+        return Outcome.KEPT if ids else Outcome.EMPTY
+
     def arrange(self, encoded: Encoded, max_length: int) -> Encoded:
-        if self.data.packing:  # texts stay whole
-            return replace(encoded, notes={"tokens": sum(len(ids) for ids in encoded.dataset["input_ids"])})
+        if self.data.packing:
+            examples, texts, notes = cut_long(encoded.dataset, max_length)
+            return replace(encoded, dataset=examples, rows=[encoded.rows[text] for text in texts], notes=notes)
         starts: list[int] = []
         total = 0
 

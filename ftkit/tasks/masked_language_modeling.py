@@ -41,7 +41,10 @@ class MaskedLanguageModeling(LanguageTask):
                 ids, special = encoded["input_ids"][place], encoded["special_tokens_mask"][place]
                 random = np.random.default_rng((self.data.seed, positions[index]))
                 pair = hide(np.array(ids), np.array(special, bool), tokenizer.mask_token_id, len(tokenizer), random)
-                cut = bool(encoded.encodings[place].overflowing)
+                if encoded.is_fast:
+                    cut = bool(encoded.encodings[place].overflowing)
+                else:  # a slow tokenizer does not tell
+                    cut = len(ids) == max_length and len(tokenizer(texts[index])["input_ids"]) > max_length
                 made[index] = (Example(*(part.tolist() for part in pair)), Outcome.CUT_TEXT if cut else Outcome.KEPT)
             return as_columns([made.get(index, (None, Outcome.EMPTY)) for index in range(len(texts))])
 

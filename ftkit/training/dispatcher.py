@@ -22,7 +22,7 @@ from transformers import (
 from ftkit import console
 from ftkit.compat import divide_loss_by_accumulation
 from ftkit.data.encode import IGNORED, Encoded
-from ftkit.data.packing import packed_collator, require_isolation
+from ftkit.data.packing import lengths_to_try, packed_collator, require_isolation
 from ftkit.errors import UserError
 from ftkit.evaluation.target import Target
 from ftkit.models.heads import find_head
@@ -40,6 +40,7 @@ from ftkit.training.fused_adapters import try_adapters
 from ftkit.training.kernels import NO_FLASH, attending, choose_attention, refuses_attention, this_machine, use_liger
 from ftkit.training.levers import items_of, speed_up, step_loss
 from ftkit.training.memory import library_bytes
+from ftkit.training.precision_trial import require_step
 from ftkit.training.prepare import Data, prepare
 from ftkit.training.trainer import Trainer, attends_in_flash, is_alone
 from ftkit.training.trial import COARSE, SAME, Trial
@@ -79,6 +80,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     if task.generates:
         remember_stops(model, data.encoded["eval"], task.end_tokens(tokenizer))
     trainer = build_trainer(task, tokenizer, model, data, arguments, callbacks)
+    require_step(recipe, trainer, data)
     padded = batch_of(trainer, trial_rows(trainer, data.encoded["eval" if recipe.data.packing else "train"].dataset))
     trainer.attention, why_no_flash = training_attention(recipe, trainer, padded)
     if recipe.data.packing:
@@ -158,7 +160,7 @@ def pack_apart(trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> None:
     model = trainer.model
     try:
         with attending(model, trainer.attention):
-            require_isolation(model)
+            require_isolation(model, lengths_to_try(trainer.train_dataset))
             trainer.train_collator = packed_collator(tokenizer, model, borders=trainer.args.n_gpu <= 1)
     except UserError:
         if trainer.attention is None:
@@ -266,6 +268,7 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
         model = load_trained(recipe, task, config, saved, target.trained, autocast=bool(autocast_dtype(arguments)))
         fit_tokenizer(model, tokenizer)
     trainer = build_trainer(task, tokenizer, model, data, arguments, [])
+    require_step(recipe, trainer, data, learning=False)
     rows = batch_of(trainer, trial_rows(trainer, data.encoded["eval"].dataset))
     speed_up(trainer, recipe.speed, rows, None, decoder=decodes(task, trainer))
     return Parts(task, config, tokenizer, data, model, trainer)

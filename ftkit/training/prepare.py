@@ -134,7 +134,7 @@ def prepare(
     with console.status("encoding the data"):
         for name, rows in splits.rows.items():
             encoded = encode_rows(task, rows, tokenizer, config, max_length, name)
-            packing = recipe.data.packing and name == "train"
+            packing = recipe.data.packing and name == "train" and "eval" in parts  # to be trained on, not measured
             add_split(data, name, encoded, task, tokenizer, gate, packing=packing, pairs=config.is_encoder_decoder)
     if recipe.data.streaming and {"train", "eval"} <= set(parts):
         data.stream = open_stream(recipe, data, task, tokenizer, config)
