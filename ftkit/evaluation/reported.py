@@ -72,13 +72,17 @@ def read_measured(run: Run, recipe: Recipe) -> Measured | None:
 
 
 def figure_failures(run: Run, recipe: Recipe, measured: Measured) -> list[str]:
-    """Whether the loss in metrics.json is that of outputs/tuned.npz; a metric of the user's own may have its name."""
-    shown = json.loads(run.metrics_file.read_text(encoding="utf-8"))["tuned"].get("loss")
-    found = measured.task.score(measured.prediction)["loss"]
-    if shown is None or recipe.evaluation.metric_file is not None or np.isclose(shown, found, rtol=CLOSE, atol=CLOSE):
+    """Whether the figures in metrics.json are those of outputs/tuned.npz; a metric of the user's may have their names."""
+    if recipe.evaluation.metric_file is not None:
         return []
-    files = f"{run.metrics_file} reports an eval loss of {shown:.6g}, {run.outputs / 'tuned.npz'} has {found:.6g}"
-    return [f"{files}: one of them was changed since the run"]
+    shown = json.loads(run.metrics_file.read_text(encoding="utf-8"))["tuned"]
+    found = measured.task.score(measured.prediction)
+    return [
+        f"{run.metrics_file} reports {name} {shown[name]:.6g}, {run.outputs / 'tuned.npz'} has {value:.6g}: one of them was "
+        "changed since the run"
+        for name, value in found.items()
+        if shown.get(name) is not None and not math.isclose(shown[name], value, rel_tol=CLOSE, abs_tol=CLOSE)
+    ]
 
 
 @dataclass(frozen=True)

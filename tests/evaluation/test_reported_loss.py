@@ -176,18 +176,24 @@ def test_figures_that_were_changed_since_the_run_are_found(finished: Path) -> No
     file = finished / "outputs/tuned.npz"
     kept = load_outputs(file).prediction
     changed = kept.predictions.copy()
-    changed[7] += np.array([0.0, 0.01])  # of one row
+    changed[7] += np.array([0.0, 0.002])  # of one row
     write_arrays(file, predictions=changed, labels=kept.label_ids)
     with pytest.raises(
         Unverified, match=r"the reported eval loss is not the saved model's: .* of eval row 8, where"
     ) as caught:
         verify(finished)
-    assert "tuned.npz has " in str(caught.value)  # which is not what metrics.json says either
+    assert len(str(caught.value).splitlines()) == 1
     write_arrays(file, predictions=kept.predictions[:5], labels=kept.label_ids[:5])
     with pytest.raises(Unverified, match=r"outputs/tuned.npz lacks eval row 20, it holds 5"):
         verify(finished)
     file.write_bytes(b"nothing")
     with pytest.raises(Unverified, match=r"tuned.npz cannot be read: "):
+        verify(finished)
+    write_arrays(file, predictions=kept.predictions, labels=kept.label_ids)
+    metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
+    metrics["tuned"]["accuracy"] += 0.05
+    write_json(finished / "metrics.json", metrics)
+    with pytest.raises(Unverified, match=r"metrics.json reports accuracy .*tuned.npz has .*one of them was changed"):
         verify(finished)
 
 
@@ -231,7 +237,9 @@ def test_what_is_computed_in_bfloat16_is_verified_too(
 
 def test_large_numbers_are_rounded_as_such() -> None:
     predictions = np.array([[20_000.0], [0.5]], dtype=np.float32)
-    measured = Measured(TextRegression(Data(train=["sample:ratings"])), EvalPrediction(predictions, np.array([20_002.0, 1.0], np.float32)))
+    measured = Measured(
+        TextRegression(Data(train=["sample:ratings"])), EvalPrediction(predictions, np.array([20_002.0, 1.0], np.float32))
+    )
     losses, over_rows = measured.losses([0, 1])
     assert losses.tolist() == [4.0, 0.25]
     assert over_rows == 2.125
