@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
-from transformers import TrainerCallback
+from transformers import AutoModelForCausalLM, TrainerCallback
 
 from ftkit import console
 from ftkit.compat import hush_libraries
@@ -24,6 +24,7 @@ from ftkit.evaluation.forgetting import GeneralText
 from ftkit.evaluation.measure import Measurement, join_rows, own_texts
 from ftkit.evaluation.parity import compare as compare_prompts
 from ftkit.evaluation.parity import record
+from ftkit.evaluation.reported import Measured, figure_failures, read_measured
 from ftkit.evaluation.score import CheckReport, Score
 from ftkit.evaluation.target import SPLITS, Target, resolve_target
 from ftkit.evaluation.verification import begin, conclude, is_recorded, reloading, verify_model
@@ -320,8 +321,8 @@ def verify(folder: str | Path) -> CheckReport:
     """Check that a run's saved model is what was trained, and that the run still is what it says.
 
     A new process loads model/ by plain transformers or peft: the trained tensors are there as they were in memory and moved,
-    and a few eval rows get the scores that they had in memory. The prompts come out as in training, and recipe and data are
-    those of the run.
+    a few eval rows get the scores that they had in memory, and their loss is the one that the run reports. The prompts come
+    out as in training, and recipe and data are those of the run.
 
     Raises:
         UserError: the folder holds no finished run.
@@ -331,19 +332,37 @@ def verify(folder: str | Path) -> CheckReport:
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     hush_libraries()
-    facts, failures = {"weights": "not checked: the run recorded no scores (evaluation.verify)"}, list[str]()
-    if is_recorded(run.verification):
-        with console.status("loading the saved model in a new process"):
-            found = verify_model(run.model, run.verification)
-        facts, failures = ({} if found.failures else found.facts()), [f"{run.model}: {line}" for line in found.failures]
+    edited = recipe_failures(run)
+    facts, failures = check_weights(run, edited=bool(edited))
     prompts, differing = check_prompts(run)
     with console.status("reading the data"):
         changed, data = data_findings(run)
-    failures += [*differing, *recipe_failures(run), *changed]
+    failures += [*differing, *edited, *changed]
     if failures:
         raise Unverified("\n".join(failures))
     return CheckReport({**facts, "prompts": prompts, "recipe": "as it was when the run began", "data": data,
                         "code": code_words(run)})  # fmt: skip
+
+
+def check_weights(run: Run, *, edited: bool) -> tuple[dict[str, str], list[str]]:
+    """What a new process makes of the saved model, in words; and what is wrong with it, or with what the run reports of it.
+
+    Args:
+        edited: the recipe is no longer the run's, and does not tell how to read what was measured.
+    """
+    if not is_recorded(run.verification):
+        return {"weights": "not checked: the run recorded no scores (evaluation.verify)"}, []
+    measured, unread = None, list[str]()
+    if not edited:
+        recipe = load_recipe(run.recipe_file)
+        try:
+            measured = read_measured(run, recipe)
+            unread = figure_failures(run, recipe, measured) if measured else []
+        except UserError as error:
+            unread = [str(error)]
+    with console.status("loading the saved model in a new process"):
+        found = verify_model(run.model, run.verification, measured)
+    return ({} if found.failures else found.facts()), [*(f"{run.model}: {line}" for line in found.failures), *unread]
 
 
 def check_prompts(run: Run) -> tuple[str, list[str]]:
@@ -447,7 +466,7 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
         if before.baseline is not None and checkpoint is None:
             tell_trackers(parts.trainer, "baseline", before.baseline.metrics)
         if recipe.evaluation.verify:
-            begin(run.verification, parts.model, parts.data.encoded["eval"].dataset, run.record["load"])
+            note_untrained(run, parts)
         seconds = fit(recipe, run, parts, stop, forecast, checkpoint)
         tuned = save_and_measure(recipe, run, parts)
         run.update(energy_joules=meter.joules())
@@ -495,6 +514,13 @@ def record_going_on(run: Run, step: int) -> None:
     console.say(f"going on from step {step}")
 
 
+def note_untrained(run: Run, parts: Parts) -> None:
+    """Write down what the model is before training, for verifying what becomes of it."""
+    foretells = parts.task.auto_class(parts.config) is AutoModelForCausalLM
+    rows, collate = parts.data.encoded["eval"].dataset, parts.trainer.data_collator
+    begin(run.verification, parts.model, rows, run.record["load"], collate, shift=foretells)
+
+
 def save_and_measure(recipe: Recipe, run: Run, parts: Parts) -> Measurement:
     """The tuned model saved, then measured while another process loads what was saved, where the recipe has it verified."""
     with reloading(run.model, run.verification if recipe.evaluation.verify else None) as reloader:
@@ -505,7 +531,9 @@ def save_and_measure(recipe: Recipe, run: Run, parts: Parts) -> Measurement:
         tuned = measured("tuned", recipe, parts)
         keep(tuned, run.outputs / "tuned.npz")
         if reloader:
-            run.update(verified=conclude(run.verification, parts.model, reloader))
+            reported = Measured(parts.task, tuned.outputs.prediction) if tuned.outputs else None
+            rough = autocast_dtype(parts.trainer.args) is not None or bool(parts.trainer.args.tf32)
+            run.update(verified=conclude(run.verification, parts.model, reloader, reported, rough=rough))
     return tuned
 
 

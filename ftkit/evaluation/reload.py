@@ -1,10 +1,13 @@
-"""The verifying process: it loads a run's model/ by plain transformers or peft, as anybody would, and scores a few rows.
+"""The verifying process: it loads a run's model/ by plain transformers or peft, as anybody would, and asks it a few rows.
+
+Each row is one call of the model with its labels: the loss is what the model itself says, the score is made of its logits.
 
 Started by ftkit/evaluation/verification.py. It imports the libraries, waits for a line on standard input, since the model
 may not be saved yet, and answers with one line of JSON on standard output. Nothing of the run's own process is in it.
 """
 
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -43,9 +46,9 @@ def auto_class_of(load: dict[str, Any]) -> Any:
 
 
 def examine(auto_class: Any, folder: Path, rows: Path, facts: dict[str, Any], found: dict[str, Any]) -> None:
-    """Put into `found` the tensors that the files lack, the digests of the trained ones, and the scores of the rows."""
-    from ftkit.evaluation.records import read_rows
-    from ftkit.evaluation.scoring import digest, score_rows
+    """Put into `found` the tensors that the files lack, digests of the trained ones, and what the model says of the rows."""
+    from ftkit.evaluation.records import PADDED, read_rows
+    from ftkit.evaluation.scoring import digest
 
     names, adapter = list(facts["before"]), facts["load"]["library"] == "peft"
     tensors = adapter_tensors(folder, names) if adapter else {}
@@ -54,7 +57,37 @@ def examine(auto_class: Any, folder: Path, rows: Path, facts: dict[str, Any], fo
     found["missing"] += missing
     tensors = tensors or dict(model.named_parameters())
     found["digests"] = {name: digest(tensors[name]) for name in names if name in tensors}
-    found["scores"] = [score.tolist() for score in score_rows(model, read_rows(rows), shift=facts["shift"])]
+    options = tokens_alone((model.get_base_model() if adapter else model).forward)
+    said = ask(model, read_rows(rows), options, shift=facts["shift"])
+    found |= {name: [row[name] for row in said] for name in ("scores", "losses", "counts")}
+    found["padded_losses"] = [row["losses"] for row in ask(model, read_rows(rows, PADDED), options, shift=facts["shift"])]
+
+
+def ask(model: Any, rows: list[dict[str, Any]], options: dict[str, Any], *, shift: bool) -> list[dict[str, Any]]:
+    """Of each row, as a batch of one: its score, the model's own loss in nats, and of how many labels that is the mean."""
+    import torch
+
+    from ftkit.evaluation.scoring import as_batch, precision_of, score_of
+
+    model.eval()
+    said = []
+    with torch.no_grad(), precision_of(model):
+        for row in rows:
+            inputs = as_batch(model, row)
+            output = model(**inputs, **options)
+            score = score_of(output.logits, inputs["labels"], shift=shift).tolist()
+            count = 1 if output.logits.dim() == 2 else len(score)
+            said.append({"scores": score, "losses": float(output.loss), "counts": count})
+    return said
+
+
+def tokens_alone(forward: Any) -> dict[str, Any]:
+    """Arguments with which a model's own loss is that of its labels alone, as it is measured.
+
+    A mixture of experts whose config has output_router_logits adds its router's auxiliary loss, times a coefficient. That
+    one depends on which rows meet in a batch, and is no part of the measured loss, the tokens' cross-entropy.
+    """
+    return {"output_router_logits": False} if "output_router_logits" in inspect.signature(forward).parameters else {}
 
 
 def load_model(auto_class: Any, folder: Path, load: dict[str, Any]) -> tuple[Any, list[str]]:

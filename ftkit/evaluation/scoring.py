@@ -25,12 +25,25 @@ def score_rows(model: Any, rows: list[Row], *, shift: bool) -> list[torch.Tensor
 
 
 def score_row(model: Any, row: Row, *, shift: bool) -> torch.Tensor:
-    """The logits, shape (labels,), or the log-probabilities of the labels that count, shape (tokens,)."""
-    inputs = {name: value.unsqueeze(0).to(model.device) for name, value in row.items()}
+    """The score of one row by the model in memory."""
+    inputs = as_batch(model, row)
     labels = inputs["labels"] if model.config.is_encoder_decoder else inputs.pop("labels")
-    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     # By the class: on the object itself, the Trainer has put a forward that computes in the precision of training.
-    logits = type(model).forward(model, **inputs).logits
+    return score_of(type(model).forward(model, **inputs).logits, labels, shift=shift)
+
+
+def as_batch(model: Any, row: Row) -> Row:
+    """A row as a batch of one on the model's device; where it brings no attention mask, none of its tokens is padding."""
+    inputs = {name: value.unsqueeze(0).to(model.device) for name, value in row.items()}
+    return {"attention_mask": torch.ones_like(inputs["input_ids"])} | inputs
+
+
+def score_of(logits: torch.Tensor, labels: torch.Tensor, *, shift: bool) -> torch.Tensor:
+    """The logits, shape (labels,), or the log-probabilities of the labels that count, shape (tokens,).
+
+    Args:
+        logits: of a batch of one, shape (1, labels) or (1, tokens, vocabulary).
+    """
     if logits.dim() == 2:
         return logits[0].float().cpu()
     if shift:

@@ -1,7 +1,9 @@
 """Is what was saved what was trained? A new process loads model/ by plain transformers or peft, and is held against memory.
 
 Before training, the scores of a few eval rows and a digest of every tensor that learns are written into the run's folder;
-after it, those of the trained model. The new process (ftkit/evaluation/reload.py) is to come to the same as the latter.
+after it, those of the trained model. The new process (ftkit/evaluation/reload.py) is to come to the same as the latter, and
+its losses of the rows to those that the run reports (ftkit/evaluation/reported.py): scores are computed by the same code
+before and after, and could be wrong in the same way; a loss that the plain model itself gives could not.
 """
 
 import json
@@ -9,9 +11,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,14 @@ from safetensors import SafetensorError, safe_open
 
 import ftkit
 from ftkit import console
-from ftkit.evaluation.records import read_rows, read_scores, write_rows
+from ftkit.evaluation.records import PADDED, read_rows, read_scores, write_rows
 from ftkit.evaluation.reload import FACTS, ROWS, saved_name
+from ftkit.evaluation.reported import LossCheck, Measured, check_losses
 from ftkit.evaluation.scoring import Row, digest, is_coarse, largest_difference, score_rows
 from ftkit.run import write_json
 
 ROW_COUNT = 32
+PADDED_COUNT = 3  # of them that are asked with padding too
 SHOWN = 3  # tensors that a finding names
 PATIENCE = 3600.0  # seconds that the new process may take
 # How far the new process may be from memory, as a share of the largest score. The weights are the same to the bit, so only
@@ -45,18 +49,23 @@ class Verification:
     Attributes:
         deviation: largest difference of a score of the new process from that in memory.
         change: largest difference of a score in memory from that before training.
+        loss: of the rows, as reported and by plain transformers; None where that was not compared, for the reason in
+            `no_loss`.
     """
 
     rows: int = 0
     tensors: int = 0
     deviation: float | None = None
     change: float | None = None
+    loss: LossCheck | None = None
+    no_loss: str = ""
     failures: list[str] = field(default_factory=list)
 
     def describe(self) -> dict[str, Any]:
         """For run.json."""
         names = ("rows", "tensors", "deviation", "change", "failures")
-        return {"good": not self.failures, **{name: getattr(self, name) for name in names}}
+        loss = asdict(self.loss) if self.loss else None
+        return {"good": not self.failures, **{name: getattr(self, name) for name in names}, "loss": loss}
 
     def facts(self) -> dict[str, str]:
         """In words, where nothing is wrong."""
@@ -64,29 +73,50 @@ class Verification:
             "tensors": f"{self.tensors} trained tensors are in the saved files as they were in memory, and moved",
             "scores": f"{self.rows} rows scored by a new process differ from memory by at most {self.deviation:.2g}, "
             f"from the model before training by up to {self.change:.2g}",
+            "eval loss": self.loss.words() if self.loss else f"not checked: {self.no_loss}",
         }
 
 
-def begin(folder: Path, model: Any, rows: Dataset, load: dict[str, Any]) -> None:
+def begin(
+    folder: Path, model: Any, rows: Dataset, load: dict[str, Any], collate: Callable[[list[Any]], Any], *, shift: bool
+) -> None:
     """Write down what the model is before training; a resumed run keeps what it began with.
 
     Args:
         folder: the run's folder of verification.
         rows: the eval rows as the model takes them.
         load: how plain libraries load the saved model, see `ftkit.models.loading`.
+        collate: makes a padded batch of rows.
+        shift: the logits at a position foretell the next token, as in decoder-only models.
     """
     if (folder / FACTS).is_file():
         return
-    shift, chosen = "CausalLM" in load["class"], plain_rows(rows)
-    write_rows(folder / ROWS, chosen, before=score_rows(model, chosen, shift=shift))
-    write_json(folder / FACTS, {"load": load, "shift": shift, "before": digests(model)})
+    # drawn from all: the first may be of one label
+    entries = sorted(np.random.default_rng(0).permutation(len(rows))[:ROW_COUNT].tolist())
+    chosen = list(rows.select(entries))
+    plain, places = [plain_row(row) for row in chosen], padded_places([len(row["input_ids"]) for row in chosen])
+    write_rows(folder / ROWS, plain, padded_rows(collate(chosen), places), before=score_rows(model, plain, shift=shift))
+    facts = {"load": load, "shift": shift, "entries": entries, "padded": places, "before": digests(model)}
+    write_json(folder / FACTS, facts)
 
 
-def plain_rows(rows: Dataset) -> list[Row]:
-    """Some rows as tensors, drawn from all: the first may be of one label."""
-    drawn = np.random.default_rng(0).permutation(len(rows))[:ROW_COUNT]
-    chosen = rows.select(sorted(drawn.tolist()))
-    return [{name: torch.tensor(value) for name, value in row.items() if value is not None} for row in chosen]
+def plain_row(row: dict[str, Any]) -> Row:
+    """An encoded row as tensors."""
+    return {name: torch.tensor(value) for name, value in row.items() if value is not None}
+
+
+def padded_places(lengths: list[int]) -> list[int]:
+    """Which rows are asked with padding too: the shortest, and some between that and the longest."""
+    order = np.argsort(lengths, kind="stable")
+    spread = np.linspace(0, len(order) - 1, PADDED_COUNT, endpoint=False).astype(int)
+    return [int(place) for place in dict.fromkeys(order[spread].tolist()) if lengths[place] < max(lengths)]
+
+
+def padded_rows(batch: dict[str, Any], places: list[int]) -> list[Row]:
+    """Some rows of a padded batch, each for itself."""
+    return [
+        {name: value[place].clone() for name, value in batch.items() if isinstance(value, torch.Tensor)} for place in places
+    ]
 
 
 def digests(model: Any) -> dict[str, str]:
@@ -94,12 +124,16 @@ def digests(model: Any) -> dict[str, str]:
     return {name: digest(tensor) for name, tensor in model.named_parameters() if tensor.requires_grad}
 
 
-def finish(folder: Path, model: Any) -> None:
-    """Write down what the trained model is, in memory."""
+def finish(folder: Path, model: Any, *, rough: bool) -> None:
+    """Write down what the trained model is, in memory.
+
+    Args:
+        rough: it was measured in less than float32.
+    """
     facts, rows = read_facts(folder), read_rows(folder / ROWS)
     before, after = read_scores(folder / ROWS, "before"), score_rows(model, rows, shift=facts["shift"])
-    write_rows(folder / ROWS, rows, before=before, after=after)
-    write_json(folder / FACTS, facts | {"after": digests(model), "coarse": is_coarse(model)})
+    write_rows(folder / ROWS, rows, read_rows(folder / ROWS, PADDED), before=before, after=after)
+    write_json(folder / FACTS, facts | {"after": digests(model), "coarse": is_coarse(model), "rough": rough})
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -187,24 +221,32 @@ def reloading(model: Path, verification: Path | None) -> Iterator[Reloader | Non
         reloader.close()
 
 
-def conclude(folder: Path, model: Any, reloader: Reloader) -> dict[str, Any]:
-    """The end of a run: compare the new process with memory. What is wrong is said loudly, and the run still finishes."""
-    finish(folder, model)
+def conclude(folder: Path, model: Any, reloader: Reloader, measured: Measured | None, *, rough: bool) -> dict[str, Any]:
+    """The end of a run: compare the new process with memory. What is wrong is said loudly, and the run still finishes.
+
+    Args:
+        measured: what the run reports of the model; `rough`: it was measured in less than float32.
+    """
+    finish(folder, model, rough=rough)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # the new process loads the model beside this one
     with console.status("verifying the saved model in a new process"):
-        found = judge(folder, reloader.answer())
+        found = judge(folder, reloader.answer(), measured)
     for failure in found.failures:
         console.warn(f"NOT VERIFIED: {failure}")
     return found.describe()
 
 
-def verify_model(model: Path, verification: Path) -> Verification:
-    """Load a finished run's model in a new process, and compare it with what was written down while it was trained."""
+def verify_model(model: Path, verification: Path, measured: Measured | None) -> Verification:
+    """Load a finished run's model in a new process, and compare it with what was written down while it was trained.
+
+    Args:
+        measured: what the run reports of the model; None where that is not known.
+    """
     if damage := damaged_file(model):
         return Verification(failures=[damage])
     with reloading(model, verification) as reloader:
-        return judge(verification, reloader.answer() if reloader else {})
+        return judge(verification, reloader.answer() if reloader else {}, measured)
 
 
 def damaged_file(model: Path) -> str:
@@ -218,8 +260,8 @@ def damaged_file(model: Path) -> str:
     return ""
 
 
-def judge(folder: Path, answer: dict[str, Any]) -> Verification:
-    """Hold the new process's answer against what was written down while training."""
+def judge(folder: Path, answer: dict[str, Any], measured: Measured | None) -> Verification:
+    """Hold the new process's answer against what was written down while training, and against what the run reports."""
     facts, rows = read_facts(folder), folder / ROWS
     before, after = read_scores(rows, "before"), read_scores(rows, "after")
     found = Verification(len(after), len(facts["after"]), change=largest_difference(before, after))
@@ -231,7 +273,20 @@ def judge(folder: Path, answer: dict[str, Any]) -> Verification:
     scores = [torch.tensor(score) for score in answer["scores"]]
     found.deviation = largest_difference(scores, after)
     found.failures += score_failures(found, tolerance(after, coarse=facts["coarse"]))
+    judge_loss(found, facts, answer, measured)
     return found
+
+
+def judge_loss(found: Verification, facts: dict[str, Any], answer: dict[str, Any], measured: Measured | None) -> None:
+    """Put into `found` what the reported loss is beside that of the new process."""
+    if "entries" not in facts:
+        found.no_loss = "the run is of a version that did not note which rows it looked at"
+    elif measured is None:
+        found.no_loss = "what the run measured, outputs/tuned.npz, is not at hand"
+    else:
+        checked = check_losses(measured, facts, answer, coarse=facts["coarse"] or facts["rough"])
+        found.loss = checked if isinstance(checked, LossCheck) else None
+        found.failures += checked.failures() if isinstance(checked, LossCheck) else [checked]
 
 
 def tolerance(scores: list[torch.Tensor], *, coarse: bool) -> float:

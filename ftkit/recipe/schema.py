@@ -333,7 +333,9 @@ class Evaluation(Block):
     rows: int | None = Field(None, ge=1, description="Measure at most so many eval rows.")
     generation: Generation = Field(default_factory=Generation, description="How answers are generated.")
     verify: Boolean = Field(
-        True, description="When the run ends, load the saved model in a new process and compare it with that in memory."
+        True,
+        description="When the run ends, load the saved model in a new process, and compare it with that in memory "
+        "and its loss with the reported one.",
     )
 
 

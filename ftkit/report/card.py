@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_fr
 from ftkit.hub import is_hub_id
 from ftkit.report.evidence import Evidence
 from ftkit.report.page import between, comparisons, figure, other_comparisons, signed, verdict
-from ftkit.report.summary import example_rows, markdown_table, model_name, run_facts, usage
+from ftkit.report.summary import example_rows, markdown_table, model_name, run_facts, unverified, usage
 
 # The hub's name for what a model of a class does; of other classes it is left out.
 PIPELINES = {
@@ -81,6 +81,7 @@ def body(evidence: Evidence) -> str:
         f"## Measured on {metrics['rows']:,} eval rows", "",
         *metric_table(evidence), "",
         *generated_note(metrics),
+        *(f"> {line}\n" for line in unverified(record)),
         *(f"> {flag}\n" for flag in metrics.get("flags") or []),
         *(f"> Read with care: {caveat}\n" for caveat in metrics.get("caveats", [])),
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from ftkit.report.evidence import Evidence
 from ftkit.report.examples import Examples, asked_text, choose_examples, shortened, words_of
 from ftkit.report.planned import planned_rows
 from ftkit.report.plots import draw_curve, draw_histogram, library
-from ftkit.report.summary import model_name, number, peak_words, planned, run_facts, usage
+from ftkit.report.summary import model_name, number, peak_words, planned, run_facts, unverified, usage, verified_words
 from ftkit.units import size_words, time_words
 
 MAX_SLICES = 100
@@ -62,6 +62,8 @@ def page(evidence: Evidence) -> str:
         evidence=evidence,
         record=evidence.record,
         metrics=evidence.metrics,
+        unverified=unverified(evidence.record),
+        verified=verified_words(evidence.record),
         analysis=evidence.analysis,
         data=evidence.data,
         splits=split_facts(evidence),

@@ -79,7 +79,23 @@ def run_facts(record: dict[str, Any], folder: str) -> dict[str, str]:
     }
     if counts["stored"] != counts["total"]:
         facts["parameters"] += f", {counts['stored']:,} as stored"
-    return facts
+    return facts | ({"saved model": found} if (found := verified_words(record)) else {})
+
+
+def verified_words(record: dict[str, Any]) -> str:
+    """What verifying the saved model found, in one line; nothing where the run did not verify it."""
+    found = record.get("verified")
+    if not found:
+        return ""
+    if not found["good"]:
+        return "NOT VERIFIED"
+    words = f"verified: a new process scores {found['rows']} rows as memory did"
+    return f"{words}, and its eval loss is that of plain transformers" if found.get("loss") else words
+
+
+def unverified(record: dict[str, Any]) -> list[str]:
+    """What speaks against the saved model, or against what is reported of it; each a line that must not be missed."""
+    return [f"NOT VERIFIED: {failure}" for failure in (record.get("verified") or {}).get("failures", [])]
 
 
 def peak_words(record: dict[str, Any]) -> str:
@@ -110,6 +126,7 @@ def closing_table(
         parts.append(Text(sentence, style="bold"))
     if metrics.get("generated_rows"):
         parts.append(Text(f"text metrics over the first {metrics['generated_rows']} rows", style="dim"))
+    parts += [Text(line, style="red") for line in unverified(record)]
     parts += [Text(f"look into this: {flag}", style="yellow") for flag in metrics.get("flags", [])]
     parts += [Text(f"read with care: {caveat}", style="yellow") for caveat in metrics.get("caveats", [])]
     if shown := example_rows(rows):
