@@ -542,6 +542,7 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
     counts, arguments = count_parameters(parts.model), parts.trainer.args
     adapter = hasattr(parts.model, "peft_config")  # the mark that transformers itself goes by
     auto_class, num_labels = parts.task.auto_class(parts.config), parts.task.config_values().get("num_labels")
+    labels = parts.task.head.labels if parts.task.head else []
     return {
         "seed": arguments.seed,
         "precision": precision_words(autocast_dtype(arguments)),
@@ -556,7 +557,8 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "auto_class": auto_class.__name__,
         "adapter": adapter,
         "num_labels": num_labels,
-        "load": loading(parts.model, auto_class, recipe.model, num_labels, parts.model.device.type),
+        **({"head": parts.task.head.describe()} if parts.task.head else {}),
+        "load": loading(parts.model, auto_class, recipe.model, num_labels, parts.model.device.type, labels),
     }
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ftkit.models.heads import last_blocks
+from ftkit.models.load import first_line
 
 FROZEN = "frozen_outputs"
 Batch = dict[str, torch.Tensor]
@@ -28,7 +29,12 @@ class Reading(str, Enum):
 
 # How far two computations of the same may differ, as a share of their size: sums are rounded by the shape of a batch.
 ROUNDING = {None: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+PADDED = 1e-5  # the same in float32, where one of the two is padded: models of 6 to 12 blocks differ by 1e-6
 SEED = 0
+
+
+class Unkeepable(Exception):
+    """What the frozen blocks give cannot stand for them; the message says why."""
 
 
 class FrozenBlocks:
@@ -51,11 +57,19 @@ class FrozenBlocks:
         model.register_forward_hook(self._release, always_call=True)
 
     def compute(self, batch: Batch) -> tuple[Any, torch.Tensor]:
-        """The whole model's output, and what the last frozen block gave on the way, shape (rows, tokens, width)."""
+        """The whole model's output, and what the last frozen block gave on the way, shape (rows, tokens, width).
+
+        Raises:
+            Unkeepable: there is no such thing.
+        """
         found: list[torch.Tensor] = []
         hook = hooked(self.blocks[-1], lambda _module, _inputs, output: found.append(self._hidden(output)))
         with torch.no_grad(), hook:
             output = self.forward(batch)
+        if not found:
+            raise Unkeepable("its blocks do not run as modules of their own")
+        if found[-1].shape[:2] != batch["input_ids"].shape:
+            raise Unkeepable(f"a block gives {tuple(found[-1].shape)} for {tuple(batch['input_ids'].shape)} tokens")
         return output, found[-1]  # the last: a block may run several times, as in ALBERT
 
     def forward(self, batch: Batch) -> Any:
@@ -76,8 +90,9 @@ class FrozenBlocks:
         block.forward = forward
 
     def _hidden(self, output: Any) -> torch.Tensor:
-        self.further = len(output) if isinstance(output, tuple) else 0
-        hidden: torch.Tensor = output[0] if isinstance(output, tuple) else output
+        several = isinstance(output, tuple | list)
+        self.further = len(output) if several else 0
+        hidden: torch.Tensor = output[0] if several else output
         return hidden.detach()
 
     def _take(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -155,30 +170,80 @@ def shaken(model: nn.Module) -> Iterator[None]:
                 parameter.copy_(value)
 
 
-def find_reading(frozen: FrozenBlocks, batch: Batch) -> tuple[Reading | None, torch.Tensor]:
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Whatever a model does when it is asked so is a reason to compute in every epoch, and never the end of a run."""
+    try:
+        yield
+    except (Unkeepable, OSError):  # a full disk is told otherwise
+        raise
+    except Exception as error:
+        raise Unkeepable(f"{type(error).__name__}: {first_line(error)}") from error
+
+
+@refusing()
+def find_reading(frozen: FrozenBlocks, batch: Batch) -> tuple[Reading, torch.Tensor]:
     """What must be kept of the frozen blocks' output so that the model says the same of a batch without computing it.
 
     The model is asked in training mode, with the same seed each time, so that a head whose own dropout draws otherwise would
     show. Dropout in the frozen part shows beside evaluation mode.
 
+    Args:
+        batch: rows of unlike lengths; what a row gives must not hang on how far it is padded.
+
     Returns:
-        What is read, or None where nothing gives the same; and what the frozen blocks gave.
+        What is read, and what the frozen blocks gave.
+
+    Raises:
+        Unkeepable: nothing gives the same.
     """
+    frozen.model.eval()
+    calm = frozen.compute(batch)[1]  # first, since a model may exchange its attention when it first sees short rows
     with seeded(frozen.model):
         output, hidden = frozen.compute(batch)
         expected, draw = seen(output, batch), float(torch.rand((), device=hidden.device))
-    frozen.model.eval()
-    if difference(frozen.compute(batch)[1], hidden) > ROUNDING[frozen.precision]:
-        return None, hidden
+    if difference(calm, hidden) > ROUNDING[frozen.precision]:
+        raise Unkeepable("it gives other numbers in training than in evaluation: there is dropout in it")
+    require_unpadded(frozen, batch)
     with seeded(frozen.model):
         narrow = positions_read(frozen, batch, hidden)
+    why = Unkeepable("the rest of the model reads more than its outputs")
     for reading in dict.fromkeys((narrow, Reading.ALL)):
-        with seeded(frozen.model), torch.no_grad():
-            found = seen(frozen.forward(replayed(batch, hidden, reading)), batch)
-            same_draws = float(torch.rand((), device=hidden.device)) == draw
+        try:
+            with refusing(), seeded(frozen.model), torch.no_grad():
+                found = seen(frozen.forward(replayed(batch, hidden, reading)), batch)
+                same_draws = float(torch.rand((), device=hidden.device)) == draw
+        except Unkeepable as error:
+            why = error
+            continue
         if same_draws and difference(found, expected) <= ROUNDING[frozen.precision]:
             return reading, hidden
-    return None, hidden
+    raise why
+
+
+def require_unpadded(frozen: FrozenBlocks, batch: Batch) -> None:
+    """Make sure that the shortest row gives the same alone as beside longer ones: it is recorded beside others than later.
+
+    Weights in float32 are asked without autocast, whose rounding would hide what padding does.
+
+    Raises:
+        Unkeepable: it does not.
+    """
+    lengths, width = lengths_of(batch), batch["input_ids"].shape[1]
+    row, length = int(lengths.argmin()), int(lengths.min())
+    alone = {
+        name: value[row : row + 1, :length] if is_per_token(name, value, width) else value[row : row + 1]
+        for name, value in batch.items()
+        if name != "labels"
+    }
+    before = frozen.precision
+    frozen.precision = None if frozen.model.dtype == torch.float32 else before
+    try:
+        beside, own = frozen.compute(batch)[1][row : row + 1, :length], frozen.compute(alone)[1]
+        if difference(own, beside) > (PADDED if frozen.precision is None else ROUNDING[frozen.precision]):
+            raise Unkeepable("what it gives for a row hangs on how far the row is padded")
+    finally:
+        frozen.precision = before
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from ftkit.compat import answer_in_autocast, keep_4bit_weights
 from ftkit.data.paths import locate
 from ftkit.errors import UserError
 from ftkit.hub import is_hub_id
+from ftkit.models.label_head import Head, label_tensors, settle_head
 from ftkit.recipe.schema import Model
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json")
@@ -102,12 +103,15 @@ def load_base(
     config: PretrainedConfig,
     *,
     new_head: bool,
+    head: Head | None = None,
     keep_quantized: bool = False,
     **arguments: Any,
 ) -> PreTrainedModel:
     """The pretrained weights, with a fresh head where the checkpoint has none that fits.
 
     Args:
+        new_head: the model gives labels or a number; where the checkpoint has no such head, it is drawn without a word.
+        head: whether that of the checkpoint is kept; without it whatever fits is.
         keep_quantized: 4-bit weights are quantized once and kept in the cache.
         arguments: what the strategy needs of `from_pretrained`, as dtype and quantization_config.
 
@@ -123,7 +127,7 @@ def load_base(
         options |= {"config": config, "ignore_mismatched_sizes": new_head, "output_loading_info": True}
         with drawing_apart() if "quantization_config" in options else nullcontext():
             if keep_quantized:
-                model, info = load_kept(auto_class, block, name, options)
+                model, info = load_kept(auto_class, block, name, options, head)
             else:
                 model, info = auto_class.from_pretrained(name, **options)
     except ImportError as error:
@@ -142,6 +146,8 @@ def load_base(
         ) from error
     keep_4bit_weights(model)
     answer_in_autocast(model)
+    if head is not None:
+        settle_head(auto_class, config, model, head, drawn_names(info))
     if missing := [] if new_head else sorted(info["missing_keys"]):
         console.warn(f"{block.name} lacks {len(missing)} weights, which start at random: {', '.join(missing[:3])}, …")
     return model
@@ -155,11 +161,19 @@ def drawing_apart() -> Iterator[None]:
     torch.manual_seed(seed)
 
 
-def load_kept(auto_class: Any, block: Model, name: str, options: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, Any]]:
+def drawn_names(info: dict[str, Any]) -> set[str]:
+    """The weights that the checkpoint lacks or has in another shape, by what its loading says."""
+    return {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+
+
+def load_kept(
+    auto_class: Any, block: Model, name: str, options: dict[str, Any], head: Head | None
+) -> tuple[PreTrainedModel, dict[str, Any]]:
     """A quantized model and what its loading says, from the cache where an earlier run left it there."""
     from ftkit.models.quantized import forget_reading, kept_base  # it brings bitsandbytes
 
-    kept = kept_base(auto_class, block, options)
+    own_head = head is not None and head.kept
+    kept = kept_base(auto_class, block, options, own_head=own_head)
     if kept is not None and kept.is_there:
         plain = {key: value for key, value in options.items() if key not in ("quantization_config", "revision")}
         kept.mark_used()
@@ -173,8 +187,11 @@ def load_kept(auto_class: Any, block: Model, name: str, options: dict[str, Any])
             console.warn(f"the kept 4-bit weights cannot be read, and are made again: {first_line(error)}")
             kept.discard()
     model, info = auto_class.from_pretrained(name, **options)
-    if (kept := kept_base(auto_class, block, options)) is not None:  # by now the checkpoint is fetched
-        kept.keep(model, {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    if (kept := kept_base(auto_class, block, options, own_head=own_head)) is not None:  # by now the checkpoint is fetched
+        drawn = drawn_names(info)
+        if head is not None and not own_head:  # it was read where it fits, for as many labels as there happen to be
+            drawn |= label_tensors(auto_class, options["config"])
+        kept.keep(model, drawn)
     return model, info
 
 

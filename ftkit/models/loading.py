@@ -12,10 +12,13 @@ from ftkit.recipe.schema import Model
 LEFT_OUT = ("_", "quant_method", "bnb_4bit_quant_storage", "llm_int8_threshold")  # so by default, or no argument
 
 
-def loading(model: Any, auto_class: Any, block: Model, num_labels: int | None, device: str) -> dict[str, Any]:
+def loading(
+    model: Any, auto_class: Any, block: Model, num_labels: int | None, device: str, labels: list[str]
+) -> dict[str, Any]:
     """The library, the class and the arguments of its `from_pretrained`, in what JSON can hold.
 
-    An adapter's base must be loaded as it was while training: its precision, its quantization, its number of labels.
+    An adapter's base must be loaded as it was while training: its precision, its quantization, its number of labels. Its
+    config names the labels that the base was trained for, if any: those of the adapter are told beside.
     """
     facts: dict[str, Any] = {"library": "transformers", "class": auto_class.__name__, "arguments": {}, "device": device}
     if block.attn_implementation:
@@ -30,6 +33,8 @@ def loading(model: Any, auto_class: Any, block: Model, num_labels: int | None, d
     if num_labels:  # the base may have a head for another number of labels; the adapter brings the one that was trained
         facts["arguments"] |= {"num_labels": num_labels, "pad_token_id": base.config.pad_token_id}
         facts["arguments"]["ignore_mismatched_sizes"] = True
+    if labels:
+        facts["labels"] = labels
     if (quantization := base.config.to_dict().get("quantization_config")) is not None:
         facts["quantization"] = plain_quantization(quantization)
     return facts

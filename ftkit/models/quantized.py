@@ -9,6 +9,8 @@ import copy
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +38,15 @@ class KeptBase:
     Args:
         folder: the checkpoint's.
         options: what `from_pretrained` is given, a quantization_config among it.
+        own_head: the checkpoint's head of labels belongs to it.
     """
 
-    def __init__(self, auto_class: Any, folder: Path, options: dict[str, Any]) -> None:
+    def __init__(self, auto_class: Any, folder: Path, options: dict[str, Any], *, own_head: bool) -> None:
         self.quantization: dict[str, Any] = options["quantization_config"].to_dict()
         files = sorted({path for pattern in (*WEIGHTS, CONFIG_NAME) for path in folder.glob(pattern)})
         stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         device = "cpu" if options["device_map"] == {"": "cpu"} else "gpu"  # whichever of them a process has
-        asked = [str(options["dtype"]), device, self.quantization, auto_class.__name__]
+        asked = [str(options["dtype"]), device, self.quantization, auto_class.__name__, *(["own head"] if own_head else [])]
         versions = [bitsandbytes.__version__, transformers.__version__]
         key = json.dumps([str(folder.resolve()), stats, asked, versions], default=str, sort_keys=True)
         self.folder = BASES.folder / hashlib.sha256(key.encode()).hexdigest()[:32]
@@ -72,7 +75,8 @@ class KeptBase:
                 words = f"its {size_words(needed)} do not fit into {BASES.folder} with room to spare"
                 console.warn(f"the quantized base is not kept: {words}")
                 return
-            model.save_pretrained(beside, state_dict=state)
+            with leaving_out(model, drawn):
+                model.save_pretrained(beside)
             beside.rename(self.folder)
         except (OSError, SafetensorError, ValueError, RuntimeError) as error:  # safetensors has its own for a full disk
             if not self.is_there:  # else another process was first, with the same
@@ -88,12 +92,23 @@ class KeptBase:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def kept_base(auto_class: Any, block: Model, options: dict[str, Any]) -> KeptBase | None:
+def kept_base(auto_class: Any, block: Model, options: dict[str, Any], *, own_head: bool) -> KeptBase | None:
     """None where the checkpoint is not on this machine yet, or brings code of its own, which is not kept."""
     try:
-        return None if block.trust_remote_code else KeptBase(auto_class, weights_folder(block), options)
+        return None if block.trust_remote_code else KeptBase(auto_class, weights_folder(block), options, own_head=own_head)
     except LocalEntryNotFoundError:
         return None
+
+
+@contextmanager
+def leaving_out(model: PreTrainedModel, names: set[str]) -> Iterator[None]:
+    """Inside the block the model is saved without these weights; of a quantized one the library takes no other state."""
+    before = model._keys_to_ignore_on_save
+    model._keys_to_ignore_on_save = [*(before or []), *names]
+    try:
+        yield
+    finally:
+        model._keys_to_ignore_on_save = before
 
 
 def stored_bytes(state: dict[str, torch.Tensor]) -> int:

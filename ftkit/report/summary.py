@@ -77,6 +77,8 @@ def run_facts(record: dict[str, Any], folder: str) -> dict[str, str]:
         "time": f"{time_words(seconds['total'])} (training {time_words(seconds['training'])})",
         "run": folder,
     }
+    if head := record.get("head"):
+        facts["head"] = "that of the base, which goes on learning" if head["kept"] else f"new: {head['reason']}"
     if counts["stored"] != counts["total"]:
         facts["parameters"] += f", {counts['stored']:,} as stored"
     return facts | ({"saved model": found} if (found := verified_words(record)) else {})

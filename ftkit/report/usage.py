@@ -10,6 +10,9 @@ def loading_words(facts: dict[str, Any], folder: str) -> list[str]:
         facts: `load` of run.json, as `ftkit.models.loading` makes it.
     """
     words = [f'"{folder}"', *(f"{name}={value!r}" for name, value in facts["arguments"].items())]
+    if "labels" in facts:
+        names = dict(enumerate(facts["labels"]))
+        words += [f"id2label={names!r}", f"label2id={ ({name: number for number, name in names.items()})!r}"]
     lines = [f"from {facts['library']} import {facts['class']}"]
     if "quantization" in facts:
         given = ", ".join(f"{name}={value!r}" for name, value in facts["quantization"].items())

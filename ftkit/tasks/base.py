@@ -11,6 +11,7 @@ from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBa
 
 from ftkit.data.encode import Cutter, Encoded, Encoder
 from ftkit.metrics.resampling import Resampler
+from ftkit.models.label_head import Head
 
 BLANK = "a"  # in place of an answer that a row does not have: as few tokens as can be
 
@@ -21,7 +22,10 @@ class Task(Protocol):
     """One kind of fine-tuning: what a row is, what the model outputs, how it is measured."""
 
     new_head: bool
-    """Whether the model gets a new head, trained with every strategy."""
+    """Whether the model has a head beside its body, trained with every strategy: the checkpoint's own, or a new one."""
+
+    head: Head | None
+    """What becomes of the checkpoint's head, once the task is fitted; None where the model's own foretells tokens."""
 
     generates: bool
     """Whether the model is also measured by the text it generates."""
@@ -29,8 +33,12 @@ class Task(Protocol):
     quality_name: str
     """Of which metric a row's quality is the row's own value, or its negative where less is better."""
 
-    def fit(self, rows: Dataset) -> None:
-        """Learn from the training rows what the model must know, as the labels."""
+    def fit(self, rows: Dataset, config: PretrainedConfig) -> None:
+        """Learn from the training rows what the model must know, as the labels.
+
+        Args:
+            config: the checkpoint's own; where it has a head for the very labels, they get its order.
+        """
 
     def recall(self, config: PretrainedConfig) -> None:
         """Take from a trained model's config what `fit` learnt."""

@@ -16,6 +16,7 @@ from ftkit.data.prompts import Example, join
 from ftkit.errors import UserError
 from ftkit.metrics.resampling import Resampler
 from ftkit.metrics.text import loss_metrics, loss_resamplers
+from ftkit.models.label_head import Head
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import WithoutPrompts
 
@@ -40,6 +41,7 @@ class LanguageTask(WithoutPrompts):
     """The parts that are the same for every task whose model foretells tokens."""
 
     new_head = False
+    head: Head | None = None
     generates = False
     quality_name = "loss"
     collator = staticmethod(pad_by_position)
@@ -47,7 +49,7 @@ class LanguageTask(WithoutPrompts):
     def __init__(self, data: Data) -> None:
         self.data = data
 
-    def fit(self, rows: Dataset) -> None:
+    def fit(self, rows: Dataset, config: PretrainedConfig) -> None:
         """Nothing is learnt from the rows."""
 
     def recall(self, config: PretrainedConfig) -> None:

@@ -22,7 +22,8 @@ from ftkit.metrics.classification import (
 from ftkit.metrics.resampling import Resampler
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import with_nearest
-from ftkit.tasks.texts import TextTask, is_list, labels_of, model_inputs, text_encoder
+from ftkit.tasks.checkpoint_head import choose_head, recalled
+from ftkit.tasks.texts import TextTask, is_list, model_inputs, text_encoder
 
 
 class TextClassification(TextTask):
@@ -34,7 +35,7 @@ class TextClassification(TextTask):
         self.multi_label = False
         self.shares: np.ndarray | None = None
 
-    def fit(self, rows: Dataset) -> None:
+    def fit(self, rows: Dataset, config: PretrainedConfig) -> None:
         self.multi_label = bool(self.data.label_separator) or is_list(rows.features["label"])
         feature = rows.features["label"]
         found: set[str] = set()
@@ -52,12 +53,14 @@ class TextClassification(TextTask):
         if len(self.labels) > max(2, len(rows) // 2):
             message = f"{len(self.labels)} labels in {len(rows)} rows: these are no classes"
             raise UserError(message, "is the right column mapped?", key="data.columns.label")
+        self.head = choose_head(config, self.auto_class(config), self._kind, self.labels, named=bool(self.data.labels))
+        self.labels = self.head.labels
         if not self.multi_label:
             self.shares = self._shares(rows, feature)
 
     def recall(self, config: PretrainedConfig) -> None:
         self.multi_label = config.problem_type == "multi_label_classification"
-        self.labels = labels_of(config, self.labels)
+        self.labels = recalled(config, self.data.labels or [])
 
     def strata(self, rows: Dataset) -> np.ndarray | None:
         if self.data.label_separator or is_list(rows.features["label"]):
@@ -68,14 +71,17 @@ class TextClassification(TextTask):
         return [with_nearest(names, self.labels) for names in self._names(rows["label"][:], rows.features["label"])]
 
     def config_values(self) -> dict[str, Any]:
-        kind = "multi_label_classification" if self.multi_label else "single_label_classification"
         names = dict(enumerate(self.labels))
         return {
             "num_labels": len(self.labels),
             "id2label": names,
             "label2id": {name: number for number, name in names.items()},
-            "problem_type": kind,
+            "problem_type": self._kind,
         }
+
+    @property
+    def _kind(self) -> str:
+        return "multi_label_classification" if self.multi_label else "single_label_classification"
 
     def columns(self, tokenizer: PreTrainedTokenizerBase) -> Features:
         label = List(Value("float32")) if self.multi_label else Value("int64")

@@ -14,6 +14,7 @@ from ftkit.errors import UserError
 from ftkit.metrics.regression import regression_metrics, regression_resamplers
 from ftkit.metrics.resampling import Resampler
 from ftkit.recipe.schema import Data
+from ftkit.tasks.checkpoint_head import choose_number
 from ftkit.tasks.texts import TextTask, is_list, model_inputs, text_encoder
 
 DIGITS = 6
@@ -28,7 +29,7 @@ class TextRegression(TextTask):
         self.data = data
         self.mean: float | None = None
 
-    def fit(self, rows: Dataset) -> None:
+    def fit(self, rows: Dataset, config: PretrainedConfig) -> None:
         feature = rows.features["label"]
         require_one_number(feature)
         codes, values = value_codes(rows, "label")
@@ -40,6 +41,7 @@ class TextRegression(TextTask):
             message = f"the labels of the training rows are {only}"
             raise UserError(message, "is the right column mapped?", key="data.columns.label")
         self.mean = float(np.average(list(numbers), weights=list(numbers.values())))
+        self.head = choose_number(config, self.auto_class(config))
 
     def recall(self, config: PretrainedConfig) -> None:
         if config.num_labels != 1:

@@ -12,6 +12,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ftkit.models.label_head import Head
 from ftkit.tasks.base import WithoutPrompts
 from ftkit.tasks.language import text_of
 
@@ -23,6 +24,7 @@ class TextTask(WithoutPrompts):
 
     new_head = True
     generates = False
+    head: Head | None = None
 
     def auto_class(self, config: PretrainedConfig) -> Any:
         return AutoModelForSequenceClassification
@@ -71,14 +73,6 @@ def text_encoder(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Callabl
 def model_inputs(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """What the tokenizer makes for the model, less the attention mask, which follows from the lengths."""
     return [name for name in tokenizer("a").keys() if name != "attention_mask"]  # noqa: SIM118
-
-
-def labels_of(config: PretrainedConfig, named: list[str]) -> list[str]:
-    """The labels of a trained model; where its config has only numbers for them, those that the recipe names."""
-    generic = all(name.startswith("LABEL_") for name in config.id2label.values())
-    if generic and len(named) == config.num_labels:
-        return named
-    return [config.id2label[number] for number in range(config.num_labels)]
 
 
 def is_list(feature: Any) -> bool:

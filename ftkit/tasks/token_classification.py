@@ -21,9 +21,13 @@ from ftkit.data.ledger import Outcome
 from ftkit.errors import UserError
 from ftkit.metrics.resampling import Resampler
 from ftkit.metrics.tokens import OUTSIDE, entities, entity_scores, tags_of, token_metrics, token_resamplers
+from ftkit.models.label_head import Head
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import WithoutPrompts, with_nearest
-from ftkit.tasks.texts import labels_of, model_inputs
+from ftkit.tasks.checkpoint_head import choose_head, recalled
+from ftkit.tasks.texts import model_inputs
+
+KIND = "single_label_classification"  # of each word
 
 
 class TokenClassification(WithoutPrompts):
@@ -34,9 +38,10 @@ class TokenClassification(WithoutPrompts):
     def __init__(self, data: Data) -> None:
         self.data = data
         self.labels: list[str] = list(data.labels or [])
+        self.head: Head | None = None
         self.counts: Counter[str] = Counter()
 
-    def fit(self, rows: Dataset) -> None:
+    def fit(self, rows: Dataset, config: PretrainedConfig) -> None:
         feature = rows.features["tags"]
         found: Counter[str] = Counter()
         for batch in rows.select_columns("tags").iter(BATCH):
@@ -54,9 +59,11 @@ class TokenClassification(WithoutPrompts):
         if len(self.labels) > max(2, found.total() // 2):
             message = f"{len(self.labels)} tags for {found.total()} words: these are no classes"
             raise UserError(message, "is the right column mapped?", key="data.columns.tags")
+        self.head = choose_head(config, self.auto_class(config), KIND, self.labels, named=bool(self.data.labels))
+        self.labels = self.head.labels
 
     def recall(self, config: PretrainedConfig) -> None:
-        self.labels = labels_of(config, self.labels)
+        self.labels = recalled(config, self.data.labels or [])
 
     def strata(self, rows: Dataset) -> np.ndarray | None:
         return None
@@ -176,7 +183,8 @@ class TokenClassification(WithoutPrompts):
 
     def _names(self, values: list[Any], feature: Any) -> list[list[str | None]]:
         """The tags of each row by name; None where one is missing."""
-        names = class_names(feature) or ([] if are_numbers(self.labels) else self.labels)
+        known = self.data.labels or self.labels  # numbers are places in the recipe's order, whatever that of the head is
+        names = class_names(feature) or ([] if are_numbers(known) else known)
 
         def name(tag: Any) -> str | None:
             if is_empty(tag):

@@ -26,6 +26,7 @@ from ftkit.data.packing import lengths_to_try, packed_collator, require_isolatio
 from ftkit.errors import UserError
 from ftkit.evaluation.target import Target
 from ftkit.models.heads import find_head
+from ftkit.models.label_head import head_words
 from ftkit.models.load import first_line, fit_tokenizer, has_weights, load_base, load_config, load_tokenizer, weights_folder
 from ftkit.models.resting import RestingBase, may_rest
 from ftkit.models.strategies.table import STRATEGIES
@@ -76,6 +77,8 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     config = load_config(recipe.model, task.config_values())
     library_bytes()  # before there is a model
     model = build_model(recipe, task, tokenizer, config)
+    if task.head is not None:
+        console.say(head_words(task.head.describe(), recipe.model.name))
     return_blocks()  # what reading and quantizing the weights took beside them
     if task.generates:
         remember_stops(model, data.encoded["eval"], task.end_tokens(tokenizer))
@@ -177,7 +180,7 @@ def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, 
         head = find_head(auto_class, config) if task.new_head else ()
         seed_everything(recipe)  # looking for the head may have drawn numbers
         arguments = strategy.load_arguments(recipe.strategy, recipe.model.dtype, head)
-        base = load_base(auto_class, recipe.model, config, new_head=task.new_head, **arguments)
+        base = load_base(auto_class, recipe.model, config, new_head=task.new_head, head=task.head, **arguments)
         fit_tokenizer(base, tokenizer)
         if auto_class is not AutoModelForCausalLM:
             divide_loss_by_accumulation(base)

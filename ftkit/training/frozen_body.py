@@ -23,7 +23,18 @@ from transformers import TrainingArguments
 from ftkit import console
 from ftkit.data.encode import digest
 from ftkit.data.splits import fingerprint
-from ftkit.models.frozen import FROZEN, ROUNDING, Batch, FrozenBlocks, Reading, difference, find_reading, replayed
+from ftkit.models.frozen import (
+    FROZEN,
+    ROUNDING,
+    Batch,
+    FrozenBlocks,
+    Reading,
+    Unkeepable,
+    difference,
+    find_reading,
+    refusing,
+    replayed,
+)
 from ftkit.models.heads import last_blocks
 from ftkit.recipe.schema import Transfer
 from ftkit.training.arguments import autocast_dtype
@@ -112,14 +123,18 @@ class FrozenBody:
 
     def describe(self) -> dict[str, Any]:
         """What run.json says."""
-        return {"computed": "in every epoch", "reason": self.reason} if self.reason else {"computed": "once", **self.facts}
+        if self.reason:
+            return {"computed": "in every epoch", "reason": self.reason}
+        kept = any("folder" in facts for facts in self.facts.values())
+        return {"computed": "once" if kept else "in every epoch", **self.facts}
 
     def _keep(self, split: str, rows: Dataset, lengths: np.ndarray, frozen: FrozenBlocks) -> KeptOutputs | None:
         started, probe = time.monotonic(), spread(lengths)
         batch = dict(self.collate([rows[index] for index in probe]))
-        reading, hidden = find_reading(frozen, batch)
-        if reading is None:
-            return self._refuse(split, "there is dropout in it, or the head reads more than its outputs")
+        try:
+            reading, hidden = find_reading(frozen, batch)
+        except Unkeepable as error:
+            return self._refuse(split, str(error))
         folder = OUTPUTS.folder / self._key(rows, reading, frozen)
         kept = open_kept(folder)
         reused = kept is not None and self._is_right(kept, probe, batch, hidden)
@@ -133,6 +148,8 @@ class FrozenBody:
                         split, f"its {size_words(needed)} do not fit into {folder.parent} with room to spare"
                     )
                 kept = record(frozen, split, rows, self.collate, Writer(folder, reading, lengths))
+            except Unkeepable as error:
+                return self._refuse(split, str(error))
             except OSError as error:
                 return self._refuse(split, f"it cannot be kept in {folder.parent}: {error.strerror}")
         self._tell(split, kept, reused, time.monotonic() - started)
@@ -175,6 +192,7 @@ def record(
 
     Raises:
         OSError: it cannot be written.
+        Unkeepable: the model cannot be asked for some of them.
     """
     frozen.model.eval()
     try:
@@ -182,7 +200,8 @@ def record(
             task = bar.add_task(f"computing the frozen body for {split}", total=len(rows))
             for chosen in batches(writer.lengths):
                 batch = dict(collate(rows.__getitems__(chosen.tolist())))
-                writer.put(chosen, batch, frozen.compute(batch)[1])
+                with refusing():
+                    writer.put(chosen, batch, frozen.compute(batch)[1])
                 bar.advance(task, len(chosen))
         return writer.close()
     finally:

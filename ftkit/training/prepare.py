@@ -128,7 +128,7 @@ def prepare(
         measured = [name for name in MEASURED_PARTS if name in splits.rows]
         for name in measured or parts:
             limit_rows(splits, name, recipe)
-        (learn or (lambda found: task.fit(found.rows["train"])))(splits)
+        (learn or (lambda found: task.fit(found.rows["train"], config)))(splits)
     max_length = usable_length(recipe.model, config, tokenizer)
     data, gate = Data(splits, {}, max_length), allowances(recipe)
     with console.status("encoding the data"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from ftkit.models.frozen import FROZEN, FrozenBlocks, Reading, find_reading, positions_read, replayed
+from ftkit.models.frozen import FROZEN, FrozenBlocks, Reading, Unkeepable, find_reading, positions_read, replayed
 from ftkit.models.strategies.transfer import TransferStrategy
 from ftkit.recipe.schema import Transfer
 
@@ -84,4 +84,35 @@ def test_a_head_that_starts_at_zero_reads_nevertheless() -> None:
 def test_a_model_that_draws_in_its_frozen_blocks_is_refused() -> None:
     frozen = frozen_model("distilbert")
     frozen.blocks[0].register_forward_hook(lambda _module, _inputs, output: torch.nn.functional.dropout(output, 0.3))
-    assert find_reading(frozen, a_batch())[0] is None
+    with pytest.raises(Unkeepable, match="there is dropout in it"):
+        find_reading(frozen, a_batch())
+
+
+# Each gives something else than one vector a token that hangs on its row alone: refused with the reason, never an error.
+REFUSED = {
+    "longformer": ({"attention_window": [4, 4, 4]}, r"a block gives \(4, 12, 64\) for \(4, 9\) tokens"),
+    "canine": ({"local_transformer_stride": 8, "downsampling_rate": 2}, "a block gives"),
+    "squeezebert": ({"embedding_size": 64}, "do not run as modules of their own"),
+    "convbert": ({"embedding_size": 64}, "how far the row is padded"),
+    "nystromformer": ({}, "how far the row is padded"),
+    "yoso": ({}, "how far the row is padded"),
+    "fnet": ({}, "how far the row is padded"),
+    "xlnet": ({"d_model": 64, "n_layer": 3, "n_head": 4}, r"a block gives \(9, 4, 64\)"),
+    "lilt": ({"channel_shrink_ratio": 2, "hidden_size": 96}, "TypeError: "),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_kept_is_refused_with_the_reason(kind: str) -> None:
+    values, reason = REFUSED[kind]
+    frozen = frozen_model(kind, learning=1 if kind == "lilt" else 0, **values)
+    with pytest.raises(Unkeepable, match=reason):
+        find_reading(frozen, a_batch())
+    assert torch.isfinite(frozen.forward(a_batch()).loss)  # and the model is as it was
+
+
+def test_blocks_that_give_a_list_and_attention_that_is_exchanged() -> None:
+    gpt = frozen_model("openai-gpt", n_embd=64, n_layer=3, n_head=4)
+    assert find_reading(gpt, a_batch())[0] is Reading.LAST
+    bird = frozen_model("big_bird", block_size=4, num_random_blocks=1)
+    assert find_reading(bird, a_batch())[0] is Reading.FIRST

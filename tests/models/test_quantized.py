@@ -57,6 +57,15 @@ def test_the_second_run_reads_what_the_first_one_kept(
         assert torch.equal(tensor, second[name]), name
 
 
+def test_another_seed_draws_another_head_over_the_same_kept_base(recipe: RecipeMaker, tmp_path: Path) -> None:
+    heads = []
+    for seed in (1, 2, 1):
+        model = build(recipe("qlora", training={"seed": seed}), tmp_path / f"{len(heads)}", []).model
+        heads.append(model.get_submodule("base_model.model.classifier.modules_to_save.default").weight.detach().clone())
+    assert not torch.equal(heads[0], heads[1])
+    assert torch.equal(heads[0], heads[2])
+
+
 @pytest.mark.slow
 def test_training_on_kept_weights_is_the_same(verified_recipe: RecipeMaker, tmp_path: Path, own_cache: Path) -> None:
     settings: dict[str, Any] = {"training": {"max_steps": 3}, "kind": "llama", "task": "instruction"}

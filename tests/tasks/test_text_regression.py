@@ -92,14 +92,14 @@ def test_such_rows_can_be_allowed_and_are_counted(recipe: RecipeMaker, tmp_path:
 )
 def test_a_column_of_other_things_is_refused(labels: list[Any], kind: Any, words: str) -> None:
     with pytest.raises(UserError) as raised:
-        task().fit(rows_of(labels, kind))
+        task().fit(rows_of(labels, kind), AutoConfig.for_model("distilbert"))
     assert words in str(raised.value)
     assert raised.value.key == "data.columns.label"
 
 
 def test_the_trivial_baseline_is_the_mean() -> None:
     made = task()
-    made.fit(rows_of(["1", "2", "2", "4.08", "x"], Value("string")))
+    made.fit(rows_of(["1", "2", "2", "4.08", "x"], Value("string")), AutoConfig.for_model("distilbert"))
     name, prediction = made.trivial(EvalPrediction(np.zeros((3, 1)), np.array([1.0, 2.0, 3.0]))) or ("", None)
     assert name == "mean of the training labels (2.27)"
     assert prediction.predictions.tolist() == [[pytest.approx(2.27)]] * 3

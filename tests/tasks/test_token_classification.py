@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
-from transformers import AutoTokenizer, EvalPrediction, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoTokenizer, EvalPrediction, PreTrainedTokenizerFast
 
 from ftkit import Recipe, UserError, evaluate, train
 from ftkit.data.encode import IGNORED
@@ -43,7 +43,7 @@ def wordpiece(stand_in: Callable[[str], Path]) -> PreTrainedTokenizerFast:
 
 def fitted(rows: Dataset, **data: Any) -> TokenClassification:
     task = TokenClassification(Data(train=[Source(path="sample:entities")], **data))
-    task.fit(rows)
+    task.fit(rows, AutoConfig.for_model("distilbert"))
     return task
 
 
