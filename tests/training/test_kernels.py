@@ -1,6 +1,7 @@
 """A GPU's kernels are chosen by facts, tried before they are used, and change neither losses nor what is saved."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from transformers.models.llama import modeling_llama
 
 from ftkit import Recipe, train
 from ftkit.errors import RecipeError, UserError
-from ftkit.training import dispatcher
+from ftkit.training import dispatcher, kernels
 from ftkit.training.dispatcher import build
 from ftkit.training.kernels import (
     FLASH,
     Machine,
+    Names,
     attending,
     borrowed_names,
     choose_attention,
@@ -291,3 +293,32 @@ def test_ligers_kernels_train_as_the_models_own_layers(recipe: RecipeMaker, tmp_
         curves.append([line["loss"] for line in lines if "loss" in line])
     assert curves[0] == pytest.approx(curves[1], rel=1e-2)
     assert curves[0] == pytest.approx(curves[2], rel=1e-3)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.001])
+def test_layers_of_liger_that_change_the_loss_are_put_back(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    """Liger changes layers where they stand; those that give something else are as they were, names of modules too."""
+    model = llama()
+    home = sys.modules[type(model).__module__]
+    own = home.apply_rotary_pos_emb
+
+    def patch(given: Any, config: dict[str, Any]) -> None:
+        for layer in given.model.layers:
+            norm, compute = layer.input_layernorm, layer.input_layernorm.forward
+            norm.forward = lambda hidden, compute=compute: compute(hidden) * factor
+        home.apply_rotary_pos_emb = lambda *arguments, **named: own(*arguments, **named)
+
+    monkeypatch.setattr(kernels, "apply_liger_kernel", patch)
+    before = model(**row()).loss
+    trial = Trial.on_rows(model, row(), shift=True)
+    with trial.prepared():
+        found = kernels.put_liger(model, trial)
+    assert home.apply_rotary_pos_emb is own
+    patched = "forward" in vars(model.model.layers[0].input_layernorm)
+    if factor == 1.0:
+        assert isinstance(found, Names)
+        assert patched
+    else:
+        assert "differs by" in str(found)
+        assert not patched
+        torch.testing.assert_close(model(**row()).loss, before, rtol=0, atol=0)
