@@ -11,7 +11,8 @@ from ftkit.training.trainer import Trainer
 
 SEEN = 1000  # rows that are looked at
 COUNT = 3  # rows by their lengths, beside one with another label
-LEAST = 64  # tokens that each of them may have at least
+ENOUGH = 64  # tokens of a row, where nothing in the model begins at some length
+BOUNDS = ("window", "chunk", "local_attention", "original_max_position")  # in a config's words, from which tokens on it does
 
 Row = dict[str, Any]
 
@@ -19,15 +20,31 @@ Row = dict[str, Any]
 def trial_rows(trainer: Trainer, dataset: Dataset) -> list[Row]:
     """The shortest, the longest and the median row of those that fit, and one with another label.
 
-    Together they have no more tokens, padding counted, than a step on the longest rows, or `LEAST` each: where only longer
-    rows are there they are cut, so that a trial takes no more memory than training.
+    Those fit that are short, or go beyond what the model's config bounds, as a window; together they have no more tokens,
+    padding counted, than a step on the longest rows, so that a trial takes no more memory than training. Where only longer
+    rows are there they are cut.
     """
     dataset = dataset.select(range(min(len(dataset), SEEN)))
     lengths = np.array([len(ids) for ids in dataset["input_ids"]])
-    room = max(LEAST, int(trainer.args.train_batch_size * lengths.max()) // (COUNT + 1))
+    most = int(trainer.args.train_batch_size * lengths.max()) // (COUNT + 1)
+    bounds = [bound for bound in bounds_of(trainer.model.config.to_dict()) if bound < lengths.max()]
+    room = max(ENOUGH, min(most, max(bounds, default=0) + ENOUGH))
     rows = [dict(dataset[index]) for index in chosen(lengths, room, labels_of_rows(dataset))]
     target = bool(trainer.model.config.is_encoder_decoder)
     return uneven([shortened(row, room, target=target) for row in rows], target=target)
+
+
+def bounds_of(values: Any) -> list[int]:
+    """The lengths from which on a model does something else, by its config, in whatever part of it they stand."""
+    if not isinstance(values, dict):
+        return []
+    own = [value for name, value in values.items() if is_bound(name, value)]
+    return [*own, *(bound for value in values.values() for bound in bounds_of(value))]
+
+
+def is_bound(name: str, value: Any) -> bool:
+    """Whether a value of a config is such a length."""
+    return isinstance(value, int) and value > 1 and any(word in str(name) for word in BOUNDS)
 
 
 def batch_of(trainer: Trainer, rows: list[Row], collate: Callable[[list[Row]], Any] | None = None) -> dict[str, Any]:

@@ -336,4 +336,5 @@ def try_unpadded(model: Any, trial: Trial, mask: torch.Tensor) -> str:
 def has_window(config: Any) -> bool:
     """Whether some layers see the last tokens only."""
     values = config.to_dict()
-    return bool(values.get("sliding_window") and values.get("use_sliding_window", True))
+    named = [value for name, value in values.items() if ("window" in name or "local_attention" in name) and value]
+    return values.get("use_sliding_window", True) and any(isinstance(value, int) and value > 1 for value in named)

@@ -16,7 +16,7 @@ from ftkit.training import dispatcher, dropout, levers, unpadded
 from ftkit.training.dispatcher import build
 from ftkit.training.supervised_loss import Head
 from ftkit.training.trainer import Trainer
-from ftkit.training.trial_rows import chosen, labels_of_rows, shortened, uneven
+from ftkit.training.trial_rows import bounds_of, chosen, labels_of_rows, shortened, trial_rows, uneven
 
 RecipeMaker = Callable[..., Recipe]
 # Of each lever a model that it holds for.
@@ -217,6 +217,25 @@ def test_rows_are_of_unlike_lengths_and_labels() -> None:
     assert chosen(np.array([500, 400]), 100, [0, 1]) == [1, 0]
     assert chosen(np.array([5, 0]), 100, [0, 1]) == [0]
     assert labels_of_rows(Dataset.from_dict({"labels": [[1, 2], [3]]})) == [None, None]
+
+
+def test_lengths_from_which_a_model_does_something_else_are_read_off_its_config() -> None:
+    """In nested parts too; a switch or a share of that name is none."""
+    values = {
+        "sliding_window": 32, "use_sliding_window": True, "vocab_size": 61, "text_config": {"attention_chunk_size": 48},
+        "rope_parameters": {"original_max_position_embeddings": 4096, "factor": 2.0}, "local_attention": None,
+    }  # fmt: skip
+    assert sorted(bounds_of(values)) == [32, 48, 4096]
+
+
+def test_rows_of_a_trial_go_beyond_a_window(recipe: RecipeMaker, tmp_path: Path) -> None:
+    trainer = build(recipe("full"), tmp_path, []).trainer
+    rows = Dataset.from_dict({"input_ids": [[5] * count for count in (4, 30, 90, 100)], "labels": [0, 1, 0, 1]})
+    assert sorted(len(row["input_ids"]) for row in trial_rows(trainer, rows)) == [4, 30]
+    trainer.model.config.sliding_window = 40
+    assert sorted(len(row["input_ids"]) for row in trial_rows(trainer, rows)) == [4, 30, 90, 100]
+    trainer.model.config.sliding_window = 400  # no row is so long
+    assert sorted(len(row["input_ids"]) for row in trial_rows(trainer, rows)) == [4, 30]
 
 
 def test_a_row_that_is_too_long_keeps_its_last_token_and_something_to_learn() -> None:
