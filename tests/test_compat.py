@@ -190,7 +190,8 @@ def test_heads_are_not_quantized(recipe: RecipeMaker, tmp_path: Path, monkeypatc
 
     assert packed_heads() == []
     monkeypatch.setattr("ftkit.models.strategies.qlora.modules_not_quantized", lambda head: None)
-    assert packed_heads() != []
+    with pytest.raises(UserError, match="distilbert does not get through a step"):
+        packed_heads()
 
 
 def test_the_recipes_lists_are_not_changed_under_its_hands(

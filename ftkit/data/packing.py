@@ -265,7 +265,7 @@ def require_isolation(model: Any, lengths: Sequence[int] = ()) -> None:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=flash):
             isolation = measure_isolation(model, collator)
             long = measure_block(model, collator, lengths, exact=exact) if len(lengths) > 1 else 0.0
-    except (TypeError, ValueError, RuntimeError, AttributeError, LookupError) as error:
+    except (TypeError, ValueError, RuntimeError, AttributeError, LookupError, AssertionError) as error:
         if isinstance(error, RuntimeError) and should_reduce_batch_size(error):  # memory ran out
             raise
         raise refusal(model, " ".join(str(error).split())[:200]) from error

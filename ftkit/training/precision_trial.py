@@ -17,7 +17,7 @@ from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.prepare import Data
 from ftkit.training.trainer import Trainer
 
-FAULTS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
+FAULTS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 
 
 def require_step(recipe: Recipe, trainer: Trainer, data: Data, *, learning: bool = True) -> None:
