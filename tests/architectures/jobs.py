@@ -48,7 +48,7 @@ TRAINING = {
     "per_device_train_batch_size": ROWS, "num_train_epochs": 1, "learning_rate": 0.05, "optim": "sgd", "seed": SEED,
     "lr_scheduler_type": "constant", "logging_steps": 1, "save_strategy": "no", "report_to": "none", "use_cpu": True,
 }  # fmt: skip
-OFF = {name: False for name in Speed.model_fields}
+OFF = dict.fromkeys(Speed.model_fields, False)
 OPT_IN = {"micro_batches": True}  # a lever that a recipe has to ask for, in place of leaving padding out
 QUANTIZED = ("llama", "gpt2", "bert", "deberta-v2", "t5", "mixtral", "gemma2", "roberta", "falcon", "qwen3")
 # Relative gaps, absolute of losses below 1, that still count as equal.
@@ -68,6 +68,11 @@ CLASSES = {
     "language-modeling": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     "summarization": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 }
+BRIEF = [("text-classification", "transfer"), ("pairs", "full"), ("token-classification", "full")]
+ALL = [
+    *BRIEF, ("text-classification", "lora"), ("text-regression", "full"), ("token-classification", "transfer"),
+    ("language-modeling", "full"),
+]  # fmt: skip
 ROLE_OF_TASK = {
     "masked-language-modeling": "encoder", "instruction": "decoder", "language-modeling": "decoder",
     "summarization": "encoder-decoder",
@@ -120,30 +125,23 @@ class Outcome:
     seconds: float = 0.0
 
 
-def jobs_of(kind: str, *, dropout: bool = False, bf16: bool = False) -> list[Job]:
-    """The sensible jobs of a type, and for each task that it cannot do one that is to be refused."""
-    own = OWN_TASK[role_of(kind)]
-    jobs = [Job(kind, task, strategy) for task, strategy in wanted(kind)]
-    if dropout:
-        return [job for job in jobs if can(kind, job.task)]
-    if role_of(kind) == "decoder":
-        jobs += [Job(kind, task, "full", "packed") for task in ("instruction", "language-modeling")]
-    if not bf16:
-        jobs += [Job(kind, task, "full", "accumulation") for task in (own, "pairs", "token-classification")]
-    possible = [job for job in jobs if can(kind, job.task)]
-    refused = [task for task in CLASSES if not can(kind, task) and (task, role_of(kind)) != ("summarization", "decoder")]
-    return possible + ([] if bf16 else [Job(kind, task, "full", "refusal") for task in refused])
+def jobs_of(kind: str, *, brief: bool = False) -> list[Job]:
+    """The sensible jobs of a type, and for each task that it cannot do one that is to be refused.
 
-
-def wanted(kind: str) -> list[tuple[str, str]]:
-    """Tasks and strategies, were there a class for each task."""
-    own = OWN_TASK[role_of(kind)]
-    found = [
-        (own, "full"), (own, "lora"), ("text-classification", "transfer"), ("text-classification", "lora"), ("pairs", "full"),
-        ("text-regression", "full"), ("token-classification", "full"), ("token-classification", "transfer"),
-    ]  # fmt: skip
-    found += [("language-modeling", "full")] if role_of(kind) == "decoder" else []
-    return found + ([(own, "qlora"), ("text-classification", "qlora")] if kind in QUANTIZED else [])
+    Args:
+        brief: without refusals, and of tasks, strategies and variants those that differ most.
+    """
+    role, own = role_of(kind), OWN_TASK[role_of(kind)]
+    jobs = [Job(kind, *pair) for pair in (BRIEF if brief else ALL) + [(own, "full"), (own, "lora")]]
+    if role == "decoder":
+        jobs += [Job(kind, "instruction", "full", "packed"), Job(kind, "language-modeling", "full", "packed")]
+    if kind in QUANTIZED:
+        jobs += [Job(kind, own, "qlora"), Job(kind, "text-classification", "qlora")]
+    if brief:
+        return [job for job in jobs if can(kind, job.task) and job.strategy != "qlora"]
+    jobs += [Job(kind, task, "full", "accumulation") for task in (own, "pairs", "token-classification")]
+    refused = [task for task in CLASSES if not can(kind, task) and (task, role) != ("summarization", "decoder")]
+    return [job for job in jobs if can(kind, job.task)] + [Job(kind, task, "full", "refusal") for task in refused]
 
 
 def can(kind: str, task: str) -> bool:
@@ -173,7 +171,9 @@ def limits_of(job: Job, place: Place) -> dict[str, float]:
 
 
 def judge(outcome: Outcome, limits: dict[str, float]) -> None:
-    beyond = [f"{name} {found:.1e}" for name, found in outcome.gaps.items() if not found <= limits[name.removesuffix(" off")]]
+    beyond = [
+        f"{name} {found:.1e}" for name, found in outcome.gaps.items() if not found <= limits[name.removesuffix(" off")]
+    ]
     outcome.verdict = outcome.verdict or ("wrong" if beyond else "equal")
     outcome.detail = "; ".join(filter(None, [*beyond, outcome.detail]))
 
@@ -333,7 +333,10 @@ def judge_measured(job: Job, place: Place, parts: Parts, outcome: Outcome) -> No
         theirs, ours = logits_of(model, batch), logits_of(parts.model.eval(), batch)
         plain = mean_loss([summed_loss(job.task, theirs, batch["labels"])])
         plain_alone = mean_loss(alone_losses(job, model, collate, rows))
-    outcome.gaps |= {"reload": float((theirs - ours).abs().max() / theirs.abs().max().clamp(min=1)), "measured": gap(measured, plain)}
+    outcome.gaps |= {
+        "reload": float((theirs - ours).abs().max() / theirs.abs().max().clamp(min=1)),
+        "measured": gap(measured, plain),
+    }
     if (own := gap(plain_alone, plain)) > limits_of(job, place)["batch"]:
         outcome.detail = f"padding changes what plain transformers gives by {own:.0e}"
     else:

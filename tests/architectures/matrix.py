@@ -10,7 +10,18 @@ from configurations import TYPES, role_of
 from jobs import BFLOAT16_LIMITS, DRAWN_LIMITS, DRAWS, LIMITS
 
 Row = dict[str, Any]
-GAPS = ["losses", "gradients", "weights", "losses off", "gradients off", "weights off", "measured", "reload", "batch", "start"]
+GAPS = [
+    "losses",
+    "gradients",
+    "weights",
+    "losses off",
+    "gradients off",
+    "weights off",
+    "measured",
+    "reload",
+    "batch",
+    "start",
+]
 COLUMNS = ["type", "task", "strategy", "variant", "verdict", *GAPS, "spread", "levers", "detail", "seconds"]
 TASKS = [
     "instruction", "language-modeling", "masked-language-modeling", "summarization", "text-classification",
@@ -40,7 +51,16 @@ def read_csv(path: Path) -> list[Row]:
 def line_of(row: Row) -> str:
     """A job on the screen."""
     gaps = " ".join(f"{name}={row[name]}" for name in [*GAPS, "spread"] if row.get(name))
-    words = [row["type"], row["task"], row["strategy"], row["variant"], row["verdict"], f"{row['seconds']} s", gaps, row["detail"]]
+    words = [
+        row["type"],
+        row["task"],
+        row["strategy"],
+        row["variant"],
+        row["verdict"],
+        f"{row['seconds']} s",
+        gaps,
+        row["detail"],
+    ]
     return "  ".join(str(word) for word in words if word)
 
 
@@ -89,7 +109,11 @@ HEADER = """| type | task | full | transfer | lora | qlora | accumulation | pack
 def type_lines(kind: str, rows: list[Row]) -> list[str]:
     found = []
     for task in TASKS:
-        own = [row for row in rows if row["task"].replace("pairs", "text-classification") == task and row["variant"] != "refusal"]
+        own = [
+            row
+            for row in rows
+            if row["task"].replace("pairs", "text-classification") == task and row["variant"] != "refusal"
+        ]
         if own:
             cells = [mark(own, strategy=name, variant="steps") for name in ("full", "transfer", "lora", "qlora")]
             cells += [mark(own, strategy="full", variant=name) for name in ("accumulation", "packed")]
