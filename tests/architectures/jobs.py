@@ -56,7 +56,7 @@ LIMITS = {"losses": 1e-5, "gradients": 1e-4, "weights": 1e-3, "measured": 1e-4, 
 BFLOAT16_LIMITS = LIMITS | {
     "losses": 2e-2, "gradients": 1e-1, "weights": math.inf, "measured": 2e-2, "reload": 2e-2, "batch": 2e-2
 }  # fmt: skip
-DRAWN_LIMITS = {"losses": 5.0, "gradients": 5.0, "spread": 3.0}  # standard errors, and a ratio
+DRAWN_LIMITS = {"losses": 5.0, "gradients": 3.0, "spread": 3.0}  # standard errors, and a ratio
 OWN_TASK = {"encoder": "masked-language-modeling", "decoder": "instruction", "encoder-decoder": "summarization"}
 CLASSES = {
     "text-classification": modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
@@ -115,12 +115,14 @@ class Outcome:
 
     Attributes:
         verdict: equal, wrong, refused, crash, or `padding` where plain transformers gives another answer in another batch.
+        own: how far the plain Trainer in bfloat16 is from itself in float32, which ftkit may be as well.
     """
 
     job: Job
     verdict: str = ""
     detail: str = ""
     gaps: dict[str, float] = field(default_factory=dict)
+    own: dict[str, float] = field(default_factory=dict)
     levers: str = ""
     seconds: float = 0.0
 
@@ -154,7 +156,8 @@ def run_job(job: Job, place: Place) -> Outcome:
     outcome, started = Outcome(job), time.monotonic()
     try:
         VARIANTS["drawn" if place.dropout else job.variant](job, place, outcome)
-        judge(outcome, limits_of(job, place))
+        limits = limits_of(job, place)
+        judge(outcome, limits | {name: max(limits[name], own) for name, own in outcome.own.items()})
     except UserError as error:
         outcome.verdict, outcome.detail = "refused", str(error).split("\n")[0].replace(str(place.models), "…")
     except Exception as error:  # a sweep goes on; the line says what it was and where
@@ -222,7 +225,10 @@ def compare_steps(job: Job, place: Place, outcome: Outcome) -> None:
     ours = trained(parts, outcome)
     off = build(recipe_of(job, place, OFF), place.out / "off", [])
     outcome.gaps["start"] = worst(float((weight - start[name]).abs().max()) for name, weight in learning(off.model))
-    none, theirs = traced(off.trainer), traced(plain_of(job, place, parts, start, parts.data.encoded["train"].dataset))
+    rows = parts.data.encoded["train"].dataset
+    none, theirs = traced(off.trainer), traced(plain_of(job, place, parts, start, rows))
+    if place.bf16:
+        outcome.own = trace_gaps(theirs, traced(plain_of(job, place, parts, start, rows, bf16=False)))
     outcome.gaps |= trace_gaps(ours, theirs)
     outcome.gaps |= {f"{name} off": found for name, found in trace_gaps(none, theirs).items()}
     judge_measured(job, place, parts, outcome)

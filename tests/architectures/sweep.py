@@ -77,6 +77,7 @@ def parse() -> argparse.Namespace:
 def all_rows(arguments: argparse.Namespace) -> Iterator[Row]:
     bf16, dropout = arguments.precision == "bf16", arguments.dropout
     chosen = {name: getattr(arguments, name) for name in ("task", "strategy", "variant")}
+    chosen["variant"] = ["steps"] if dropout else chosen["variant"]
     for kind in arguments.only or TYPES:
         jobs = [job for job in jobs_of(kind, brief=bf16 or dropout) if is_chosen(job, chosen)]
         yield from rows_of(jobs, Place(HOME / kind, HOME, HOME / "out", bf16, dropout))

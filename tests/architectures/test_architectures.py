@@ -37,7 +37,8 @@ def test_a_selection_is_equal_or_refused(tmp_path: Path) -> None:
 def test_the_table_has_every_job_and_no_fault(name: str) -> None:
     rows, brief = read_csv(HERE / name), name != "matrix.csv"
     found = [(row["type"], row["task"], row["strategy"], row["variant"]) for row in rows]
-    assert found == [tuple(job) for kind in TYPES for job in jobs_of(kind, brief=brief)]
+    jobs = [job for kind in TYPES for job in jobs_of(kind, brief=brief)]
+    assert found == [tuple(job) for job in jobs if name != "matrix-dropout.csv" or job.variant == "steps"]
     assert faults(rows) == []
 
 
