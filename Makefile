@@ -10,7 +10,7 @@ test test-slow: export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow lint docs bench bench-curves bench-gpu bench-plain clean
+.PHONY: install demo test test-slow lint docs sweep bench bench-curves bench-gpu bench-plain clean
 
 install: $(STAMP)
 
@@ -37,6 +37,13 @@ lint: install
 
 docs: install
 	$(BIN)/python -m ftkit.recipe.reference > docs/recipe.md
+
+# Small models of all types with all levers, with none and in the plain Trainer, half an hour; writes docs/models.md.
+SWEEP := $(BIN)/python tests/architectures/sweep.py
+sweep: install
+	$(SWEEP) --out tests/architectures/matrix.csv --docs docs/models.md
+	$(SWEEP) --precision bf16 --out tests/architectures/matrix-bf16.csv
+	$(SWEEP) --dropout --out tests/architectures/matrix-dropout.csv
 
 # ftkit beside the tutorial's Trainer script, TRL's SFTTrainer and a loop by hand, and how that grows; writes
 # benchmarks/RESULTS.md.
