@@ -80,14 +80,27 @@ def pad_by_position(tokenizer: Any, model: Any = None) -> Any:
     """End tokens masked as padding where the pad token is the end token, so that a model never learns to stop.
 
     DataCollatorForLanguageModeling builds labels anew from the input and masks every pad token's id. The collator for
-    sequence to sequence pads the labels it is given with -100, and the attention mask follows from the lengths.
+    sequence to sequence pads the labels it is given with -100, and the attention mask follows from the lengths. Some models
+    (FSMT) write into the labels of which they make the decoder's input, so that padding is learnt: they get a copy.
     Upstream: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/data/data_collator.py,
-    `torch_call`. Goes when labels that are given are kept there.
+    `torch_call`. Goes when labels that are given are kept there, and `shift_tokens_right` changes none.
 
     Args:
         model: an encoder-decoder makes its decoder's input of the labels, which label smoothing takes away before forward.
     """
-    return transformers.DataCollatorForSeq2Seq(tokenizer, model)
+    makes = model is not None and hasattr(model, "prepare_decoder_input_ids_from_labels")  # as the collator itself asks
+    return transformers.DataCollatorForSeq2Seq(tokenizer, ShiftsCopies(model) if makes else None)
+
+
+class ShiftsCopies:
+    """What the collator asks of a model: a decoder's input, made of a copy of the labels."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.model.prepare_decoder_input_ids_from_labels(labels=labels.clone())
+        return found
 
 
 def modules_not_quantized(head: tuple[str, ...]) -> list[str] | None:

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 import torch
 from accelerate import skip_first_batches
-from transformers import AutoConfig, AutoModelForCausalLM, DataCollatorForLanguageModeling, Trainer, TrainingArguments
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    DataCollatorForLanguageModeling,
+    DataCollatorForSeq2Seq,
+    Trainer,
+    TrainingArguments,
+)
 
 from ftkit import compat
 from ftkit.errors import UserError
@@ -271,3 +280,18 @@ def test_the_trainer_itself_takes_what_ftkit_gives(recipe: RecipeMaker, tmp_path
     parts = parts_of(recipe(), tmp_path)
     assert isinstance(parts.trainer, Trainer)
     assert type(parts.trainer.args) is TrainingArguments
+
+
+def test_labels_of_padding_are_not_written_over(stand_in: Callable[[str], Path]) -> None:
+    """FSMT fills the labels from which it makes the decoder's input; of all encoder-decoders padding stays unlearnt."""
+    config = AutoConfig.for_model(
+        "fsmt", langs=["en", "de"], src_vocab_size=61, tgt_vocab_size=61, d_model=32, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
+    )  # fmt: skip
+    model = AutoModelForSeq2SeqLM.from_config(config)
+    tokenizer = AutoTokenizer.from_pretrained(stand_in("t5"))
+    rows = [{"input_ids": [5, 6, 7], "labels": [8, 9, 10]}, {"input_ids": [5], "labels": [8]}]
+    assert DataCollatorForSeq2Seq(tokenizer, model)(rows)["labels"][1].tolist() != [8, -100, -100]
+    batch = compat.pad_by_position(tokenizer, model)(rows)
+    assert batch["labels"].tolist() == [[8, 9, 10], [8, -100, -100]]
+    assert batch["decoder_input_ids"].shape == (2, 3)

@@ -52,7 +52,8 @@ def cut_by_length(inputs: dict[str, Any], cost: float, *, shifted: bool = False,
         inputs: tensors of shape (rows, ...), with an attention_mask of shape (rows, tokens) for padding on either side.
         cost: of a part, in tokens.
         shifted: a row's first label does not count, as in a decoder that foretells the next token.
-        decoder_inputs: labels and decoder_input_ids have tokens of their own, those of an encoder-decoder's target.
+        decoder_inputs: labels and decoder_input_ids, where there are such, have tokens of their own, those of an
+            encoder-decoder's target.
     """
     mask = inputs.get("attention_mask")
     vectors = any(isinstance(value, torch.Tensor) and value.dim() > 2 for value in inputs.values())  # no tokens to save
@@ -181,7 +182,7 @@ def rows_apart(inputs: dict[str, Any], *, shifted: bool, decoder_inputs: bool) -
 def _parts(
     inputs: dict[str, Any], mask: torch.Tensor, order: np.ndarray, bounds: list[int], *, shifted: bool, decoder_inputs: bool
 ) -> Iterator[Part]:
-    whole, by_token = weight_of(inputs, shifted=shifted), decoder_inputs and inputs["labels"].dim() == 2
+    whole, by_token = weight_of(inputs, shifted=shifted), decoder_inputs and "decoder_input_ids" in inputs
     for start, end in pairwise(bounds):
         rows = torch.as_tensor(order[start:end].copy(), device=mask.device)
         part = {name: value[rows] if _by_row(value, len(mask)) else value for name, value in inputs.items()}
