@@ -180,6 +180,7 @@ def load_kept(
         try:
             model, info = auto_class.from_pretrained(kept.folder, **(plain | {"config": kept.config(options["config"])}))
             forget_reading(model)
+            model.name_or_path = model.config.name_or_path = name  # an adapter names its base by it; the cache is no place to name
             return model, info
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             if lacks_memory(error):

@@ -7,6 +7,7 @@ from peft import AutoPeftModel, PeftModel
 from peft import auto as peft_auto
 
 from ftkit.data.paths import locate
+from ftkit.models.load import load_config
 from ftkit.recipe.schema import Model
 
 LEFT_OUT = ("_", "quant_method", "bnb_4bit_quant_storage", "llm_int8_threshold")  # so by default, or no argument
@@ -37,6 +38,8 @@ def loading(
         facts["labels"] = labels
     if (quantization := base.config.to_dict().get("quantization_config")) is not None:
         facts["quantization"] = plain_quantization(quantization)
+    if load_config(block, {}).problem_type not in (None, base.config.problem_type):  # by which the loss is chosen
+        facts["arguments"]["problem_type"] = base.config.problem_type
     return facts
 
 

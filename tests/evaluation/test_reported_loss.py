@@ -207,6 +207,19 @@ def test_what_an_older_run_did_not_note_is_not_checked(finished: Path) -> None:
     assert verify(finished).facts["eval loss"].startswith("not checked: what the run measured")
 
 
+# Kind: a base whose config says what it was trained for, by which its class chooses the loss.
+@pytest.mark.slow
+def test_an_adapter_for_another_kind_of_label_than_its_base_has_its_own_loss(
+    verified_recipe: RecipeMaker, tmp_path: Path
+) -> None:
+    base = train(verified_recipe("full", evaluation={"verify": False}), output_dir=tmp_path / "base").folder / "model"
+    rows = {"train": {"path": "sample:ratings", "rows": 80}}
+    made = verified_recipe("lora", task="text-regression", kind="distilbert", data=rows, model={"name": str(base)})
+    folder = train(made, output_dir=tmp_path / "run").folder
+    assert Run(folder).record["verified"]["failures"] == []
+    assert "problem_type='regression'" in (folder / "README.md").read_text(encoding="utf-8")
+
+
 # Kind: an architecture whose outputs depend on padding. That is the model's own and no fault of what was measured.
 @pytest.mark.slow
 def test_a_model_that_sees_its_padding_is_verified_and_it_is_said(verified_recipe: RecipeMaker, tmp_path: Path) -> None:

@@ -187,3 +187,11 @@ def test_a_snapshot_with_files_missing_is_found(tmp_path: Path, monkeypatch: pyt
     assert weights_folder(Model(name="some/model")) == snapshot
     assert has_weights(Model(name="some/model"))
     assert not has_weights(Model(name="some/other"))
+
+
+def test_an_adapter_on_kept_weights_names_the_checkpoint_as_its_base(recipe: RecipeMaker, tmp_path: Path) -> None:
+    made = recipe("qlora")
+    for name in ("made", "kept"):
+        model = build(made, tmp_path / name, []).model
+        assert model.peft_config["default"].base_model_name_or_path == made.model.name
+        assert model.get_base_model().config._name_or_path == made.model.name
