@@ -7,7 +7,13 @@ from typing import Any
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraRuntimeConfig
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+)
 
 from ftkit.compat import hold_in_float32, is_adaptable, own_copy, require_targets
 from ftkit.errors import UserError
@@ -15,13 +21,13 @@ from ftkit.models.load import first_line
 from ftkit.models.strategies.base import plain_arguments
 from ftkit.recipe.schema import Lora, QLora
 
-# peft's name of a kind of task, by what the class of the model ends with.
+# peft's name of a kind of task, which it has not for every Auto class. What a model's own class is called tells nothing:
+# Gemma 3's decoder ends with ForConditionalGeneration.
 TASK_TYPES = {
-    "ForSequenceClassification": "SEQ_CLS",
-    "ForTokenClassification": "TOKEN_CLS",
-    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
-    "ForCausalLM": "CAUSAL_LM",
-    "LMHeadModel": "CAUSAL_LM",
+    AutoModelForSequenceClassification: "SEQ_CLS",
+    AutoModelForTokenClassification: "TOKEN_CLS",
+    AutoModelForSeq2SeqLM: "SEQ_2_SEQ_LM",
+    AutoModelForCausalLM: "CAUSAL_LM",
 }
 
 
@@ -30,15 +36,16 @@ OWN_KEYS = {"name", "keep_quantized"}  # of the block, not peft's
 
 class LoraStrategy:
     quantized = False
+    needs_head = True
 
     def load_arguments(self, block: Lora, dtype: str, head: tuple[str, ...]) -> dict[str, Any]:
         return plain_arguments(dtype)
 
-    def apply(self, model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ...]) -> PeftModel:
+    def apply(self, model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ...], auto_class: Any = None) -> PeftModel:
         require_targets(model, block.target_modules)
         require_named(model, block)
         try:
-            adapted = get_peft_model(model, lora_config(model, block, head))
+            adapted = get_peft_model(model, lora_config(model, block, head, TASK_TYPES.get(auto_class)))
         except (ValueError, TypeError, AttributeError, RuntimeError, ImportError) as error:
             message = first_line(error)
             hint = f"this model has {', '.join(layer_names(model))}" if "target_modules" in message else ""
@@ -47,7 +54,7 @@ class LoraStrategy:
         return adapted
 
 
-def lora_config(model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ...]) -> LoraConfig:
+def lora_config(model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ...], kind: str | None) -> LoraConfig:
     """The adapter's config: the recipe's fields, and the head as modules that are trained whole."""
     fields = own_copy({name: getattr(block, name) for name in block.model_fields_set - OWN_KEYS})
     if head:
@@ -57,7 +64,6 @@ def lora_config(model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ..
         fields["fan_in_fan_out"] = True  # GPT-2 keeps its weights transposed
     if fields.get("runtime_config") is not None:
         fields["runtime_config"] = LoraRuntimeConfig(**fields["runtime_config"])
-    kind = next((kind for ending, kind in TASK_TYPES.items() if type(model).__name__.endswith(ending)), None)
     return LoraConfig(task_type=kind, **fields)
 
 
