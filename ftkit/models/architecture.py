@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PretrainedConfig
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from ftkit.errors import UserError
 
@@ -50,10 +51,12 @@ def model_of(auto_class: Any, config: PretrainedConfig, **options: Any) -> Any:
 
     The config stays as it is: the choice of attention would be written into it.
     """
-    own = own_classes(config).get(auto_class.__name__, "")
-    if own and own.rpartition("--")[0] in ("", config.name_or_path):  # else the newest code of the hub would be taken
-        options["code_revision"] = vars(config).get("_commit_hash")
-    return auto_class.from_config(copy.deepcopy(config), trust_remote_code=bool(own), **options)
+    config, own = copy.deepcopy(config), own_classes(config).get(auto_class.__name__)
+    if own is None:
+        return auto_class.from_config(config, trust_remote_code=False, **options)
+    same = own.rpartition("--")[0] in ("", config.name_or_path)  # then the code is that of the weights, not the newest
+    revision = vars(config).get("_commit_hash") if same else None
+    return get_class_from_dynamic_module(own, config.name_or_path, code_revision=revision)._from_config(config, **options)
 
 
 def meta_model(auto_class: Any, config: PretrainedConfig, attention: str | None = "eager", **options: Any) -> Any:

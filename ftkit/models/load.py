@@ -24,6 +24,7 @@ from ftkit.recipe.schema import Model
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 DEFAULT_MAX_LENGTH = 512
+TRUST_HINT = "read its code, and set model.trust_remote_code: true where you trust it"
 HUB_HINT = "check the id; a gated model needs `hf auth login`"
 
 
@@ -72,9 +73,8 @@ def load_config(block: Model, values: dict[str, Any]) -> PretrainedConfig:
             name, revision=block.revision, trust_remote_code=block.trust_remote_code, **values
         )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{block.name}: {first_line(error)}", HUB_HINT if is_hub_id(name) else "", key="model.name"
-        ) from error
+        hint = TRUST_HINT if "trust_remote_code" in str(error) else HUB_HINT if is_hub_id(name) else ""
+        raise UserError(f"{block.name}: {first_line(error)}", hint, key="model.name") from error
     return trusted(config, trust=block.trust_remote_code)
 
 

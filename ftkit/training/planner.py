@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from ftkit import console
 from ftkit.answers import keep, key_of, known
+from ftkit.compat import grouped_products_on_shapes
 from ftkit.errors import UserError
 from ftkit.evaluation.forgetting import BATCH as GENERAL_ROWS
 from ftkit.evaluation.forgetting import LONGEST as GENERAL_TOKENS
@@ -237,7 +238,10 @@ class Planner:
             self.fuses, self.liger, self.ways.fast_dropout, self.ways.fused_gelu, self.unpads, self.stored,
         )  # fmt: skip
         try:
-            return rehearse(self.auto_class, self.config, setup.strategy, self.head_for(setup), self.options(setup), batch)
+            with grouped_products_on_shapes():
+                return rehearse(
+                    self.auto_class, self.config, setup.strategy, self.head_for(setup), self.options(setup), batch
+                )
         except (RuntimeError, NotImplementedError) as error:
             message = f"a step of this model cannot be gone through without weights: {first_line(error)}"
             raise UserError(message, "`ftkit check` runs one with them", key="model.name") from error
@@ -258,9 +262,10 @@ class Planner:
         if key not in self.measured:
             options = self.options(setup)
             try:
-                self.measured[key] = rehearse_measuring(
-                    self.auto_class, self.config, setup.strategy, self.head_for(setup), options, shapes, self.autocast
-                )
+                with grouped_products_on_shapes():
+                    self.measured[key] = rehearse_measuring(
+                        self.auto_class, self.config, setup.strategy, self.head_for(setup), options, shapes, self.autocast
+                    )
             except Exception as error:  # whatever a model does on shapes alone: the plan of its training still stands
                 self.unmeasured = first_line(error)
                 self.measured[key] = MeasuringMemory()
