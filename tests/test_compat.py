@@ -5,6 +5,7 @@ first half asks for the fault; when it fails, the library has mended it, and the
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from accelerate import skip_first_batches
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
-from ftkit import compat
+from ftkit import compat, plan
 from ftkit.errors import UserError
 from ftkit.models.load import load_tokenizer
 from ftkit.recipe.schema import Model, Recipe
@@ -242,3 +243,16 @@ def test_the_trainer_itself_takes_what_ftkit_gives(recipe: RecipeMaker, tmp_path
     parts = parts_of(recipe(), tmp_path)
     assert isinstance(parts.trainer, Trainer)
     assert type(parts.trainer.args) is TrainingArguments
+
+
+def test_products_in_groups_are_known_on_shapes_in_every_precision(
+    recipe: RecipeMaker, stand_in: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = {"train": "sample:text", "eval_size": 5}
+    model, training = {"name": str(stand_in("mixtral"))}, {"bf16": False, "max_steps": 1}
+    made = recipe("full", task="language-modeling", model=model, data=data, training=training)
+    assert plan(made, measure=False).memory["peak"] > 0
+    monkeypatch.setattr("ftkit.training.planner.grouped_products_on_shapes", nullcontext)
+    with pytest.raises(UserError, match="cannot be gone through without weights: Expected inputs of BF16"):
+        plan(made, measure=False)
+    assert "Traceback" not in capfd.readouterr().err

@@ -94,7 +94,7 @@ def usable_positions(auto_class: Any, config: PretrainedConfig, wanted: int) -> 
         return entries
     model = meta_model(auto_class, config)
     tables = {id(module): module for module in model.modules() if _is_table(module, entries)}
-    tables.pop(id(model.get_input_embeddings()), None)
+    tables.pop(id(word_embedding(model)), None)
     return min([entries, *(entries - table.padding_idx - 1 for table in tables.values())])
 
 
@@ -104,6 +104,15 @@ def text_field(config: PretrainedConfig, name: str) -> Any:
         if (value := getattr(part, name, None)) is not None:  # types of models differ in which fields they have
             return value
     return None
+
+
+def word_embedding(model: Any) -> nn.Module | None:
+    """The embedding of a model's tokens; None where it has no table of them, as CANINE and Perceiver."""
+    try:
+        found = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    return found if isinstance(found, nn.Module) else None
 
 
 def _fields(config: PretrainedConfig) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Config, tokenizer and weights of a pretrained model, from a local folder or the hub; a clear line where they lack."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,7 +19,7 @@ from ftkit.compat import keep_4bit_weights
 from ftkit.data.paths import locate
 from ftkit.errors import UserError
 from ftkit.hub import is_hub_id
-from ftkit.models.architecture import text_configs, trusted, usable_positions
+from ftkit.models.architecture import text_configs, trusted, usable_positions, word_embedding
 from ftkit.recipe.schema import Model
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json")
@@ -207,7 +208,8 @@ def fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
         config.pad_token_id = tokenizer.pad_token_id
     if model.can_generate():
         model.generation_config.pad_token_id = tokenizer.pad_token_id
-    entries = model.get_input_embeddings().weight.shape[0]
+    embedding = word_embedding(model)
+    entries = math.inf if embedding is None else embedding.weight.shape[0]  # type: ignore[union-attr, operator]
     if len(tokenizer) > entries:
         message = f"the tokenizer has {len(tokenizer)} tokens, the model {entries}"
         raise UserError(message, "use the tokenizer that the model was trained with", key="model.tokenizer")

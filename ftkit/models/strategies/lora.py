@@ -17,6 +17,7 @@ from transformers import (
 
 from ftkit.compat import hold_in_float32, is_adaptable, own_copy, require_targets
 from ftkit.errors import UserError
+from ftkit.models.architecture import word_embedding
 from ftkit.models.load import first_line
 from ftkit.models.strategies.base import plain_arguments
 from ftkit.recipe.schema import Lora, QLora
@@ -88,7 +89,8 @@ def require_named(model: nn.Module, block: Lora | QLora) -> None:
                 near = difflib.get_close_matches(str(pattern), last, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"this model has {', '.join(layer_names(model))}"
                 raise UserError(f"{key}: '{pattern}' matches no module", hint, key=f"strategy.{key}")
-    tokens, entries = block.trainable_token_indices, model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    embedding, tokens = word_embedding(model), block.trainable_token_indices
+    entries: int = 0 if embedding is None else embedding.weight.shape[0]  # type: ignore[union-attr, assignment]
     for token in [token for tokens in tokens.values() for token in tokens] if isinstance(tokens, dict) else tokens or []:
         if not (isinstance(token, int) and 0 <= token < entries):
             message = f"trainable_token_indices: {token} is no token of this model"
