@@ -368,7 +368,8 @@ def check_weights(run: Run, *, edited: bool) -> tuple[dict[str, str], list[str]]
 def check_prompts(run: Run) -> tuple[str, list[str]]:
     """What plain transformers makes of the recorded prompts, in words; and what is wrong with it."""
     entries = json.loads(run.data_report.read_text(encoding="utf-8"))["prompts"] if run.data_report.is_file() else []
-    if differences := compare_prompts(run.model, entries):
+    own_code = run.record.get("load", {}).get("arguments", {}).get("trust_remote_code", False)
+    if differences := compare_prompts(run.model, entries, own_code=own_code):
         first = differences[0]
         message = (
             f"{run.model}: {len(differences)} of {len(entries)} prompts are not those of training; {first.row} has "

@@ -5,6 +5,7 @@ tests/test_compat.py that fails when its function does nothing. Versions are tho
 """
 
 import copy
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import torch
 import transformers
 from torch import nn
 from torch.utils.data import DataLoader
+from transformers.integrations import moe
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ftkit.errors import UserError
@@ -263,11 +265,29 @@ def refuse_idle_fp16(fp16: bool) -> None:
         )
 
 
+@contextmanager
+def grouped_products_on_shapes() -> Iterator[None]:
+    """No plan for a mixture of experts in float32: on shapes torch refuses the product that its CPU kernel computes.
+
+    Inside the block transformers takes its own product in groups, which knows its shapes in every precision, and holds the
+    same forward and backward.
+    Upstream: https://github.com/pytorch/pytorch/blob/v2.13.0/torch/_meta_registrations.py, `_meta_grouped_mm_common`. Goes
+    when float32 is taken there.
+    """
+    known, moe._can_use_grouped_mm = moe._can_use_grouped_mm, lambda *_: False
+    try:
+        yield
+    finally:
+        moe._can_use_grouped_mm = known
+
+
 def hush_libraries() -> None:
     """Messages of a normal run that tell its user nothing."""
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")  # peft 0.21 against transformers 5.23
     warnings.filterwarnings("ignore", message=".*find_unused_parameters.*")
     warnings.filterwarnings("ignore", message=".*Paged optimizers are not supported on CPU.*")
+    # a traceback for each operation that shapes alone do not answer; who asks tells it in one line
+    logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
     datasets.disable_progress_bars()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

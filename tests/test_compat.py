@@ -5,6 +5,7 @@ first half asks for the fault; when it fails, the library has mended it, and the
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from ftkit import compat
+from ftkit import compat, plan
 from ftkit.errors import UserError
 from ftkit.models.load import load_tokenizer
 from ftkit.recipe.schema import Model, Recipe
@@ -295,3 +296,16 @@ def test_labels_of_padding_are_not_written_over(stand_in: Callable[[str], Path])
     batch = compat.pad_by_position(tokenizer, model)(rows)
     assert batch["labels"].tolist() == [[8, 9, 10], [8, -100, -100]]
     assert batch["decoder_input_ids"].shape == (2, 3)
+
+
+def test_products_in_groups_are_known_on_shapes_in_every_precision(
+    recipe: RecipeMaker, stand_in: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = {"train": "sample:text", "eval_size": 5}
+    model, training = {"name": str(stand_in("mixtral"))}, {"bf16": False, "max_steps": 1}
+    made = recipe("full", task="language-modeling", model=model, data=data, training=training)
+    assert plan(made, measure=False).memory["peak"] > 0
+    monkeypatch.setattr("ftkit.training.planner.grouped_products_on_shapes", nullcontext)
+    with pytest.raises(UserError, match="cannot be gone through without weights: Expected inputs of BF16"):
+        plan(made, measure=False)
+    assert "Traceback" not in capfd.readouterr().err

@@ -20,7 +20,7 @@ from ftkit.delivery.merge import (
 )
 from ftkit.delivery.onnx import require_onnx, runtime_forward, write_onnx
 from ftkit.errors import UserError
-from ftkit.models.load import load_config, load_tokenizer
+from ftkit.models.load import load_config, load_plain, load_tokenizer
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Model, Recipe
 from ftkit.run import Run, write_text
@@ -56,7 +56,7 @@ def export_safetensors(run: Run, target: Path) -> Comparison:
         shutil.copytree(run.model, beside)
         with console.status("comparing the copy with the run's model"):
             trained = load_trained(recipe, task, config, saved, run.model)
-            copied = task.auto_class(config).from_pretrained(beside).to(trained.device)
+            copied = load_plain(task.auto_class(config), beside, recipe.model).to(trained.device)
             batches = padded_batches(run, task, load_tokenizer(saved), trained)
             found = compare(batches, task, forward_of(trained), forward_of(copied))
         require_good(found, SAME_WEIGHTS, "the copy")

@@ -25,8 +25,8 @@ from ftkit.errors import Unverified, UserError
 from ftkit.evaluation.records import read_rows
 from ftkit.evaluation.verification import is_recorded
 from ftkit.hub import hub_names, require_reachable
-from ftkit.models.heads import meta_model
-from ftkit.models.load import load_config, load_tokenizer
+from ftkit.models.architecture import meta_model
+from ftkit.models.load import load_config, load_plain, load_tokenizer
 from ftkit.models.save import save_model
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
@@ -82,7 +82,7 @@ def merge_run(run: Run, recipe: Recipe, target: Path, dtype: str) -> Comparison:
             del merged
         with console.status("comparing the merged model with adapter and base"):
             trained = load_trained(recipe, task, config, saved, run.model)
-            reloaded = task.auto_class(config).from_pretrained(beside, dtype=DTYPES[dtype]).to(trained.device)
+            reloaded = load_plain(task.auto_class(config), beside, recipe.model, dtype=DTYPES[dtype]).to(trained.device)
             batches = padded_batches(run, task, tokenizer, trained)
             found = compare(batches, task, forward_of(trained), forward_of(reloaded), without_adapter(trained))
         coarse = "bfloat16" if recipe.strategy.name == "qlora" or recipe.model.dtype != "float32" else dtype

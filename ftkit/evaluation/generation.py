@@ -15,6 +15,7 @@ from ftkit import console
 from ftkit.compat import without_router_loss
 from ftkit.data.encode import IGNORED, Encoded
 from ftkit.data.prompts import last_answer
+from ftkit.models.architecture import named_positions
 from ftkit.recipe.schema import Generation
 
 
@@ -123,7 +124,8 @@ def room_for_answer(model: Any, width: int, block: Generation) -> int:
     """Tokens that an answer may have behind a prompt of `width` tokens."""
     if model.config.is_encoder_decoder:
         return block.max_new_tokens
-    return min(block.max_new_tokens, (getattr(model.config, "max_position_embeddings", None) or 10**9) - width)
+    positions = named_positions(model.config)
+    return block.max_new_tokens if positions is None else min(block.max_new_tokens, positions - width)
 
 
 def _until_stop(ids: list[int], stops: list[int]) -> list[int]:

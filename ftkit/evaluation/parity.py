@@ -47,9 +47,13 @@ def record(task: Task, rows: Any, encoded: Encoded, ledger: Ledger, encoder_deco
     return found
 
 
-def compare(folder: Path, entries: list[dict[str, Any]]) -> list[Difference]:
-    """Build each prompt by plain transformers from a model's folder, and compare its ids with those of training."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+def compare(folder: Path, entries: list[dict[str, Any]], *, own_code: bool) -> list[Difference]:
+    """Build each prompt by plain transformers from a model's folder, and compare its ids with those of training.
+
+    Args:
+        own_code: whether code in the folder may be run.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=own_code)
     file = folder / PROMPT_TEMPLATE
     forms = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     differences = []

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from ftkit.models.heads import find_head, meta_model
+from ftkit.models.architecture import meta_model
+from ftkit.models.heads import find_head
 from ftkit.models.strategies.table import STRATEGIES
 
 
@@ -41,7 +42,7 @@ def count_from_config(auto_class: Any, config: Any, block: Any, *, new_head: boo
         new_head: whether the task trains a head.
     """
     model, strategy = meta_model(auto_class, config), STRATEGIES[block.name]
-    head = find_head(auto_class, config) if new_head else ()
+    head = find_head(auto_class, config) if new_head and strategy.needs_head else ()
     packed = sum(layer.weight.numel() for layer in quantized_layers(model, head)) if strategy.quantized else 0
     counts = count_parameters(strategy.apply(model, block, head))  # type: ignore[arg-type]
     return ParameterCounts(counts.trainable, counts.total, counts.total - packed // 2)

@@ -1,5 +1,6 @@
 """Config, tokenizer and weights of a pretrained model, from a local folder or the hub; a clear line where they lack."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -18,12 +19,14 @@ from ftkit.compat import answer_in_autocast, keep_4bit_weights
 from ftkit.data.paths import locate
 from ftkit.errors import UserError
 from ftkit.hub import is_hub_id
+from ftkit.models.architecture import text_configs, trusted, usable_positions, word_embedding
 from ftkit.models.label_head import Head, label_tensors, settle_head
 from ftkit.recipe.schema import Model
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 DEFAULT_MAX_LENGTH = 512
+TRUST_HINT = "read its code, and set model.trust_remote_code: true where you trust it"
 HUB_HINT = "check the id; a gated model needs `hf auth login`"
 
 
@@ -68,15 +71,17 @@ def load_config(block: Model, values: dict[str, Any]) -> PretrainedConfig:
     name = locate(block.name)
     require_files(name, ("config.json",), "config.json", "model.name")
     try:
-        return AutoConfig.from_pretrained(name, revision=block.revision, trust_remote_code=block.trust_remote_code, **values)
+        config = AutoConfig.from_pretrained(
+            name, revision=block.revision, trust_remote_code=block.trust_remote_code, **values
+        )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{block.name}: {first_line(error)}", HUB_HINT if is_hub_id(name) else "", key="model.name"
-        ) from error
+        hint = TRUST_HINT if "trust_remote_code" in str(error) else HUB_HINT if is_hub_id(name) else ""
+        raise UserError(f"{block.name}: {first_line(error)}", hint, key="model.name") from error
+    return trusted(config, trust=block.trust_remote_code)
 
 
 def load_tokenizer(block: Model) -> PreTrainedTokenizerBase:
-    """The tokenizer, with a pad token: its own, or else its end token (padding is masked by position).
+    """The tokenizer, with a pad token: its own, or else its end token or another (padding is masked by position).
 
     Raises:
         UserError: there is none, or it cannot be read.
@@ -93,8 +98,18 @@ def load_tokenizer(block: Model) -> PreTrainedTokenizerBase:
         ) from error
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        tokenizer.pad_token = stand_in_for_padding(tokenizer)
     return tokenizer
+
+
+def stand_in_for_padding(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The token that says least of a text: one for its end, for what is unknown, for anything special, or the rarest.
+
+    A decoder's head for classes reads the last token that is not padding: it is to be one that texts seldom end with.
+    """
+    special = (tokenizer.eos_token, tokenizer.unk_token, *tokenizer.all_special_tokens)
+    found = next((token for token in special if token), None) or tokenizer.convert_ids_to_tokens(len(tokenizer) - 1)
+    return str(found)
 
 
 def load_base(
@@ -180,7 +195,9 @@ def load_kept(
         try:
             model, info = auto_class.from_pretrained(kept.folder, **(plain | {"config": kept.config(options["config"])}))
             forget_reading(model)
-            model.name_or_path = model.config.name_or_path = name  # an adapter names its base by it; the cache is no place to name
+            model.name_or_path = model.config.name_or_path = (
+                name  # an adapter names its base by it; the cache is no place to name
+            )
             return model, info
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             if lacks_memory(error):
@@ -196,29 +213,37 @@ def load_kept(
     return model, info
 
 
+def load_plain(auto_class: Any, folder: Path, block: Model, **options: Any) -> PreTrainedModel:
+    """A folder that ftkit has written, as plain transformers loads it."""
+    model: PreTrainedModel = auto_class.from_pretrained(folder, trust_remote_code=block.trust_remote_code, **options)
+    return model
+
+
 def fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Let the model know the pad token, and refuse a tokenizer with more tokens than the model has.
 
     Raises:
         UserError: the tokenizer's ids go beyond the model's embedding.
     """
-    model.config.pad_token_id = tokenizer.pad_token_id
+    for config in (model.config, *text_configs(model.config)):
+        config.pad_token_id = tokenizer.pad_token_id
     if model.can_generate():
         model.generation_config.pad_token_id = tokenizer.pad_token_id
-    entries = model.get_input_embeddings().weight.shape[0]
+    embedding = word_embedding(model)
+    entries = math.inf if embedding is None else embedding.weight.shape[0]  # type: ignore[union-attr, operator]
     if len(tokenizer) > entries:
         message = f"the tokenizer has {len(tokenizer)} tokens, the model {entries}"
         raise UserError(message, "use the tokenizer that the model was trained with", key="model.tokenizer")
 
 
-def usable_length(block: Model, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+def usable_length(auto_class: Any, block: Model, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens a row may have: as the recipe says, and no more than the model has positions.
 
     Raises:
         UserError: the recipe names a length that the model cannot take.
     """
-    positions = getattr(config, "max_position_embeddings", None)  # a model without learnt positions may have no limit
-    limit = min(value for value in (positions or 10**9, tokenizer.model_max_length, 10**9) if value)
+    positions = usable_positions(auto_class, config, block.max_length or DEFAULT_MAX_LENGTH)
+    limit = min(value for value in (positions, tokenizer.model_max_length, 10**9) if value)
     if block.max_length is None:
         return min(DEFAULT_MAX_LENGTH, int(limit))
     if block.max_length > limit:
@@ -229,7 +254,7 @@ def usable_length(block: Model, config: PretrainedConfig, tokenizer: PreTrainedT
 
 def first_line(error: BaseException) -> str:
     """The first sentence of a library's message."""
-    return " ".join(str(error).split("\n")[0].split())[:300] or type(error).__name__
+    return " ".join(str(error).strip().split("\n")[0].split())[:300] or type(error).__name__
 
 
 def torch_dtype(name: str) -> torch.dtype:

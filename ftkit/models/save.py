@@ -7,6 +7,7 @@ from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
+from transformers.dynamic_module_utils import custom_object_save
 
 from ftkit.run import write_json
 
@@ -26,7 +27,10 @@ def save_model(
     if isinstance(model, PeftModel):
         # Asking whether the embedding grew would ask the hub; no strategy makes it grow.
         model.save_pretrained(beside, save_embedding_layers=False)
-        config = copy.deepcopy(model.get_base_model().config)
+        base = model.get_base_model()
+        config = copy.deepcopy(base.config)
+        if base._auto_class is not None:  # code of the model's own, by which the adapter's folder is read again
+            custom_object_save(base, beside, config=config)
         if hasattr(config, "quantization_config"):  # the adapter may stand on a base in any precision
             del config.quantization_config
         config.save_pretrained(beside)  # labels and their number, which the adapter lacks

@@ -149,7 +149,7 @@ def load_run(run: Run, *, max_length: int | None = None, max_new_tokens: int | N
         if recipe.strategy.name != "qlora":  # 4-bit weights are where they belong already
             model.to(arguments.device)
         model.eval()
-    length = usable_length(recipe.model, config, tokenizer)
+    length = usable_length(task.auto_class(config), recipe.model, config, tokenizer)
     # A cut prompt was cut in training so that its answer had room; how long an answer will be is not known now.
     room = 0 if config.is_encoder_decoder else min(recipe.evaluation.generation.max_new_tokens, length // 2)
     whole, shorter = (task.encoder(FEATURES, tokenizer, config, tokens) for tokens in (length, length - room))

@@ -21,5 +21,6 @@ def loading_words(facts: dict[str, Any], folder: str) -> list[str]:
         words.append("quantization_config=quantization")
     else:
         lines += ["from transformers import AutoTokenizer", ""]
-    lines.append(f'tokenizer = AutoTokenizer.from_pretrained("{folder}")')
+    own_code = ", trust_remote_code=True" if facts["arguments"].get("trust_remote_code") else ""
+    lines.append(f'tokenizer = AutoTokenizer.from_pretrained("{folder}"{own_code})')
     return [*lines, f"model = {facts['class']}.from_pretrained({', '.join(words)})"]

@@ -64,11 +64,13 @@ class LocalGenerator:
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, name: str, temperature: float, max_new_tokens: int) -> None:
+        from ftkit.models.architecture import named_positions  # it brings torch, which an endpoint does not need
+
         self.name = name
         self._model = model.eval()
         self._tokenizer = tokenizer
         self._sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
-        self._positions = int(getattr(model.config, "max_position_embeddings", None) or 10**9)  # some have no limit
+        self._positions = named_positions(model.config) or 10**9  # some have no limit
         self._max_new_tokens = min(max_new_tokens, self._positions // 2)
         configured = model.generation_config.eos_token_id
         ends = configured if isinstance(configured, list) else [configured]

@@ -16,6 +16,7 @@ from ftkit.data.prompts import Example, join
 from ftkit.errors import UserError
 from ftkit.metrics.resampling import Resampler
 from ftkit.metrics.text import loss_metrics, loss_resamplers
+from ftkit.models.architecture import require_class
 from ftkit.models.label_head import Head
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import WithoutPrompts
@@ -25,7 +26,7 @@ def decoder_class(config: PretrainedConfig, task: str) -> Any:
     """The Auto class of a decoder-only model.
 
     Raises:
-        UserError: the model is no decoder; an encoder sees the tokens that it should foretell.
+        UserError: the model is no decoder; an encoder sees the tokens that it should foretell; or its type has none.
     """
     kind = config.model_type
     encoder = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
@@ -34,7 +35,7 @@ def decoder_class(config: PretrainedConfig, task: str) -> Any:
         raise UserError(
             f"{kind} is {what}; {task} needs a decoder", "choose one such as openai-community/gpt2", key="model.name"
         )
-    return AutoModelForCausalLM
+    return require_class(AutoModelForCausalLM, config, task)
 
 
 class LanguageTask(WithoutPrompts):

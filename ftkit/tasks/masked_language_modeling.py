@@ -16,6 +16,7 @@ from ftkit.data.encode import IGNORED, Encoder
 from ftkit.data.ledger import Outcome
 from ftkit.data.prompts import Example
 from ftkit.errors import UserError
+from ftkit.models.architecture import require_class
 from ftkit.tasks.language import LanguageTask, as_columns, text_of, token_loss_sums
 
 MASKED_SHARE = 0.15
@@ -23,7 +24,7 @@ MASKED_SHARE = 0.15
 
 class MaskedLanguageModeling(LanguageTask):
     def auto_class(self, config: PretrainedConfig) -> Any:
-        return AutoModelForMaskedLM
+        return require_class(AutoModelForMaskedLM, config, "masked-language-modeling")
 
     def encoder(
         self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int

@@ -9,6 +9,7 @@ from transformers import AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedToke
 from ftkit.data.encode import Encoder
 from ftkit.data.ledger import Outcome
 from ftkit.data.prompts import Example, TextIds, answer_ids, end_token, fill, own_answer_ids, prompt_ids, whole_ids
+from ftkit.models.architecture import require_class
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import BLANK
 from ftkit.tasks.language import LanguageTask, as_columns, decoder_class, fitted, text_of, token_loss_sums
@@ -26,7 +27,9 @@ class Summarization(LanguageTask):
 
     def auto_class(self, config: PretrainedConfig) -> Any:
         self.shift = not config.is_encoder_decoder
-        return decoder_class(config, "summarization") if self.shift else AutoModelForSeq2SeqLM
+        if self.shift:
+            return decoder_class(config, "summarization")
+        return require_class(AutoModelForSeq2SeqLM, config, "summarization")
 
     def encoder(
         self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int

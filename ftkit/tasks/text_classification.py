@@ -27,6 +27,7 @@ from ftkit.tasks.texts import TextTask, is_list, model_inputs, text_encoder
 
 
 class TextClassification(TextTask):
+    task = "text-classification"
     quality_name = "accuracy"
 
     def __init__(self, data: Data) -> None:
@@ -94,7 +95,7 @@ class TextClassification(TextTask):
         self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
     ) -> Encoder:
         ids = {name: number for number, name in enumerate(self.labels)}
-        encode_texts, feature = text_encoder(tokenizer, max_length), rows["label"]
+        encode_texts, feature = text_encoder(tokenizer, config, max_length), rows["label"]
         blank = [0.0] * len(self.labels) if self.multi_label else 0
 
         def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:

@@ -23,6 +23,7 @@ DIGITS = 6
 class TextRegression(TextTask):
     """A model's predictions have shape (rows, 1) and stay so: that is what its head gives."""
 
+    task = "text-regression"
     quality_name = "mae"
 
     def __init__(self, data: Data) -> None:
@@ -67,7 +68,7 @@ class TextRegression(TextTask):
         self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
     ) -> Encoder:
         require_one_number(rows["label"])
-        encode_texts = text_encoder(tokenizer, max_length)
+        encode_texts = text_encoder(tokenizer, config, max_length)
 
         def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
             texts = encode_texts(batch, positions)

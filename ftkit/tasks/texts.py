@@ -12,6 +12,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ftkit.models.architecture import require_class
 from ftkit.models.label_head import Head
 from ftkit.tasks.base import WithoutPrompts
 from ftkit.tasks.language import text_of
@@ -22,12 +23,15 @@ COLUMNS = ("text", "text_pair")
 class TextTask(WithoutPrompts):
     """The parts that are the same where a whole text, or a pair of texts, gets its label or number from one new head."""
 
+    task: str
+    """Its name in a recipe."""
+
     new_head = True
     generates = False
     head: Head | None = None
 
     def auto_class(self, config: PretrainedConfig) -> Any:
-        return AutoModelForSequenceClassification
+        return require_class(AutoModelForSequenceClassification, config, self.task)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
         return DataCollatorWithPadding(tokenizer)
@@ -52,17 +56,24 @@ class Texts:
     cut: list[bool]
 
 
-def text_encoder(tokenizer: PreTrainedTokenizerBase, max_length: int) -> Callable[[dict[str, list[Any]], list[int]], Texts]:
+def text_encoder(
+    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
+) -> Callable[[dict[str, list[Any]], list[int]], Texts]:
     """A function from a batch of rows and their positions to their encoded texts; of a pair the longer text is cut first.
+
+    An encoder-decoder's head reads a row's end token, of which all rows must have as many: where a text says `</s>`, it is
+    read as text.
 
     That function raises UserError where a field is no text.
     """
     inputs = model_inputs(tokenizer)
+    cutting = {"truncation": "longest_first", "max_length": max_length}
+    cutting |= {"split_special_tokens": True} if config.is_encoder_decoder else {}
 
     def encode(batch: dict[str, list[Any]], positions: list[int]) -> Texts:
         names = [name for name in COLUMNS if name in batch]
         fields = [[text_of(batch, name, index, row) or "" for index, row in enumerate(positions)] for name in names]
-        encoded = tokenizer(*fields, truncation="longest_first", max_length=max_length)
+        encoded = tokenizer(*fields, **cutting)
         empty = [not all(row) for row in zip(*fields, strict=True)]
         cut = [encoded.is_fast and bool(encoded.encodings[index].overflowing) for index in range(len(positions))]
         return Texts({name: encoded[name] for name in inputs}, empty, cut)

@@ -21,6 +21,7 @@ from ftkit.data.ledger import Outcome
 from ftkit.errors import UserError
 from ftkit.metrics.resampling import Resampler
 from ftkit.metrics.tokens import OUTSIDE, entities, entity_scores, tags_of, token_metrics, token_resamplers
+from ftkit.models.architecture import require_class
 from ftkit.models.label_head import Head
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import WithoutPrompts, with_nearest
@@ -78,7 +79,7 @@ class TokenClassification(WithoutPrompts):
         return {"num_labels": len(names), "id2label": names, "label2id": ids}
 
     def auto_class(self, config: PretrainedConfig) -> Any:
-        return AutoModelForTokenClassification
+        return require_class(AutoModelForTokenClassification, config, "token-classification")
 
     def columns(self, tokenizer: PreTrainedTokenizerBase) -> Features:
         return Features({**dict.fromkeys(model_inputs(tokenizer), TOKENS), "labels": TOKENS})

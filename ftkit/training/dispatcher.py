@@ -177,14 +177,14 @@ def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, 
     seed_everything(recipe)
     strategy, auto_class = STRATEGIES[recipe.strategy.name], task.auto_class(config)
     with console.status(f"loading {recipe.model.name}"):
-        head = find_head(auto_class, config) if task.new_head else ()
+        head = find_head(auto_class, config) if task.new_head and strategy.needs_head else ()
         seed_everything(recipe)  # looking for the head may have drawn numbers
         arguments = strategy.load_arguments(recipe.strategy, recipe.model.dtype, head)
         base = load_base(auto_class, recipe.model, config, new_head=task.new_head, head=task.head, **arguments)
         fit_tokenizer(base, tokenizer)
         if auto_class is not AutoModelForCausalLM:
             divide_loss_by_accumulation(base)
-        return strategy.apply(base, recipe.strategy, head)
+        return strategy.apply(base, recipe.strategy, head, auto_class)
 
 
 def settle_base(recipe: Recipe, trainer: Trainer, rows: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from ftkit.evaluation.forgetting import DRIFT, KEY, LOSS, TEXTS, GeneralText, fo
 from ftkit.evaluation.measure import Measurement, Outputs, assess, load_outputs, measure, write_arrays
 from ftkit.metrics.custom import CustomMetric
 from ftkit.metrics.text import signatures
+from ftkit.models.architecture import named_positions
 from ftkit.recipe.schema import Recipe, Source
 from ftkit.recipe.tasks import HEALTH_METRICS
 from ftkit.run import Run, write_json, write_jsonl
@@ -109,7 +110,7 @@ def few_shot_entries(recipe: Recipe, parts: Parts) -> Encoded:
     """
     if parts.config.is_encoder_decoder:
         raise UserError("few-shot prompts are for decoders", "set evaluation.few_shot: 0", key="evaluation.few_shot")
-    room = getattr(parts.config, "max_position_embeddings", None) or 10**9
+    room = named_positions(parts.config) or 10**9
     block = recipe.evaluation
     return with_shots(
         parts.data.encoded["eval"], parts.data.encoded["train"], parts.tokenizer,

@@ -11,10 +11,12 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from ftkit import console
 from ftkit.answers import keep, key_of, known
+from ftkit.compat import grouped_products_on_shapes
 from ftkit.errors import UserError
 from ftkit.evaluation.forgetting import BATCH as GENERAL_ROWS
 from ftkit.evaluation.forgetting import LONGEST as GENERAL_TOKENS
-from ftkit.models.heads import find_head, meta_model
+from ftkit.models.architecture import meta_model, named_positions
+from ftkit.models.heads import find_head
 from ftkit.models.load import DEFAULT_MAX_LENGTH, first_line
 from ftkit.models.precision import has_bf16, product_dtype
 from ftkit.models.resting import Tensors, may_rest, tensors_at_hand
@@ -141,6 +143,10 @@ class Planner:
         """Names of the layers that the task puts on the model; none where it trains the model's own."""
         return find_head(self.auto_class, self.config) if self.new_head else ()
 
+    def head_for(self, setup: Setup) -> tuple[str, ...]:
+        """The same where the setup's strategy asks for it."""
+        return self.head if STRATEGIES[setup.strategy.name].needs_head else ()
+
     @functools.cached_property
     def stored(self) -> Tensors | None:
         """What the checkpoint has, from which a base that rests in bfloat16 is read again; None where it is not here."""
@@ -234,7 +240,10 @@ class Planner:
             self.fuses, self.liger, self.ways.fast_dropout, self.ways.fused_gelu, self.unpads, self.stored,
         )  # fmt: skip
         try:
-            return rehearse(self.auto_class, self.config, setup.strategy, self.head, self.options(setup), batch)
+            with grouped_products_on_shapes():
+                return rehearse(
+                    self.auto_class, self.config, setup.strategy, self.head_for(setup), self.options(setup), batch
+                )
         except (RuntimeError, NotImplementedError) as error:
             message = f"a step of this model cannot be gone through without weights: {first_line(error)}"
             raise UserError(message, "`ftkit check` runs one with them", key="model.name") from error
@@ -255,9 +264,10 @@ class Planner:
         if key not in self.measured:
             options = self.options(setup)
             try:
-                self.measured[key] = rehearse_measuring(
-                    self.auto_class, self.config, setup.strategy, self.head, options, shapes, self.autocast
-                )
+                with grouped_products_on_shapes():
+                    self.measured[key] = rehearse_measuring(
+                        self.auto_class, self.config, setup.strategy, self.head_for(setup), options, shapes, self.autocast
+                    )
             except Exception as error:  # whatever a model does on shapes alone: the plan of its training still stands
                 self.unmeasured = first_line(error)
                 self.measured[key] = MeasuringMemory()
@@ -422,4 +432,4 @@ def labels_of(task: str, config: PretrainedConfig) -> str:
 
 def positions(config: PretrainedConfig) -> int:
     """Positions a model has; without learnt ones there may be no limit."""
-    return int(config.to_dict().get("max_position_embeddings") or DEFAULT_MAX_LENGTH)
+    return named_positions(config) or DEFAULT_MAX_LENGTH

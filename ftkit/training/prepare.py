@@ -129,7 +129,7 @@ def prepare(
         for name in measured or parts:
             limit_rows(splits, name, recipe)
         (learn or (lambda found: task.fit(found.rows["train"], config)))(splits)
-    max_length = usable_length(recipe.model, config, tokenizer)
+    max_length = usable_length(task.auto_class(config), recipe.model, config, tokenizer)
     data, gate = Data(splits, {}, max_length), allowances(recipe)
     with console.status("encoding the data"):
         for name, rows in splits.rows.items():

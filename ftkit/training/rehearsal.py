@@ -19,6 +19,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ftkit.models.architecture import model_of
 from ftkit.models.counts import quantized_layers
 from ftkit.models.load import torch_dtype
 from ftkit.models.resting import Tensors, rest, resting_layers, stored_layers
@@ -222,7 +223,7 @@ def shape_model(
     config = copy.deepcopy(config)
     config.use_cache = False  # as the Trainer sets it: a training step keeps no keys and values
     with torch.device("meta"):
-        base = auto_class.from_config(config, attn_implementation=options["attention"], dtype=dtype)
+        base = model_of(auto_class, config, attn_implementation=options["attention"], dtype=dtype)
         if strategy.quantized:
             pack_layers(base, head, torch_dtype(options.get("unpacked") or "bfloat16"))
         before = sum(tensor.nbytes for tensor in tensors_of(base))  # each once: parameters() passes over ties

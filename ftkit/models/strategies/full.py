@@ -11,10 +11,11 @@ from ftkit.recipe.schema import Full
 
 class FullStrategy:
     quantized = False
+    needs_head = False
 
     def load_arguments(self, block: Full, dtype: str, head: tuple[str, ...]) -> dict[str, Any]:
         return {"dtype": torch.float32}
 
-    def apply(self, model: PreTrainedModel, block: Full, head: tuple[str, ...]) -> PreTrainedModel:
+    def apply(self, model: PreTrainedModel, block: Full, head: tuple[str, ...], auto_class: Any = None) -> PreTrainedModel:
         hold_in_float32(model.requires_grad_(True))
         return model

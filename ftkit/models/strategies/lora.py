@@ -7,21 +7,28 @@ from typing import Any
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraRuntimeConfig
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+)
 
 from ftkit.compat import hold_in_float32, is_adaptable, own_copy, require_targets
 from ftkit.errors import UserError
+from ftkit.models.architecture import word_embedding
 from ftkit.models.load import first_line
 from ftkit.models.strategies.base import plain_arguments
 from ftkit.recipe.schema import Lora, QLora
 
-# peft's name of a kind of task, by what the class of the model ends with.
+# peft's name of a kind of task, which it has not for every Auto class. What a model's own class is called tells nothing:
+# Gemma 3's decoder ends with ForConditionalGeneration.
 TASK_TYPES = {
-    "ForSequenceClassification": "SEQ_CLS",
-    "ForTokenClassification": "TOKEN_CLS",
-    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
-    "ForCausalLM": "CAUSAL_LM",
-    "LMHeadModel": "CAUSAL_LM",
+    AutoModelForSequenceClassification: "SEQ_CLS",
+    AutoModelForTokenClassification: "TOKEN_CLS",
+    AutoModelForSeq2SeqLM: "SEQ_2_SEQ_LM",
+    AutoModelForCausalLM: "CAUSAL_LM",
 }
 
 
@@ -30,15 +37,16 @@ OWN_KEYS = {"name", "keep_quantized"}  # of the block, not peft's
 
 class LoraStrategy:
     quantized = False
+    needs_head = True
 
     def load_arguments(self, block: Lora, dtype: str, head: tuple[str, ...]) -> dict[str, Any]:
         return plain_arguments(dtype)
 
-    def apply(self, model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ...]) -> PeftModel:
+    def apply(self, model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ...], auto_class: Any = None) -> PeftModel:
         require_targets(model, block.target_modules)
         require_named(model, block)
         try:
-            adapted = get_peft_model(model, lora_config(model, block, head))
+            adapted = get_peft_model(model, lora_config(model, block, head, TASK_TYPES.get(auto_class)))
         except (ValueError, TypeError, AttributeError, RuntimeError, ImportError) as error:
             message = first_line(error)
             hint = f"this model has {', '.join(layer_names(model))}" if "target_modules" in message else ""
@@ -47,7 +55,7 @@ class LoraStrategy:
         return adapted
 
 
-def lora_config(model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ...]) -> LoraConfig:
+def lora_config(model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ...], kind: str | None) -> LoraConfig:
     """The adapter's config: the recipe's fields, and the head as modules that are trained whole."""
     fields = own_copy({name: getattr(block, name) for name in block.model_fields_set - OWN_KEYS})
     if head:
@@ -57,7 +65,6 @@ def lora_config(model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ..
         fields["fan_in_fan_out"] = True  # GPT-2 keeps its weights transposed
     if fields.get("runtime_config") is not None:
         fields["runtime_config"] = LoraRuntimeConfig(**fields["runtime_config"])
-    kind = next((kind for ending, kind in TASK_TYPES.items() if type(model).__name__.endswith(ending)), None)
     return LoraConfig(task_type=kind, **fields)
 
 
@@ -82,7 +89,8 @@ def require_named(model: nn.Module, block: Lora | QLora) -> None:
                 near = difflib.get_close_matches(str(pattern), last, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"this model has {', '.join(layer_names(model))}"
                 raise UserError(f"{key}: '{pattern}' matches no module", hint, key=f"strategy.{key}")
-    tokens, entries = block.trainable_token_indices, model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    embedding, tokens = word_embedding(model), block.trainable_token_indices
+    entries: int = 0 if embedding is None else embedding.weight.shape[0]  # type: ignore[union-attr, assignment]
     for token in [token for tokens in tokens.values() for token in tokens] if isinstance(tokens, dict) else tokens or []:
         if not (isinstance(token, int) and 0 <= token < entries):
             message = f"trainable_token_indices: {token} is no token of this model"

@@ -22,6 +22,7 @@ from ftkit.recipe.schema import QLora
 
 class QLoraStrategy:
     quantized = True
+    needs_head = True
 
     def load_arguments(self, block: QLora, dtype: str, head: tuple[str, ...]) -> dict[str, Any]:
         if importlib.util.find_spec("bitsandbytes") is None:
@@ -39,5 +40,5 @@ class QLoraStrategy:
             "keep_quantized": block.keep_quantized,
         }  # fmt: skip
 
-    def apply(self, model: PreTrainedModel, block: QLora, head: tuple[str, ...]) -> PeftModel:
-        return LoraStrategy().apply(model, block, head)
+    def apply(self, model: PreTrainedModel, block: QLora, head: tuple[str, ...], auto_class: Any = None) -> PeftModel:
+        return LoraStrategy().apply(model, block, head, auto_class)

@@ -14,11 +14,14 @@ from ftkit.recipe.schema import Transfer
 
 class TransferStrategy:
     quantized = False
+    needs_head = True
 
     def load_arguments(self, block: Transfer, dtype: str, head: tuple[str, ...]) -> dict[str, Any]:
         return plain_arguments(dtype)
 
-    def apply(self, model: PreTrainedModel, block: Transfer, head: tuple[str, ...]) -> PreTrainedModel:
+    def apply(
+        self, model: PreTrainedModel, block: Transfer, head: tuple[str, ...], auto_class: Any = None
+    ) -> PreTrainedModel:
         name, blocks = last_blocks(model)
         if block.unfreeze_last > len(blocks):
             message = f"unfreeze_last {block.unfreeze_last} is more than the {len(blocks)} blocks of this model"
