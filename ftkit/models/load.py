@@ -18,6 +18,7 @@ from ftkit.compat import keep_4bit_weights
 from ftkit.data.paths import locate
 from ftkit.errors import UserError
 from ftkit.hub import is_hub_id
+from ftkit.models.as_loaded import remember_config, remember_tokenizer
 from ftkit.models.label_head import Head, label_tensors, settle_head
 from ftkit.recipe.schema import Model
 
@@ -91,6 +92,7 @@ def load_tokenizer(block: Model) -> PreTrainedTokenizerBase:
         raise UserError(
             f"the tokenizer of {name}: {first_line(error)}", HUB_HINT if is_hub_id(name) else "", key=key
         ) from error
+    remember_tokenizer(tokenizer)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -145,6 +147,7 @@ def load_base(
             f"the weights of {block.name} are damaged: {first_line(error)}", "fetch them again", key="model.name"
         ) from error
     keep_4bit_weights(model)
+    remember_config(model)
     if head is not None:
         settle_head(auto_class, config, model, head, drawn_names(info))
     if missing := [] if new_head else sorted(info["missing_keys"]):
