@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from ftkit.models.heads import meta_model
+from ftkit.models.architecture import meta_model
 
 NAMED = 12  # labels that a line names
 

@@ -20,6 +20,7 @@ from ftkit.data.paths import locate
 from ftkit.errors import UserError
 from ftkit.hub import is_hub_id
 from ftkit.models.architecture import text_configs, trusted, usable_positions, word_embedding
+from ftkit.models.as_loaded import remember_config, remember_tokenizer
 from ftkit.models.label_head import Head, label_tensors, settle_head
 from ftkit.recipe.schema import Model
 
@@ -96,6 +97,7 @@ def load_tokenizer(block: Model) -> PreTrainedTokenizerBase:
         raise UserError(
             f"the tokenizer of {name}: {first_line(error)}", HUB_HINT if is_hub_id(name) else "", key=key
         ) from error
+    remember_tokenizer(tokenizer)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = stand_in_for_padding(tokenizer)
@@ -161,6 +163,7 @@ def load_base(
         ) from error
     keep_4bit_weights(model)
     answer_in_autocast(model)
+    remember_config(model)
     if head is not None:
         settle_head(auto_class, config, model, head, drawn_names(info))
     if missing := [] if new_head else sorted(info["missing_keys"]):
@@ -195,9 +198,7 @@ def load_kept(
         try:
             model, info = auto_class.from_pretrained(kept.folder, **(plain | {"config": kept.config(options["config"])}))
             forget_reading(model)
-            model.name_or_path = model.config.name_or_path = (
-                name  # an adapter names its base by it; the cache is no place to name
-            )
+            model.name_or_path = model.config.name_or_path = name  # by which an adapter names its base
             return model, info
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             if lacks_memory(error):

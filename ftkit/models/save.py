@@ -9,6 +9,7 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
 
+from ftkit.models.as_loaded import config_as_loaded, tokenizer_as_loaded
 from ftkit.run import write_json
 
 PROMPT_TEMPLATE = "prompt_template.json"  # the forms that become a prompt when filled with a row's columns
@@ -28,16 +29,19 @@ def save_model(
         # Asking whether the embedding grew would ask the hub; no strategy makes it grow.
         model.save_pretrained(beside, save_embedding_layers=False)
         base = model.get_base_model()
-        config = copy.deepcopy(base.config)
+        with config_as_loaded(base):
+            config = copy.deepcopy(base.config)
+        config.architectures = [type(base).__name__]
         if base._auto_class is not None:  # code of the model's own, by which the adapter's folder is read again
             custom_object_save(base, beside, config=config)
         if hasattr(config, "quantization_config"):  # the adapter may stand on a base in any precision
             del config.quantization_config
         config.save_pretrained(beside)  # labels and their number, which the adapter lacks
     else:
-        model.save_pretrained(beside)
-    tokenizer.padding_side = "right"
-    tokenizer.save_pretrained(beside)
+        with config_as_loaded(model):
+            model.save_pretrained(beside)
+    with tokenizer_as_loaded(tokenizer):
+        tokenizer.save_pretrained(beside)
     if prompt_forms:
         write_json(beside / PROMPT_TEMPLATE, prompt_forms)
     shutil.rmtree(folder, ignore_errors=True)

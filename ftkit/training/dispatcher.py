@@ -25,6 +25,7 @@ from ftkit.data.encode import IGNORED, Encoded
 from ftkit.data.packing import lengths_to_try, packed_collator, require_isolation
 from ftkit.errors import UserError
 from ftkit.evaluation.target import Target
+from ftkit.models.as_loaded import lent_pad_token
 from ftkit.models.heads import find_head
 from ftkit.models.label_head import head_words
 from ftkit.models.load import first_line, fit_tokenizer, has_weights, load_base, load_config, load_tokenizer, weights_folder
@@ -77,6 +78,8 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     config = load_config(recipe.model, task.config_values())
     library_bytes()  # before there is a model
     model = build_model(recipe, task, tokenizer, config)
+    if lent := lent_pad_token(tokenizer):
+        console.say(f"the tokenizer has no pad token: {lent} pads, and is saved as the one that does")
     if task.head is not None:
         console.say(head_words(task.head.describe(), recipe.model.name))
     return_blocks()  # what reading and quantizing the weights took beside them
