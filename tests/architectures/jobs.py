@@ -337,16 +337,15 @@ def judge_measured(job: Job, place: Place, parts: Parts, outcome: Outcome) -> No
     batch = collate(rows)
     with torch.autocast("cpu", torch.bfloat16, enabled=place.bf16):
         theirs, ours = logits_of(model, batch), logits_of(parts.model.eval(), batch)
-        plain = mean_loss([summed_loss(job.task, theirs, batch["labels"])])
-        plain_alone = mean_loss(alone_losses(job, model, collate, rows))
+        padded = mean_loss([summed_loss(job.task, theirs, batch["labels"])])
+        plain = mean_loss(alone_losses(job, model, collate, rows))
     outcome.gaps |= {
         "reload": float((theirs - ours).abs().max() / theirs.abs().max().clamp(min=1)),
         "measured": gap(measured, plain),
+        "batch": gap(alone, measured),
     }
-    if (own := gap(plain_alone, plain)) > limits_of(job, place)["batch"]:
+    if (own := gap(plain, padded)) > limits_of(job, place)["batch"]:
         outcome.detail = f"padding changes what plain transformers gives by {own:.0e}"
-    else:
-        outcome.gaps["batch"] = gap(alone, measured)
 
 
 def eval_rows(parts: Parts) -> list[dict[str, Any]]:
