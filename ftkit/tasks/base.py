@@ -88,7 +88,7 @@ class Task(Protocol):
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
         """Batches of encoded rows, padded to their longest."""
 
-    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
+    def reduce_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """What is kept of a batch's logits, so that memory does not grow with the vocabulary."""
 
     def complete(self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:

@@ -78,8 +78,8 @@ class LanguageTask(WithoutPrompts):
     def config_values(self) -> dict[str, Any]:
         return {}
 
-    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
-        return token_loss_sums(logits[0] if isinstance(logits, tuple) else logits, labels, shift=True)
+    def reduce_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return token_loss_sums(logits, labels, shift=True)
 
     def complete(self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
         """A third column: the bytes of each row's supervised text, for bits per byte."""

@@ -51,8 +51,8 @@ class MaskedLanguageModeling(LanguageTask):
 
         return encode
 
-    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
-        return token_loss_sums(logits[0] if isinstance(logits, tuple) else logits, labels, shift=False)
+    def reduce_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return token_loss_sums(logits, labels, shift=False)
 
 
 def hide(

@@ -73,8 +73,8 @@ class Summarization(LanguageTask):
     def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
         return {end_token(tokenizer)}
 
-    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
-        return token_loss_sums(logits[0] if isinstance(logits, tuple) else logits, labels, shift=self.shift)
+    def reduce_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return token_loss_sums(logits, labels, shift=self.shift)
 
 
 def fitted_pair(

@@ -36,8 +36,8 @@ class TextTask(WithoutPrompts):
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
         return DataCollatorWithPadding(tokenizer)
 
-    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
-        reduced: torch.Tensor = (logits[0] if isinstance(logits, tuple) else logits).float()
+    def reduce_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        reduced: torch.Tensor = logits.float()
         return reduced
 
 

@@ -122,9 +122,9 @@ class TokenClassification(WithoutPrompts):
     def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
         return DataCollatorForTokenClassification(tokenizer, label_pad_token_id=IGNORED)
 
-    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
+    def reduce_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Each token's best label and its loss in nats, shape (rows, tokens, 2), float32."""
-        scores = (logits[0] if isinstance(logits, tuple) else logits).float()
+        scores = logits.float()
         loss = cross_entropy(scores.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
         return torch.stack([scores.argmax(-1).float(), loss.view(labels.shape)], dim=-1)
 

@@ -118,5 +118,5 @@ def _call(model: Any, autocast: torch.dtype | None, inputs: dict[str, torch.Tens
 def _reduce(logits: Any, labels: str) -> None:
     """What `token_loss_sums` makes of logits, a row at a time: the row's own copy, and its log-softmax."""
     if labels == "tokens":
-        row = (logits[0] if isinstance(logits, tuple) else logits)[0].clone().float()
+        row = logits[0].clone().float()
         nn.functional.cross_entropy(row, torch.zeros(len(row), dtype=torch.long))
