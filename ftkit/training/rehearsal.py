@@ -135,7 +135,10 @@ class FourBitLinear(nn.Linear):
         with torch.autocast("cpu", enabled=False):
             shape = (self.out_features, self.in_features)
             found = FourBitProduct.apply(inputs.to(self.unpacked), self.weight, shape)
-            return (found if self.bias is None else found + self.bias).to(inputs.dtype)
+            found = (found if self.bias is None else found + self.bias).to(inputs.dtype)
+        return (
+            found.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else found
+        )  # as `compat.py` has it
 
 
 class FourBitShapes:
