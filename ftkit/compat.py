@@ -46,6 +46,23 @@ def keep_4bit_weights(model: nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
+def leave_as_loading_does(model: transformers.PreTrainedModel) -> None:
+    """Weights that a saved file has and whoever loads it does not: Funnel's padding row, which a tied head trains.
+
+    `from_pretrained` has the model draw what its file lacks, and skips tensors that are marked as loaded; of a row of a
+    tensor, as `_init_weights` of Funnel zeroes one, it cannot know. The trained model gets it before it is saved and
+    measured, so that the scores are those of the model that its users get. All other models stay as they are.
+    Upstream: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/models/funnel/modeling_funnel.py,
+    `_init_weights`. Goes when loading leaves every row that a file has.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor._is_hf_initialized = True  # type: ignore[attr-defined]
+    for module in model.modules():
+        module._is_hf_initialized = False  # type: ignore[assignment]
+    with torch.random.fork_rng():
+        model.initialize_weights()
+
+
 def hold_in_float32(model: nn.Module) -> None:
     """Weights trained in the checkpoint's bfloat16 or float16, in which most small updates vanish.
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import skip_first_batches
-from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
+from transformers import AutoConfig, AutoModelForMaskedLM, DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
 from ftkit import compat
 from ftkit.errors import UserError
@@ -242,3 +242,21 @@ def test_the_trainer_itself_takes_what_ftkit_gives(recipe: RecipeMaker, tmp_path
     parts = parts_of(recipe(), tmp_path)
     assert isinstance(parts.trainer, Trainer)
     assert type(parts.trainer.args) is TrainingArguments
+
+
+def test_a_row_that_loading_would_zero_is_zero_before_it_is_saved(tmp_path: Path) -> None:
+    sizes = {"block_sizes": [1, 1], "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64, "vocab_size": 50}
+    config = AutoConfig.for_model("funnel", **sizes, pad_token_id=0)
+    model = AutoModelForMaskedLM.from_config(config)
+    embedding = model.funnel.embeddings.word_embeddings.weight
+    with torch.no_grad():
+        embedding.add_(1.0)
+    others = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    model.save_pretrained(tmp_path / "spoilt")
+    spoilt = AutoModelForMaskedLM.from_pretrained(tmp_path / "spoilt").funnel.embeddings.word_embeddings.weight
+    assert not torch.equal(spoilt, embedding)  # the fault
+    compat.leave_as_loading_does(model)
+    assert torch.equal(spoilt, embedding)
+    assert [name for name, tensor in model.named_parameters() if not torch.equal(tensor, others[name])] == [
+        "funnel.embeddings.word_embeddings.weight"
+    ]
