@@ -66,6 +66,38 @@ def _cast_answer(module: nn.Module, inputs: tuple[Any, ...], answer: torch.Tenso
     return answer.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else answer
 
 
+def leave_as_loading_does(model: transformers.PreTrainedModel) -> None:
+    """Weights that a saved file has and whoever loads it does not: Funnel's padding row, which a tied head trains.
+
+    `from_pretrained` has the model draw what its file lacks, and skips tensors that are marked as loaded; of a row of a
+    tensor, as `_init_weights` of Funnel zeroes one, it cannot know. The trained model gets it before it is saved and
+    measured, so that the scores are those of the model that its users get. Whatever else drawing would change is put back,
+    and code of a model's own is not asked.
+    Upstream: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/models/funnel/modeling_funnel.py,
+    `_init_weights`. Goes when loading leaves every row that a file has.
+    """
+    if not type(model).__module__.startswith("transformers."):
+        return
+    with torch.random.fork_rng(), torch.no_grad():
+        for module in model.modules():
+            tensors = [tensor for part in (module, *module.children()) for tensor in part.parameters(recurse=False)]
+            before = [tensor.detach().clone() for tensor in tensors]
+            for tensor in tensors:
+                tensor._is_hf_initialized = True  # type: ignore[attr-defined]
+            model._init_weights(module)
+            for tensor, own in zip(tensors, before, strict=True):
+                if not _has_a_row_of_zeros_more(tensor, own):
+                    tensor.copy_(own)
+
+
+def _has_a_row_of_zeros_more(tensor: torch.Tensor, before: torch.Tensor) -> bool:
+    """Whether one row of a matrix became zero, and nothing else changed."""
+    if tensor.dim() != 2:
+        return False
+    changed = (tensor != before).any(1)
+    return int(changed.sum()) == 1 and not bool(tensor[changed].any())
+
+
 def hold_in_float32(model: nn.Module) -> None:
     """Weights trained in the checkpoint's bfloat16 or float16, in which most small updates vanish.
 

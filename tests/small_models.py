@@ -53,7 +53,12 @@ PAIRS: dict[str, dict[str, Any]] = {
     "mt5": T5,
     "umt5": T5,
 }
-KINDS = ENCODERS | DECODERS | PAIRS
+OTHERS: dict[str, dict[str, Any]] = {
+    "funnel": {"block_sizes": [1, 1], "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64, "num_hidden_layers": None},
+    "mobilebert": {**ONE_SIZE, "intra_bottleneck_size": 32, "true_hidden_size": 32}, "mamba": {"state_size": 4},
+    "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64, "max_position_embeddings": None},
+}  # fmt: skip
+KINDS = ENCODERS | DECODERS | PAIRS | OTHERS
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -62,7 +67,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def small_config(kind: str, words: PreTrainedTokenizerFast, **values: Any) -> PretrainedConfig:
     """No dropout: what draws otherwise would hide whether two ways are the same."""
-    config = AutoConfig.for_model(kind, **{**SIZES, "vocab_size": len(words) + 8, **KINDS[kind], **values})
+    sizes = {**SIZES, "vocab_size": len(words) + 8, **KINDS[kind], **values}
+    config = AutoConfig.for_model(kind, **{name: value for name, value in sizes.items() if value is not None})
     for name, value in config.to_dict().items():
         if isinstance(value, float) and ("drop" in name):
             setattr(config, name, 0.0)

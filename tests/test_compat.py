@@ -15,10 +15,12 @@ from accelerate import skip_first_batches
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     DataCollatorForLanguageModeling,
     DataCollatorForSeq2Seq,
+    DistilBertModel,
     Trainer,
     TrainingArguments,
 )
@@ -309,3 +311,36 @@ def test_products_in_groups_are_known_on_shapes_in_every_precision(
     with pytest.raises(UserError, match="cannot be gone through without weights: Expected inputs of BF16"):
         plan(made, measure=False)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_nothing_but_such_a_row_is_drawn_anew() -> None:
+    """Models that draw by writing into their weights, marked as loaded or not, are saved as they were trained."""
+
+    class Draws(DistilBertModel):
+        def _init_weights(self, module: torch.nn.Module) -> None:
+            for parameter in module.parameters(recurse=False):
+                parameter.data.normal_()
+
+    Draws.__module__ = DistilBertModel.__module__
+    model = Draws(AutoConfig.for_model("distilbert", dim=32, hidden_dim=32, n_layers=1, n_heads=2, vocab_size=61))
+    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    compat.leave_as_loading_does(model)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.named_parameters())
+
+
+def test_a_row_that_loading_would_zero_is_zero_before_it_is_saved(tmp_path: Path) -> None:
+    sizes = {"block_sizes": [1, 1], "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64, "vocab_size": 50}
+    config = AutoConfig.for_model("funnel", **sizes, pad_token_id=0)
+    model = AutoModelForMaskedLM.from_config(config)
+    embedding = model.funnel.embeddings.word_embeddings.weight
+    with torch.no_grad():
+        embedding.add_(1.0)
+    others = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    model.save_pretrained(tmp_path / "spoilt")
+    spoilt = AutoModelForMaskedLM.from_pretrained(tmp_path / "spoilt").funnel.embeddings.word_embeddings.weight
+    assert not torch.equal(spoilt, embedding)  # the fault
+    compat.leave_as_loading_does(model)
+    assert torch.equal(spoilt, embedding)
+    assert [name for name, tensor in model.named_parameters() if not torch.equal(tensor, others[name])] == [
+        "funnel.embeddings.word_embeddings.weight"
+    ]

@@ -9,6 +9,7 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
 
+from ftkit.compat import leave_as_loading_does
 from ftkit.models.as_loaded import config_as_loaded, tokenizer_as_loaded
 from ftkit.run import write_json
 
@@ -18,7 +19,7 @@ PROMPT_TEMPLATE = "prompt_template.json"  # the forms that become a prompt when 
 def save_model(
     model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, prompt_forms: dict[str, str] | None = None
 ) -> None:
-    """Write `folder` whole or not at all: beside it first, then renamed.
+    """Write `folder` whole or not at all: beside it first, then renamed. The model is then as the folder will be loaded.
 
     Args:
         prompt_forms: how a row becomes a prompt, for whoever serves the model.
@@ -38,6 +39,7 @@ def save_model(
             del config.quantization_config
         config.save_pretrained(beside)  # labels and their number, which the adapter lacks
     else:
+        leave_as_loading_does(model)
         with config_as_loaded(model):
             model.save_pretrained(beside)
     with tokenizer_as_loaded(tokenizer):
