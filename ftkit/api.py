@@ -63,6 +63,7 @@ from ftkit.run import (
     write_json,
     write_jsonl,
 )
+from ftkit.tasks.base import has_targets
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.batch_search import find_batch
@@ -227,7 +228,7 @@ def preview(
         title = f"{recipe.task} · {model_name({'model': recipe.model.name})}"
         return make_preview(
             data, split, tokenizer, task.config_values().get("id2label", {}), gate,
-            title=title, count=rows, batch_size=size, pairs=config.is_encoder_decoder, faulty_first=anyway,
+            title=title, count=rows, batch_size=size, pairs=has_targets(task, config), faulty_first=anyway,
         )  # fmt: skip
 
 

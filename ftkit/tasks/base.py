@@ -15,7 +15,7 @@ from ftkit.models.label_head import Head
 
 BLANK = "a"  # in place of an answer that a row does not have: as few tokens as can be
 
-__all__ = ["BLANK", "Encoded", "Encoder", "Task", "WithoutPrompts", "with_nearest"]
+__all__ = ["BLANK", "Encoded", "Encoder", "Task", "WithoutPrompts", "has_targets", "with_nearest"]
 
 
 class Task(Protocol):
@@ -161,6 +161,11 @@ class WithoutPrompts:
 
     def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
         return None
+
+
+def has_targets(task: Task, config: PretrainedConfig) -> bool:
+    """Whether a row has a target beside its source: where an encoder-decoder writes, and does not label."""
+    return bool(config.is_encoder_decoder) and not task.new_head
 
 
 def with_nearest(names: Sequence[str], known: Collection[str]) -> dict[str, str]:

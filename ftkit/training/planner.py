@@ -121,7 +121,7 @@ class Planner:
         limit = self.recipe.model.max_length or min(DEFAULT_MAX_LENGTH, positions(self.config))
         options = training.activation_checkpointing_kwargs
         checkpointing = (options if isinstance(options, dict) else {}) if training.activation_checkpointing else None
-        target = (figures.target if figures else limit) if self.config.is_encoder_decoder else 0
+        target = (figures.target if figures else limit) if self.config.is_encoder_decoder and not self.new_head else 0
         return Setup(
             self.recipe.strategy, self.recipe.model.dtype, training.per_device_train_batch_size,
             training.gradient_accumulation_steps, figures.longest if figures else limit, target, checkpointing,

@@ -24,7 +24,7 @@ from ftkit.errors import UserError
 from ftkit.models.load import usable_length
 from ftkit.recipe.schema import Data as DataBlock
 from ftkit.recipe.schema import Gate, Recipe
-from ftkit.tasks.base import Task
+from ftkit.tasks.base import Task, has_targets
 from ftkit.units import time_words
 
 MOST_LABELS = 3  # that a message names
@@ -135,7 +135,7 @@ def prepare(
         for name, rows in splits.rows.items():
             encoded = encode_rows(task, rows, tokenizer, config, max_length, name)
             packing = recipe.data.packing and name == "train" and "eval" in parts  # to be trained on, not measured
-            add_split(data, name, encoded, task, tokenizer, gate, packing=packing, pairs=config.is_encoder_decoder)
+            add_split(data, name, encoded, task, tokenizer, gate, packing=packing, pairs=has_targets(task, config))
     if recipe.data.streaming and {"train", "eval"} <= set(parts):
         data.stream = open_stream(recipe, data, task, tokenizer, config)
         data.stream.judge_ahead(entries_of_training(recipe), recipe.data.judged_rows)
@@ -257,7 +257,7 @@ def open_stream(
         encoder=task.encoder(head.features, tokenizer, config, data.max_length),
         features=rows.features, columns=task.columns(tokenizer), clean=block.clean,
         copies={name: Copies(held, held.column_names, block.gate.similarity) for name, held in measured.items()},
-        ends=task.end_tokens(tokenizer), start=tokenizer.bos_token_id, pairs=config.is_encoder_decoder,
+        ends=task.end_tokens(tokenizer), start=tokenizer.bos_token_id, pairs=has_targets(task, config),
         gate=allowances(recipe), max_length=data.max_length,
         name_labels=lambda labelled, encoded: unknown_labels(labelled, encoded, task, data.ledger),
     )  # fmt: skip
