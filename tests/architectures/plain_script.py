@@ -68,8 +68,23 @@ def plain_collator(task: str, tokenizer: Any, model: Any) -> Any:
     if task in ("token-classification", "masked-language-modeling"):
         return DataCollatorForTokenClassification(tokenizer)
     if task in ("instruction", "language-modeling", "summarization"):
-        return DataCollatorForSeq2Seq(tokenizer, model)
+        return DataCollatorForSeq2Seq(tokenizer, WithCopies(model) if makes_inputs(model) else None)
     return DataCollatorWithPadding(tokenizer)
+
+
+def makes_inputs(model: Any) -> bool:
+    """Whether the decoder's input is made of the labels."""
+    return hasattr(model, "prepare_decoder_input_ids_from_labels")
+
+
+class WithCopies:
+    """FSMT writes into the labels that it is given, so that a plain script would learn padding; here it gets a copy."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        return self.model.prepare_decoder_input_ids_from_labels(labels=labels.clone())
 
 
 def reloaded(auto_class: Any, folder: Path, base_folder: Path, quantization: Any = None) -> Any:
