@@ -165,7 +165,8 @@ def load_kept(auto_class: Any, block: Model, name: str, options: dict[str, Any])
         try:
             model, info = auto_class.from_pretrained(kept.folder, **(plain | {"config": kept.config(options["config"])}))
             forget_reading(model)
-            model.name_or_path = model.config.name_or_path = name  # an adapter names its base by it; the cache is no place to name
+            # an adapter names its base by it, and the cache is no place to name
+            model.name_or_path = model.config.name_or_path = name
             return model, info
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             if lacks_memory(error):
