@@ -105,7 +105,7 @@ class AdaptedProduct(torch.autograd.Function):
         ctx.save_for_backward(own, inner, down, up)
         ctx.scaling, ctx.layer, ctx.product = scaling, layer, product
         ctx.shape, ctx.apart = inputs.shape, dropped is not None
-        return found
+        return found.clone() if found._is_view() else found  # a model may write into it, as Longformer does
 
     @staticmethod
     def backward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
