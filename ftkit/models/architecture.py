@@ -17,7 +17,7 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from ftkit.errors import UserError
 
-POSITIONS = re.compile(r"max_((encoder|decoder)_)?position_embeddings")
+POSITIONS = re.compile(r"max_((encoder|decoder)_)?position_embeddings|max_seq_len")
 SHAPES_ALONE = "batched_mm"  # of experts: the others look at which tokens each gets, and on shapes nobody knows
 
 

@@ -86,6 +86,23 @@ def last_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     return name, last[name]
 
 
+def beside_text(model: PreTrainedModel) -> tuple[str, ...]:
+    """Names of the modules through which no text goes: those for images and sound of a model that takes them too."""
+    if model.config.is_encoder_decoder or model.config.get_text_config() is model.config:
+        return ()
+    names = {module: name for name, module in model.named_modules()}
+    return tuple(names[module] for module in _apart(model.base_model, model.get_decoder()))
+
+
+def _apart(module: nn.Module, decoder: nn.Module) -> Iterator[nn.Module]:
+    """The outermost modules with parameters beneath a module that neither are the decoder nor hold it."""
+    for child in module.children() if module is not decoder else ():
+        if decoder in child.modules():
+            yield from _apart(child, decoder)
+        elif _has_parameters(child):
+            yield child
+
+
 def find_head(auto_class: Any, config: PretrainedConfig) -> tuple[str, ...]:
     """Names of the modules that make up the head of `config`'s model, the outermost whose parameters all belong to it.
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError, StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import CONFIG_NAME
@@ -75,6 +75,9 @@ def load_config(block: Model, values: dict[str, Any]) -> PretrainedConfig:
         config = AutoConfig.from_pretrained(
             name, revision=block.revision, trust_remote_code=block.trust_remote_code, **values
         )
+    except StrictDataclassError as error:
+        words = " ".join(str(error).split())[:300]  # of its first line one learns nothing
+        raise UserError(f"{block.name}: its config.json does not hold: {words}", "mend it", key="model.name") from error
     except (OSError, ValueError, KeyError) as error:
         hint = TRUST_HINT if "trust_remote_code" in str(error) else HUB_HINT if is_hub_id(name) else ""
         raise UserError(f"{block.name}: {first_line(error)}", hint, key="model.name") from error

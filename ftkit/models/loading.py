@@ -32,8 +32,9 @@ def loading(
     facts |= {"library": "peft", "class": peft_class(auto_class), "base": locate(block.name)}
     facts["arguments"]["dtype"] = block.dtype
     if num_labels:  # the base may have a head for another number of labels; the adapter brings the one that was trained
-        facts["arguments"] |= {"num_labels": num_labels, "pad_token_id": base.config.pad_token_id}
-        facts["arguments"]["ignore_mismatched_sizes"] = True
+        facts["arguments"] |= {"num_labels": num_labels, "ignore_mismatched_sizes": True}
+        if hasattr(type(base.config), "pad_token_id"):  # else it is a field of the text's config, and no argument
+            facts["arguments"]["pad_token_id"] = base.config.pad_token_id
     if labels:
         facts["labels"] = labels
     if (quantization := base.config.to_dict().get("quantization_config")) is not None:

@@ -85,6 +85,8 @@ def tiny_config(kind: str, tokenizer: PreTrainedTokenizerFast, width: int) -> Pr
     for name, value in sizes.items():
         if hasattr(config, name):  # configs differ in which sizes they have
             setattr(config, name, value)
+    if kinds := vars(config).get("layer_types"):  # one a block
+        config.layer_types = kinds[:BLOCKS]
     for name, value in list(config.to_dict().items()):
         if isinstance(value, float) and ("dropout" in name or "pdrop" in name):
             setattr(config, name, 0.0)

@@ -5,7 +5,9 @@ inside configs of several kinds of input, types without the class that a task ne
 """
 
 import contextlib
+import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,10 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from ftkit import Recipe, UserError, check, evaluate, plan, preview, train
+from ftkit import Recipe, UserError, check, evaluate, plan, preview, train, verify
 from ftkit.models.architecture import meta_model, named_positions, usable_positions, word_embedding
 from ftkit.models.heads import find_head, last_blocks
-from ftkit.models.load import fit_tokenizer, load_tokenizer
+from ftkit.models.load import fit_tokenizer, load_config, load_tokenizer
 from ftkit.models.strategies.lora import TASK_TYPES, LoraStrategy
 from ftkit.models.strategies.transfer import TransferStrategy
 from ftkit.recipe.schema import Data, Lora, Model, Transfer
@@ -338,3 +340,37 @@ def outcome(command: Callable[[], Any]) -> bool:
     except (UserError, RuntimeError, ValueError, IndexError):
         return False
     return True
+
+
+def test_a_config_that_does_not_hold_is_refused_in_one_line(stand_in: Callable[[str], Path]) -> None:
+    folder = Path("model")
+    shutil.copytree(stand_in("qwen3"), folder)
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"layer_types": ["full_attention"] * 9}))
+    with pytest.raises(UserError, match="must be equal to the number of `layer_types`") as refused:
+        load_config(Model(name=str(folder)), {})
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "strategy", [{"name": "full"}, {"name": "lora", "target_modules": ["q_proj"]}], ids=["full", "lora"]
+)
+@pytest.mark.parametrize("task", ["instruction", "text-classification"])
+def test_a_model_of_text_and_images_is_verified(
+    verified_recipe: RecipeMaker, stand_in: Callable[[str], Path], tmp_path: Path, task: str, strategy: dict[str, Any]
+) -> None:
+    """Its config has what belongs to text one level down, its decoder's class is named as an encoder-decoder's, and what
+    sees images learns nothing from text."""
+    folder, tokenizer = tmp_path / "gemma3", AutoTokenizer.from_pretrained(stand_in("llama"))
+    config = small_config("gemma3")
+    text = config.text_config
+    text.vocab_size, text.max_position_embeddings, text.layer_types = len(tokenizer) + 8, 256, text.layer_types[:2]
+    text.eos_token_id, text.bos_token_id = tokenizer.eos_token_id, tokenizer.bos_token_id
+    config.image_token_id = config.image_token_index = len(tokenizer) + 1
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    training = {"max_steps": 2, "per_device_train_batch_size": 4, "bf16": False}
+    made = verified_recipe(strategy, task=task, kind="llama", model={"name": str(folder)}, training=training)
+    found = train(made, output_dir=tmp_path / "run").folder
+    assert verify(found).facts["recipe"] == "as it was when the run began"

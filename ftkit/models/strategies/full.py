@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight learns, in float32."""
+"""Full fine-tuning: every weight that text goes through learns, in float32."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ftkit.compat import hold_in_float32
+from ftkit.models.heads import beside_text
 from ftkit.recipe.schema import Full
 
 
@@ -17,5 +18,8 @@ class FullStrategy:
         return {"dtype": torch.float32}
 
     def apply(self, model: PreTrainedModel, block: Full, head: tuple[str, ...], auto_class: Any = None) -> PreTrainedModel:
-        hold_in_float32(model.requires_grad_(True))
+        model.requires_grad_(True)
+        for name in beside_text(model):  # no gradient would reach it
+            model.get_submodule(name).requires_grad_(False)
+        hold_in_float32(model)
         return model

@@ -18,6 +18,7 @@ from transformers import (
 from ftkit.compat import hold_in_float32, is_adaptable, own_copy, require_targets
 from ftkit.errors import UserError
 from ftkit.models.architecture import word_embedding
+from ftkit.models.heads import beside_text
 from ftkit.models.load import first_line
 from ftkit.models.strategies.base import plain_arguments
 from ftkit.recipe.schema import Lora, QLora
@@ -60,7 +61,8 @@ def lora_config(model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ..
     fields = own_copy({name: getattr(block, name) for name in block.model_fields_set - OWN_KEYS})
     if head:
         fields["modules_to_save"] = [*(fields.get("modules_to_save") or []), *head]
-        fields["exclude_modules"] = _excluded(fields.get("exclude_modules"), model, head)
+    if plain := (*head, *beside_text(model)):
+        fields["exclude_modules"] = _excluded(fields.get("exclude_modules"), model, plain)
     if targets_conv1d(model, block.target_modules):
         fields["fan_in_fan_out"] = True  # GPT-2 keeps its weights transposed
     if fields.get("runtime_config") is not None:
@@ -97,12 +99,15 @@ def require_named(model: nn.Module, block: Lora | QLora) -> None:
             raise UserError(message, f"its ids go from 0 to {entries - 1}", key="strategy.trainable_token_indices")
 
 
-def _excluded(given: Any, model: nn.Module, head: tuple[str, ...]) -> list[str] | str:
-    """The head's layers get no adapter, since they are trained whole: `dense` also names BERT's pooler."""
+def _excluded(given: Any, model: nn.Module, plain: tuple[str, ...]) -> list[str] | str:
+    """Layers that get no adapter: the head's, since they are trained whole, and those that no text goes through.
+
+    `dense` also names BERT's pooler, and `q_proj` the attention of what sees images.
+    """
     layers = [
         name
         for name, module in model.named_modules()
-        if is_adaptable(module) and any(name == part or name.startswith(part + ".") for part in head)
+        if is_adaptable(module) and any(name == part or name.startswith(part + ".") for part in plain)
     ]
     if isinstance(given, str):
         return "|".join([f"(?:{given})", *(name.replace(".", r"\.") for name in layers)])
