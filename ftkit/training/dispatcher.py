@@ -199,7 +199,7 @@ def settle_base(recipe: Recipe, trainer: Trainer, rows: dict[str, Any]) -> None:
     resting, why = resting_base(recipe, trainer)
     trainer.off["frozen_bfloat16"] = why
     autocast = autocast_dtype(trainer.args)
-    if autocast is None:  # adapters are tried already
+    if autocast is None or not (resting or trainer.fuses):  # adapters are tried already, in float32
         return
     items = items_of(trainer, rows)
     trial = Trial(trainer.model, lambda: step_loss(trainer, rows, items), autocast, SAME)

@@ -97,8 +97,9 @@ class Trial:
         try:
             own = self.own
             with lever or nullcontext():
-                for _ in range(times):
-                    ours = self.step(compute or self.compute)
+                for _ in range(times - 1):
+                    self.step(compute or self.compute)
+                ours = self.step(compute or self.compute)
         except Exception as error:  # whatever a model does with what is not as it expects it; run.json says it
             return failure_words(error)
         return difference_words(own, ours, self.bounds)

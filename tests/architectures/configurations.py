@@ -56,6 +56,13 @@ GENERIC: dict[str, Any] = {
     **_each(0.005, "router_aux_loss_coef router_z_loss_coef aux_loss_alpha"),
 }
 
+# Plain, caps and windows, router loss, alibi, state space, multimodal; typed, positions behind padding, disentangled, blocks
+# of a window, pooling between blocks, convolutions; encoder-decoders with a head of their own and without.
+SELECTED = [
+    "llama", "gemma2", "mixtral", "bloom", "mamba", "gemma3", "bert", "roberta", "deberta-v2", "longformer", "funnel", "convbert",
+    "bart", "t5",
+]  # fmt: skip
+
 LATENT = {
     "q_lora_rank": 32, "kv_lora_rank": 32, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 16, "head_dim": 8,
     "num_key_value_heads": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, "num_experts_per_tok": 2,

@@ -5,7 +5,8 @@
     python tests/architectures/sweep.py --precision bf16
     python tests/architectures/sweep.py --dropout
 
-A type runs in a process of its own, forked when all is imported. It ends with 1 where a job was wrong or crashed.
+Without --only it takes all types, in bfloat16 and with dropout one of each kind (`SELECTED`). A type runs in a process of its
+own, forked when all is imported. It ends with 1 where a job was wrong or crashed.
 """
 
 import argparse
@@ -33,7 +34,7 @@ import torch
 import transformers.models.bert.modeling_bert
 import transformers.models.llama.modeling_llama
 import transformers.models.t5.modeling_t5  # noqa: F401
-from configurations import TYPES, save_small_model
+from configurations import SELECTED, TYPES, save_small_model
 from jobs import Job, Outcome, Place, jobs_of, run_job
 from matrix import Row, line_of, models_page, summary, write_csv
 from sweep_rows import write_rows
@@ -78,7 +79,7 @@ def all_rows(arguments: argparse.Namespace) -> Iterator[Row]:
     bf16, dropout = arguments.precision == "bf16", arguments.dropout
     chosen = {name: getattr(arguments, name) for name in ("task", "strategy", "variant")}
     chosen["variant"] = ["steps"] if dropout else chosen["variant"]
-    for kind in arguments.only or TYPES:
+    for kind in arguments.only or (SELECTED if bf16 or dropout else TYPES):
         jobs = [job for job in jobs_of(kind, brief=bf16 or dropout) if is_chosen(job, chosen)]
         yield from rows_of(jobs, Place(HOME / kind, HOME, HOME / "out", bf16, dropout))
 
