@@ -80,7 +80,7 @@ def leave_as_loading_does(model: transformers.PreTrainedModel) -> None:
         return
     with torch.random.fork_rng(), torch.no_grad():
         for module in model.modules():
-            tensors = [tensor for part in (module, *module.children()) for tensor in part.parameters(recurse=False)]
+            tensors = [tensor for part in (module, *module.children()) for tensor in own_tensors(part)]
             before = [tensor.detach().clone() for tensor in tensors]
             for tensor in tensors:
                 tensor._is_hf_initialized = True  # type: ignore[attr-defined]
@@ -88,6 +88,11 @@ def leave_as_loading_does(model: transformers.PreTrainedModel) -> None:
             for tensor, own in zip(tensors, before, strict=True):
                 if not _has_a_row_of_zeros_more(tensor, own):
                     tensor.copy_(own)
+
+
+def own_tensors(module: nn.Module) -> list[torch.Tensor]:
+    """A module's own parameters and buffers."""
+    return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
 
 
 def _has_a_row_of_zeros_more(tensor: torch.Tensor, before: torch.Tensor) -> bool:
@@ -206,15 +211,21 @@ def without_router_loss(model: Any) -> Iterator[None]:
     Upstream: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/models/mixtral/modeling_mixtral.py,
     `load_balancing_loss_func`. Goes when that loss stands apart from the model's, and generating leaves it out.
     """
-    config = model.config.get_text_config()
-    before = config.to_dict().get("output_router_logits")
-    if before:
-        config.output_router_logits = False
+    was_on = switch_router_loss(model, on=False)
     try:
         yield
     finally:
-        if before:
-            config.output_router_logits = before
+        if was_on:
+            switch_router_loss(model, on=True)
+
+
+def switch_router_loss(model: Any, *, on: bool) -> bool:
+    """Let a mixture of experts add its router's loss to its own, or not; whether it did so before."""
+    config = model.config.get_text_config()
+    before = bool(config.to_dict().get("output_router_logits"))
+    if before or on:
+        config.output_router_logits = on
+    return before
 
 
 class RepeatableLengthGroups(LengthGroupedSampler):

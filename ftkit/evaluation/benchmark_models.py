@@ -10,6 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
 from ftkit import console
+from ftkit.compat import switch_router_loss
 from ftkit.errors import UserError
 from ftkit.hub import require_reachable
 from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokenizer
@@ -89,6 +90,7 @@ def load(
         tokenizer = load_tokenizer(tokenizer_of or block)
         model: Any = load_base(auto_class, block, load_config(block, {}), new_head=False, **arguments)
         fit_tokenizer(model, tokenizer)
+        switch_router_loss(model, on=False)  # it is measured only
         if adapter:
             model = PeftModel.from_pretrained(model, adapter)
         if torch.cuda.is_available() and "device_map" not in arguments:

@@ -34,7 +34,7 @@ from ftkit.models.strategies.table import STRATEGIES
 from ftkit.process import return_blocks
 from ftkit.recipe.schema import Model as ModelBlock
 from ftkit.recipe.schema import Recipe, Transfer
-from ftkit.tasks.base import Task
+from ftkit.tasks.base import Task, has_targets
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import autocast_dtype, require_autocast, training_arguments
 from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
@@ -87,7 +87,8 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
         remember_stops(model, data.encoded["eval"], task.end_tokens(tokenizer))
     trainer = build_trainer(task, tokenizer, model, data, arguments, callbacks)
     require_step(recipe, trainer, data)
-    padded = batch_of(trainer, trial_rows(trainer, data.encoded["eval" if recipe.data.packing else "train"].dataset))
+    tried = data.encoded["eval" if recipe.data.packing else "train"].dataset
+    padded = batch_of(trainer, trial_rows(trainer, tried, target=has_targets(task, config)))
     trainer.attention, why_no_flash = training_attention(recipe, trainer, padded)
     if recipe.data.packing:
         pack_apart(trainer, tokenizer)
@@ -106,8 +107,10 @@ def settle_levers(recipe: Recipe, task: Task, trainer: Trainer, padded: dict[str
     """
     trainer.off["liger_kernel"] = settle_liger(recipe, trainer, padded)
     steps = packed_batch(trainer) if trainer.train_collator else padded
-    speed_up(trainer, recipe.speed, padded, steps, decoder=decodes(task, trainer))
-    settle_base(recipe, trainer, steps)
+    targets = has_targets(task, trainer.model.config)
+    with console.status("trying what makes steps faster"):
+        speed_up(trainer, recipe.speed, padded, steps, decoder=decodes(task, trainer), targets=targets)
+        settle_base(recipe, trainer, steps)
 
 
 def packed_batch(trainer: Trainer) -> dict[str, Any]:
@@ -275,8 +278,9 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
         fit_tokenizer(model, tokenizer)
     trainer = build_trainer(task, tokenizer, model, data, arguments, [])
     require_step(recipe, trainer, data, learning=False)
-    rows = batch_of(trainer, trial_rows(trainer, data.encoded["eval"].dataset))
-    speed_up(trainer, recipe.speed, rows, None, decoder=decodes(task, trainer))
+    targets = has_targets(task, config)
+    rows = batch_of(trainer, trial_rows(trainer, data.encoded["eval"].dataset, target=targets))
+    speed_up(trainer, recipe.speed, rows, None, decoder=decodes(task, trainer), targets=targets)
     return Parts(task, config, tokenizer, data, model, trainer)
 
 

@@ -77,8 +77,6 @@ class FourBit:
         return (given.to(dtype) @ weight).to(given.dtype)
 
 
-EXACT = 1e-3  # of two losses that are not computed under autocast, relative; 4 bits may compute in bfloat16
-DRAWN = 0.02  # of the entries of B, on which the fusing is tried
 ADAPTED = ("Linear", "Linear4bit")  # peft's layers that add B(Ax), by the names of their types
 Products = Mapping[str, Product]
 PRODUCTS: Products = MappingProxyType({"Linear": DenseLinear(), "Conv1D": DenseConv1D(), "Linear4bit": FourBit()})

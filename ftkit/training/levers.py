@@ -66,6 +66,8 @@ def attempt_unpadded(case: Case) -> str:
         return "packed blocks have no padding" if case.trainer.train_collator else "flash attention leaves it out"
     if lacking := lacks_unpadding(case.trainer.model):
         return lacking
+    if "attention_mask" not in case.rows:
+        return "batches do not say what is padding"
     reason = try_unpadded(case.trainer.model, case.trial, case.rows["attention_mask"])
     case.trainer.unpadded = None if reason else UnpaddedModel(case.trainer.model)
     return reason
@@ -135,20 +137,25 @@ LEVERS = (
 )
 
 
-def speed_up(trainer: Trainer, block: Speed, rows: Batch, steps: Batch | None, *, decoder: bool) -> None:
+def speed_up(
+    trainer: Trainer, block: Speed, rows: Batch, steps: Batch | None, *, decoder: bool, targets: bool = False
+) -> None:
     """Switch on what is wanted and right; why the rest is off is left with the Trainer.
 
     Args:
         rows: a padded batch of rows with labels, as they are measured.
         steps: a batch as steps compute it; None where the model is measured only.
         decoder: the model is a decoder that foretells the next token.
+        targets: a row has a target beside its source, with tokens of its own.
     """
     against = reasons_against(block, trainer.args, trainer.args.device.type, alone=is_alone(trainer))
-    trainer.decoder, trainer.retries = decoder, not against["repeated"]
+    trainer.decoder, trainer.targets, trainer.retries = decoder, targets, not against["repeated"]
     trainer.off |= {lever.key: against[lever.key] for lever in LEVERS if lever.key in against}
     trainer.off["fused_optimizer"] = "" if has_fused(trainer) else f"training.optim is {trainer.args.optim}"
     if not trainer.off["supervised_logits"]:
-        trainer.off["supervised_logits"] = settle_head(trainer, rows) if decoder else "the model is no decoder"
+        trainer.off["supervised_logits"] = (
+            settle_head(trainer, rows, learns=steps is not None) if decoder else "the model is no decoder"
+        )
     if steps is not None:
         settle_steps(trainer, steps)
     if trainer.unpadded is None and padding_matters(trainer, rows):
@@ -156,10 +163,11 @@ def speed_up(trainer: Trainer, block: Speed, rows: Batch, steps: Batch | None, *
         console.say("what this model says of a row hangs on the padding of its batch: rows are measured one by one")
 
 
-def settle_head(trainer: Trainer, rows: Batch) -> str:
+def settle_head(trainer: Trainer, rows: Batch, *, learns: bool) -> str:
     """Let a decoder's head run where tokens are supervised, where that is right; else why not."""
     items = items_of(trainer, rows)
-    trial = Trial.on_rows(trainer.model, rows, autocast_dtype(trainer.args), items, shift=trainer.decoder)
+    autocast = autocast_dtype(trainer.args)
+    trial = Trial.on_rows(trainer.model, rows, autocast, items, shift=trainer.decoder, learns=learns)
     with trial.prepared():
         found = find_head(trainer.model, trial, rows, items)
     if isinstance(found, str):
@@ -205,13 +213,14 @@ def parts_loss(case: Case) -> tuple[torch.Tensor, list[torch.Tensor]]:
 def padding_matters(trainer: Trainer, rows: Batch) -> bool:
     """Whether a row alone gets something else than in a padded batch, beyond rounding."""
     trial = Trial(trainer.model, lambda: step_loss(trainer, rows, None), autocast_dtype(trainer.args))
+    if "attention_mask" not in rows:
+        return True  # the model cannot know
     if not trial.exact or rows["attention_mask"].all():
         return False
-    pairs = bool(trainer.model.config.is_encoder_decoder)
     with trial.prepared(), torch.no_grad():
         try:
             together = trial.compute()[1]
-            apart = rows_apart(rows, shifted=trainer.decoder, decoder_inputs=pairs)
+            apart = rows_apart(rows, shifted=trainer.decoder, targets=trainer.targets)
             alone = [step_loss(trainer, row, None)[1][0] for row in apart]
         except Exception:  # whatever a model does with such rows, its first step will say it
             return False

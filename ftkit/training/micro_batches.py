@@ -43,7 +43,7 @@ def part_cost(parameters: int, *, quantized: bool) -> float:
     return PART_TOKENS + PART_UNPACKED_TOKENS * quantized + PART_WEIGHT_TOKENS / max(parameters, 1)
 
 
-def cut_by_length(inputs: dict[str, Any], cost: float, *, shifted: bool = False, decoder_inputs: bool = False) -> list[Part]:
+def cut_by_length(inputs: dict[str, Any], cost: float, *, shifted: bool = False, targets: bool = False) -> list[Part]:
     """The batch in parts where that saves more than the parts cost; else the batch as it is.
 
     The part with the most tokens comes first: the gradients of those before it are not there yet, beside what it holds.
@@ -52,8 +52,7 @@ def cut_by_length(inputs: dict[str, Any], cost: float, *, shifted: bool = False,
         inputs: tensors of shape (rows, ...), with an attention_mask of shape (rows, tokens) for padding on either side.
         cost: of a part, in tokens.
         shifted: a row's first label does not count, as in a decoder that foretells the next token.
-        decoder_inputs: labels and decoder_input_ids, where there are such, have tokens of their own, those of an
-            encoder-decoder's target.
+        targets: labels, and decoder_input_ids where there are such, have tokens of their own, those of a target.
     """
     mask = inputs.get("attention_mask")
     vectors = any(isinstance(value, torch.Tensor) and value.dim() > 2 for value in inputs.values())  # no tokens to save
@@ -64,7 +63,7 @@ def cut_by_length(inputs: dict[str, Any], cost: float, *, shifted: bool = False,
     bounds = best_cuts(lengths[order], cost)
     if len(bounds) == 2:
         return [Part(inputs, 1.0)]
-    parts = list(_parts(inputs, mask, order, bounds, shifted=shifted, decoder_inputs=decoder_inputs))
+    parts = list(_parts(inputs, mask, order, bounds, shifted=shifted, targets=targets))
     return sorted(parts, key=lambda part: -part.inputs["attention_mask"].numel()) or [Part(inputs, 1.0)]
 
 
@@ -171,26 +170,26 @@ def most_tokens(lengths: np.ndarray, rows: int, batches: int) -> int:
     return int(rows * np.median([fullest() for _ in range(runs)])) // size
 
 
-def rows_apart(inputs: dict[str, Any], *, shifted: bool, decoder_inputs: bool) -> list[dict[str, Any]]:
+def rows_apart(inputs: dict[str, Any], *, shifted: bool, targets: bool) -> list[dict[str, Any]]:
     """Each row of a batch as a batch of its own, without its padding; those that have nothing supervised are left out."""
     count = len(inputs["labels"])
     each, bounds = np.arange(count), list(range(count + 1))
-    parts = _parts(inputs, inputs["attention_mask"], each, bounds, shifted=shifted, decoder_inputs=decoder_inputs)
+    parts = _parts(inputs, inputs["attention_mask"], each, bounds, shifted=shifted, targets=targets)
     return [part.inputs for part in parts]
 
 
 def _parts(
-    inputs: dict[str, Any], mask: torch.Tensor, order: np.ndarray, bounds: list[int], *, shifted: bool, decoder_inputs: bool
+    inputs: dict[str, Any], mask: torch.Tensor, order: np.ndarray, bounds: list[int], *, shifted: bool, targets: bool
 ) -> Iterator[Part]:
-    whole, by_token = weight_of(inputs, shifted=shifted), decoder_inputs and "decoder_input_ids" in inputs
+    whole = weight_of(inputs, shifted=shifted)
     for start, end in pairwise(bounds):
         rows = torch.as_tensor(order[start:end].copy(), device=mask.device)
         part = {name: value[rows] if _by_row(value, len(mask)) else value for name, value in inputs.items()}
         used = _used(part["attention_mask"] != 0)
-        targets = _used(part["labels"] != IGNORED) if by_token else used
+        of_targets = _used(part["labels"] != IGNORED) if targets else used
         for name, value in part.items():
             if _by_row(value, len(rows)) and value.dim() >= 2 and not value.is_floating_point():
-                part[name] = value[:, targets if name in ("labels", "decoder_input_ids") else used].contiguous()
+                part[name] = value[:, of_targets if name in ("labels", "decoder_input_ids") else used].contiguous()
         if weight := weight_of(part, shifted=shifted):  # a mean over nothing is no number
             yield Part(part, weight / whole)
 

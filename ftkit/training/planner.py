@@ -105,7 +105,7 @@ class Planner:
         self.autocast = autocast_precision(recipe, device)
         self.measured: dict[tuple[str, str, Measuring], MeasuringMemory] = {}
         self.rests = self.autocast is torch.bfloat16 and recipe.speed.frozen_bfloat16  # where the strategy lets it
-        self.fuses = self.ways.fused_adapters
+        self.fuses, self.cuts = self.ways.fused_adapters, self.ways.micro_batches  # see `micro_batches.py`
         self.supervised = self.ways.supervised_logits and auto_class is AutoModelForCausalLM
         self.liger = device == "cuda" and would_have_liger(config.model_type, recipe.training, recipe.speed.liger_kernel)
         self.unmeasured = ""  # why measuring could not be gone through
@@ -113,7 +113,7 @@ class Planner:
     def settle(self, settled: Settled) -> None:
         """Reckon with what a Trainer has found."""
         self.rests, self.fuses, self.liger, self.unpads = settled.rests, settled.fuses, settled.liger, settled.unpads
-        self.supervised = settled.supervised
+        self.supervised, self.cuts = settled.supervised, settled.cuts
 
     def setup(self, figures: DataFigures | None) -> Setup:
         """The recipe's own."""
@@ -158,11 +158,6 @@ class Planner:
         if not self.ways.unpadded or self.recipe.data.packing:
             return False
         return may_unpad(meta_model(self.auto_class, self.config, self.recipe.model.attn_implementation))
-
-    @property
-    def cuts(self) -> bool:
-        """Whether batches are cut into parts of like length, see `training/micro_batches.py`."""
-        return self.ways.micro_batches
 
     @property
     def runs_on_supervised(self) -> bool:

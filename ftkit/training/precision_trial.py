@@ -16,6 +16,7 @@ from ftkit.recipe.schema import Recipe
 from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.prepare import Data
 from ftkit.training.trainer import Trainer
+from ftkit.training.trial import left_as_it_was
 
 FAULTS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 
@@ -61,10 +62,10 @@ def fault(model: Any, rows: dict[str, Any], precision: AbstractContextManager[An
     Raises:
         RuntimeError: memory ran out.
     """
-    training, cuda = model.training, [model.device] if model.device.type == "cuda" else []
-    model.eval()  # so that nothing in it changes
+    cuda = [model.device] if model.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(cuda), torch.set_grad_enabled(learning):
+        with left_as_it_was(model), torch.random.fork_rng(cuda), torch.set_grad_enabled(learning):
+            model.eval()  # so that nothing in it changes
             with precision:
                 loss = model(**rows).loss
             if learning:
@@ -75,7 +76,6 @@ def fault(model: Any, rows: dict[str, Any], precision: AbstractContextManager[An
         return error
     finally:
         model.zero_grad(set_to_none=True)
-        model.train(training)
     return None
 
 

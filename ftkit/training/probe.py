@@ -13,6 +13,7 @@ from ftkit.errors import UserError
 from ftkit.models.load import first_line, lacks_memory
 from ftkit.training.dispatcher import Parts
 from ftkit.training.memory import peak_memory_bytes
+from ftkit.training.precision_trial import FAULTS
 from ftkit.units import size_words
 
 
@@ -64,8 +65,8 @@ def step_of(parts: Parts, model: torch.nn.Module, batch: dict[str, Any]) -> tupl
     try:
         items = trainer._get_num_items_in_batch([batch], trainer.args.device)
         value = float(trainer.compute_batch(model.train(), batch, items))
-    except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
-        if lacks_memory(error):
+    except FAULTS as error:
+        if isinstance(error, RuntimeError) and lacks_memory(error):
             raise
         message = f"the model does not take a batch of these rows: {type(error).__name__}: {first_line(error)}"
         raise UserError(message, "choose another model, or switch off what `speed` has", key="model.name") from error

@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 from ftkit.data.encode import IGNORED
+from ftkit.tasks.language import token_loss_sums
 from ftkit.training.trial import Compute, Trial, failure_words, relative
 
+BEYOND = 2e-5  # of a model's loss from that of its logits: that of a router is more
 CHUNK = 1024  # positions; at a vocabulary of 50,000 their logits take 200 MB in float32
 
 
@@ -200,35 +202,50 @@ def find_head(model: Any, trial: Trial, rows: dict[str, Any], items: Any) -> Hea
     if lacking := lacks_plain_head(model):
         return lacking
     try:
-        finish = find_finish(model, trial.compute)
+        raw, output = layer_and_output(model, trial.compute)
     except Exception as error:  # whatever the model does with the rows; run.json says it
         return failure_words(error)
+    if (gap := loss_beyond_logits(output, rows["labels"], items)) > BEYOND:
+        return f"its loss is more than that of its logits, by {gap:.1e}"
+    finish = find_finish(model, raw, output["logits"])
     if finish is None:
         return "its logits are more than a factor and a cap make of the output layer's"
     head = Head(model, finish)
     return trial.differs(compute=lambda: head.loss_and_rows(model, rows, items)) or head
 
 
-def find_finish(model: Any, compute: Compute) -> Finish | None:
-    """What a model does to its output layer's logits; None where it is none of what `Finish` knows, or cannot be seen."""
-    raw, final = layer_and_logits(model, compute)
-    if raw is None or final is None or raw.shape != final.shape:
+def loss_beyond_logits(output: Any, labels: torch.Tensor, items: Any) -> float:
+    """How far a model's loss is from the cross-entropy of its own logits, which rounding does not part in any precision."""
+    sums = token_loss_sums(output["logits"], labels, shift=True).sum(0)
+    return relative(output["loss"], sums[0] / (sums[1] if items is None else items), 1.0)
+
+
+def find_finish(model: Any, raw: torch.Tensor, final: torch.Tensor) -> Finish | None:
+    """What a model does to its output layer's logits; None where it is none of what `Finish` knows.
+
+    Args:
+        raw: what the output layer gave; final: the logits that the model made of it.
+    """
+    if raw.shape != final.shape:
         return None
+    rounding = 1e-5 if raw.dtype == final.dtype == torch.float32 else 1e-2
+    raw, final = raw.float(), final.float()
     factor = float((raw * final).sum() / (raw * raw).sum().clamp(min=1e-30))
     values = model.config.get_text_config().to_dict()
     caps = [float(value) for name, value in values.items() if "cap" in name and isinstance(value, int | float) and value]
     known = [PLAIN, Finish(factor), *(Finish(1.0, cap) for cap in caps)]
-    rounding = 1e-5 if raw.dtype == final.dtype == torch.float32 else 1e-2
-    return next((one for one in known if relative(one.apply(raw.float().clone()), final.float(), 1e-30) <= rounding), None)
+    gaps = [relative(one.apply(raw.clone()), final, 1e-30) for one in known]
+    nearest = gaps.index(min(gaps))
+    return known[nearest] if gaps[nearest] <= rounding else None
 
 
-def layer_and_logits(model: Any, compute: Compute) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """What the output layer gives, and the logits that the model makes of it."""
+def layer_and_output(model: Any, compute: Compute) -> tuple[torch.Tensor, Any]:
+    """What the output layer gives, and what the model does; without gradients."""
     raw: list[torch.Tensor] = []
-    final: list[torch.Tensor | None] = []
+    outputs: list[Any] = []
     hooks = [
         model.get_output_embeddings().register_forward_hook(lambda _module, _given, output: raw.append(output.clone())),
-        model.register_forward_hook(lambda _module, _given, output: final.append(output.get("logits"))),
+        model.register_forward_hook(lambda _module, _given, output: outputs.append(output)),
     ]
     try:
         with torch.no_grad():
@@ -236,4 +253,4 @@ def layer_and_logits(model: Any, compute: Compute) -> tuple[torch.Tensor | None,
     finally:
         for hook in hooks:
             hook.remove()
-    return (raw[-1], final[-1]) if raw and final else (None, None)
+    return raw[-1], outputs[-1]

@@ -36,6 +36,7 @@ class Trainer(compat.Trainer):
         drops: whether dropout draws as in `dropout.py`.
         gelu: whether GELU that is written out is one operation, see `fused_gelu.py`.
         decoder: whether a row's first label does not count.
+        targets: whether a row has a target beside its source, with tokens of its own.
         adds_rows: whether embeddings add the rows of a batch to their gradient, see `embedding_gradient.py`.
         fuses: whether adapters are computed with their layers, see `fused_adapters.py`.
         resting: the frozen base, where it rests in bfloat16 while the model trains.
@@ -55,6 +56,7 @@ class Trainer(compat.Trainer):
     drops: bool = False
     gelu: bool = False
     decoder: bool = False
+    targets: bool = False
     adds_rows: bool = False
     fuses: bool = False
     resting: RestingBase | None = None
@@ -141,11 +143,13 @@ class Trainer(compat.Trainer):
         in one, however rows and tokens fall to them.
         """
         losses = []
-        for part in self.parts(inputs):
-            self._rows = count_rows(part.inputs)
-            self._share = 1.0 if self.divides_by_items(num_items_in_batch) else part.share * self._share_of(inputs)
-            losses.append(super().training_step(model, part.inputs, num_items_in_batch))
-        self._share = 1.0
+        try:
+            for part in self.parts(inputs):
+                self._rows = count_rows(part.inputs)
+                self._share = 1.0 if self.divides_by_items(num_items_in_batch) else part.share * self._share_of(inputs)
+                losses.append(super().training_step(model, part.inputs, num_items_in_batch))
+        finally:
+            self._share = 1.0
         return torch.stack(losses).sum()
 
     def divides_by_items(self, items: Any) -> bool:
@@ -201,8 +205,7 @@ class Trainer(compat.Trainer):
         parts = [Part(inputs, 1.0)]
         if self.cuts:
             cost = self._part_cost if self.part_cost is None else self.part_cost
-            pairs = bool(self.model.config.is_encoder_decoder)
-            parts = cut_by_length(inputs, cost, shifted=self.decoder, decoder_inputs=pairs)
+            parts = cut_by_length(inputs, cost, shifted=self.decoder, targets=self.targets)
         if self.most_rows is None:
             return parts
         return [small for part in parts for small in cut_rows(part, self.most_rows, shifted=self.decoder)] or parts
@@ -216,6 +219,7 @@ class Trainer(compat.Trainer):
             liger=has_liger(self),
             unpads=self.unpadded is not None,
             supervised=self.head is not None,
+            cuts=self.cuts,
         )
 
     @cached_property

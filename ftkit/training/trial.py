@@ -64,10 +64,14 @@ class Trial:
         compute: a forward pass of the model by itself over the rows.
         autocast: the precision of training; None without.
         bounds: in place of those of the precision; then it is computed as in training.
+        learns: steps go backward too; else the model is measured only, and gradients are not compared.
     """
 
-    def __init__(self, model: Any, compute: Compute, autocast: torch.dtype | None, bounds: Bounds | None = None) -> None:
-        self.model, self.compute = model, compute
+    def __init__(
+        self, model: Any, compute: Compute, autocast: torch.dtype | None, bounds: Bounds | None = None, *,
+        learns: bool = True,
+    ) -> None:  # fmt: skip
+        self.model, self.compute, self.learns = model, compute, learns
         self.exact = bounds is None and is_exact(model)
         self.autocast = None if self.exact else autocast
         self.bounds = bounds or (EXACT if self.exact else COARSE)
@@ -75,10 +79,10 @@ class Trial:
     @classmethod
     def on_rows(
         cls, model: Any, rows: dict[str, Any], autocast: torch.dtype | None = None, items: int | None = None, *,
-        shift: bool = False,
+        shift: bool = False, learns: bool = True,
     ) -> "Trial":  # fmt: skip
         """A trial by the model's own loss; the arguments are those of `own_loss`."""
-        return cls(model, lambda: own_loss(model, rows, items, shift=shift), autocast)
+        return cls(model, lambda: own_loss(model, rows, items, shift=shift), autocast, learns=learns)
 
     @cached_property
     def own(self) -> Found:
@@ -105,13 +109,17 @@ class Trial:
         return difference_words(own, ours, self.bounds)
 
     def step(self, compute: Compute) -> Found:
-        """Forward and backward; the model has no gradients before and after."""
+        """Forward and, where it learns, backward; the model has no gradients before and after."""
         kind = self.model.device.type
         self.model.zero_grad(set_to_none=True)
         try:
-            with torch.autocast(kind, self.autocast) if self.autocast else nullcontext():
+            with (
+                torch.autocast(kind, self.autocast) if self.autocast else nullcontext(),
+                torch.set_grad_enabled(self.learns),
+            ):
                 loss, rows = compute()
-            loss.backward()  # type: ignore[no-untyped-call]
+            if self.learns:
+                loss.backward()  # type: ignore[no-untyped-call]
             named = self.model.named_parameters()
             return Found(loss.detach(), rows, {name: weight.grad for name, weight in named if weight.grad is not None})
         finally:
@@ -120,17 +128,35 @@ class Trial:
     @contextmanager
     def prepared(self) -> Iterator["Trial"]:
         """Inside the block nothing that a lever changes can hide; after it the model is as it was."""
-        training = self.model.training
-        self.model.eval()
-        try:
-            with ExitStack() as stack:
-                stack.enter_context(drawn_adapters(self.model))
-                if self.exact:
-                    stack.enter_context(four_bits_in_float32(self.model))
-                stack.enter_context(loud_logits(self.model, self.compute))
-                yield self
-        finally:
-            self.model.train(training)
+        with ExitStack() as stack:
+            stack.enter_context(left_as_it_was(self.model))
+            self.model.eval()
+            stack.enter_context(drawn_adapters(self.model))
+            if self.exact:
+                stack.enter_context(four_bits_in_float32(self.model))
+            stack.enter_context(loud_logits(self.model, self.compute))
+            yield self
+
+
+@contextmanager
+def left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """After the block each part of a model has the switches and the parts that it had before.
+
+    Some models change themselves for good by what they see, as BigBird, which takes whole attention once a row is short.
+    """
+    before = [
+        (module, {name: value for name, value in vars(module).items() if isinstance(value, str | bool | int | float)})
+        for module in model.modules()
+    ]
+    parts = [(module, dict(module._modules)) for module, _ in before]
+    try:
+        yield
+    finally:
+        for module, values in before:
+            vars(module).update(values)
+        for module, own in parts:
+            module._modules.clear()
+            module._modules.update(own)
 
 
 def failure_words(error: Exception) -> str:

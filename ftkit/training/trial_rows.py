@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from torch import nn
 
 from ftkit.data.encode import IGNORED
 from ftkit.training.trainer import Trainer
@@ -14,23 +15,29 @@ COUNT = 3  # rows by their lengths, beside one with another label
 ENOUGH = 64  # tokens of a row, where nothing in the model begins at some length
 BOUNDS = ("window", "chunk", "local_attention", "original_max_position")  # in a config's words, from which tokens on it does
 
+LOGITS = 2**26  # entries of all rows, 256 MB
+
 Row = dict[str, Any]
 
 
-def trial_rows(trainer: Trainer, dataset: Dataset) -> list[Row]:
+def trial_rows(trainer: Trainer, dataset: Dataset, *, target: bool) -> list[Row]:
     """The shortest, the longest and the median row of those that fit, and one with another label.
 
     Those fit that are short, or go beyond what the model's config bounds, as a window; together they have no more tokens,
     padding counted, than a step on the longest rows, so that a trial takes no more memory than training. Where only longer
     rows are there they are cut.
+
+    Args:
+        target: labels are those of a target, which has tokens of its own.
     """
     dataset = dataset.select(range(min(len(dataset), SEEN)))
     lengths = np.array([len(ids) for ids in dataset["input_ids"]])
     most = int(trainer.args.train_batch_size * lengths.max()) // (COUNT + 1)
+    if isinstance(layer := trainer.model.get_output_embeddings(), nn.Module):  # it makes all the logits in float32
+        most = min(most, LOGITS // (len(layer.weight) * (COUNT + 1)))
     bounds = [bound for bound in bounds_of(trainer.model.config.to_dict()) if bound < lengths.max()]
     room = max(ENOUGH, min(most, max(bounds, default=0) + ENOUGH))
     rows = [dict(dataset[index]) for index in chosen(lengths, room, labels_of_rows(dataset))]
-    target = bool(trainer.model.config.is_encoder_decoder)
     return uneven([shortened(row, room, target=target) for row in rows], target=target)
 
 
@@ -38,13 +45,14 @@ def bounds_of(values: Any) -> list[int]:
     """The lengths from which on a model does something else, by its config, in whatever part of it they stand."""
     if not isinstance(values, dict):
         return []
-    own = [value for name, value in values.items() if is_bound(name, value)]
+    pairs = [(name, one) for name, value in values.items() for one in (value if isinstance(value, list) else [value])]
+    own = [value for name, value in pairs if is_bound(name, value)]
     return [*own, *(bound for value in values.values() for bound in bounds_of(value))]
 
 
 def is_bound(name: str, value: Any) -> bool:
     """Whether a value of a config is such a length."""
-    return isinstance(value, int) and value > 1 and any(word in str(name) for word in BOUNDS)
+    return isinstance(value, int) and value > 1 and any(word in str(name) for word in BOUNDS)  # a list has one a layer
 
 
 def batch_of(trainer: Trainer, rows: list[Row], collate: Callable[[list[Row]], Any] | None = None) -> dict[str, Any]:

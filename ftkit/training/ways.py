@@ -31,8 +31,8 @@ class Ways(NamedTuple):
 
 class Settled(NamedTuple):
     """What only a loaded model can tell: whether its frozen base rests in bfloat16 while it trains, whether adapters are
-    computed with their layers, whether the layers have Liger's kernels, whether its blocks see no padding, and whether its
-    head runs on supervised positions.
+    computed with their layers, whether the layers have Liger's kernels, whether its blocks see no padding, whether its
+    head runs on supervised positions, and whether batches are cut into parts.
     """
 
     rests: bool
@@ -40,6 +40,7 @@ class Settled(NamedTuple):
     liger: bool
     unpads: bool
     supervised: bool
+    cuts: bool
 
 
 def wanted_ways(block: Speed, training: Any, device: str, *, alone: bool = True) -> Ways:

@@ -36,12 +36,8 @@ from ftkit.evaluation.measure import predict_by_length
 from ftkit.models.save import save_model
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Recipe, Speed
-from ftkit.training import micro_batches
 from ftkit.training.dispatcher import Parts, build, take_kept_rows
 from ftkit.training.levers import speed_facts
-
-for _cost in ("PART_TOKENS", "PART_UNPACKED_TOKENS", "PART_WEIGHT_TOKENS"):
-    setattr(micro_batches, _cost, 0)  # so small a model would never be computed in parts
 
 ROWS, WHOLE, DRAWS, SEED = 6, 64, 24, 7
 TRAINING = {

@@ -41,6 +41,7 @@ from sweep_rows import write_rows
 
 from ftkit import console
 from ftkit.compat import hush_libraries
+from ftkit.training import micro_batches
 
 PATIENCE = 600  # seconds that a type may take
 CACHES = ("out", "cache", "datasets")
@@ -115,6 +116,8 @@ def work(jobs: list[Job], place: Place, out: IO[str]) -> None:
     signal.alarm(PATIENCE)
     torch.set_num_threads(1)
     make_quiet()
+    for cost in ("PART_TOKENS", "PART_UNPACKED_TOKENS", "PART_WEIGHT_TOKENS"):
+        setattr(micro_batches, cost, 0)  # so small a model would never be computed in parts
     gc.freeze()  # the Trainer collects after each training, and would go through all modules' objects
     save_small_model(jobs[0].kind, place.models / "model", dropout=place.dropout)
     save_small_model(jobs[0].kind, place.models / "plain", dropout=place.dropout, router=False)

@@ -244,7 +244,7 @@ def test_adapters_are_tried_on_a_base_at_rest(recipe: RecipeMaker, tmp_path: Pat
     resting = built("lora")
     assert resting.resting is not None
     assert resting.fuses
-    assert resting.settled == Settled(rests=True, fuses=True, liger=False, unpads=True, supervised=True)
+    assert resting.settled == Settled(rests=True, fuses=True, liger=False, unpads=True, supervised=True, cuts=False)
     assert not built("lora", frozen_bfloat16=False).fuses
     assert not built("lora", fused_adapters=False).fuses
     assert not built("full").fuses

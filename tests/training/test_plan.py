@@ -300,7 +300,7 @@ def test_what_the_same_run_takes_is_found_at_once(
     assert predicted_peaks(made, *given) == first
     monkeypatch.setattr(Planner, "estimate", fails)
     assert predicted_peaks(recipe("lora", training={"per_device_train_batch_size": 5}), *given) is None
-    assert predicted_peaks(made, *given[:3], Settled(False, False, False, False, True)) is None
+    assert predicted_peaks(made, *given[:3], Settled(False, False, False, False, True, True)) is None
 
 
 def fails(*_: Any) -> None:

@@ -12,10 +12,12 @@ import torch
 from datasets import Dataset
 
 from ftkit import Recipe, train
+from ftkit.evaluation.target import resolve_target
 from ftkit.training import dispatcher, dropout, levers, unpadded
 from ftkit.training.dispatcher import build
 from ftkit.training.supervised_loss import Head
 from ftkit.training.trainer import Trainer
+from ftkit.training.trial import left_as_it_was
 from ftkit.training.trial_rows import bounds_of, chosen, labels_of_rows, shortened, trial_rows, uneven
 
 RecipeMaker = Callable[..., Recipe]
@@ -50,6 +52,16 @@ class Fault(torch.autograd.Function):
         return gradient, None
 
 
+class SpoiltList:
+    """What a head is given, with the fault."""
+
+    def __init__(self, own: list[torch.Tensor], kind: str) -> None:
+        self.own, self.kind = own, kind
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return spoil(self.own[index], self.kind)
+
+
 def spoil(tensor: torch.Tensor, kind: str) -> torch.Tensor:
     return Fault.apply(tensor, kind)
 
@@ -79,8 +91,14 @@ def around(own: Any, kind: str) -> Any:
 
 def break_lever(monkeypatch: pytest.MonkeyPatch, key: str, kind: str) -> None:
     if key == "supervised_logits":
-        own = Head._losses
-        monkeypatch.setattr(Head, "_losses", lambda self, model, inputs: spoil_losses(own(self, model, inputs), kind))
+        kept = Head.kept
+
+        @contextmanager
+        def keep(self: Head) -> Iterator[Any]:
+            with kept(self) as hidden:
+                yield SpoiltList(hidden, kind)
+
+        monkeypatch.setattr(Head, "kept", keep)
     elif key == "micro_batches":
         parts = Trainer.parts
 
@@ -103,11 +121,6 @@ def break_lever(monkeypatch: pytest.MonkeyPatch, key: str, kind: str) -> None:
         if isinstance(place, str):
             import ftkit.training.fused_adapters as place  # type: ignore[no-redef]
         monkeypatch.setattr(place, name, around(getattr(place, name), kind))
-
-
-def spoil_losses(found: Any, kind: str) -> Any:
-    total, losses, rows = found
-    return spoil(total.unsqueeze(0), kind)[0], losses, rows
 
 
 def spoiled_attention(own: Any, kind: str) -> Any:
@@ -224,18 +237,19 @@ def test_lengths_from_which_a_model_does_something_else_are_read_off_its_config(
     values = {
         "sliding_window": 32, "use_sliding_window": True, "vocab_size": 61, "text_config": {"attention_chunk_size": 48},
         "rope_parameters": {"original_max_position_embeddings": 4096, "factor": 2.0}, "local_attention": None,
+        "attention_window": [16, 24],
     }  # fmt: skip
-    assert sorted(bounds_of(values)) == [32, 48, 4096]
+    assert sorted(bounds_of(values)) == [16, 24, 32, 48, 4096]
 
 
 def test_rows_of_a_trial_go_beyond_a_window(recipe: RecipeMaker, tmp_path: Path) -> None:
     trainer = build(recipe("full"), tmp_path, []).trainer
     rows = Dataset.from_dict({"input_ids": [[5] * count for count in (4, 30, 90, 100)], "labels": [0, 1, 0, 1]})
-    assert sorted(len(row["input_ids"]) for row in trial_rows(trainer, rows)) == [4, 30]
+    assert sorted(len(row["input_ids"]) for row in trial_rows(trainer, rows, target=False)) == [4, 30]
     trainer.model.config.sliding_window = 40
-    assert sorted(len(row["input_ids"]) for row in trial_rows(trainer, rows)) == [4, 30, 90, 100]
+    assert sorted(len(row["input_ids"]) for row in trial_rows(trainer, rows, target=False)) == [4, 30, 90, 100]
     trainer.model.config.sliding_window = 400  # no row is so long
-    assert sorted(len(row["input_ids"]) for row in trial_rows(trainer, rows)) == [4, 30]
+    assert sorted(len(row["input_ids"]) for row in trial_rows(trainer, rows, target=False)) == [4, 30]
 
 
 def test_a_row_that_is_too_long_keeps_its_last_token_and_something_to_learn() -> None:
@@ -252,3 +266,41 @@ def test_rows_of_one_length_are_made_uneven() -> None:
     assert [len(row["input_ids"]) for row in uneven(rows, target=False)] == [2, 4]
     assert [len(row["input_ids"]) for row in uneven(rows[:1], target=False)] == [2, 4]
     assert uneven([{"input_ids": [1], "labels": 0}, {"input_ids": [1, 2], "labels": 0}], target=False)[0]["input_ids"] == [1]
+
+
+def test_a_model_that_is_measured_only_has_its_head(recipe: RecipeMaker, tmp_path: Path) -> None:
+    """`ftkit eval` of an adapter, in which nothing learns, makes logits where they count as well."""
+    result = train(recipe("lora", task="instruction", kind="llama", training={"max_steps": 1}), output_dir=tmp_path / "run")
+    target = resolve_target(str(result.folder), recipe=None, task=None, data=None, split="eval")
+    trainer = dispatcher.build_for_evaluation(target, tmp_path / "out").trainer
+    assert isinstance(trainer.head, Head), trainer.off
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+
+
+def test_tags_of_an_encoder_decoder_are_shortened_with_its_words() -> None:
+    row = {"input_ids": list(range(100)), "labels": [1] * 100}
+    assert {len(value) for value in shortened(row, 64, target=False).values()} == {64}
+
+
+class Switches(torch.nn.Module):
+    """Takes another way for good once it has seen few tokens, as BigBird its attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.way, self.part = "sparse", torch.nn.Linear(2, 2)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if len(tokens) < 4:
+            self.way, self.part = "whole", torch.nn.Linear(2, 2)
+        found: torch.Tensor = self.part(tokens)
+        return found
+
+
+def test_a_model_that_changes_by_what_it_sees_is_put_back() -> None:
+    model = Switches().train()
+    part = model.part
+    with left_as_it_was(model):
+        model.eval()(torch.zeros(2, 2))
+        assert model.way == "whole"
+    assert (model.way, model.training) == ("sparse", True)
+    assert model.part is part
