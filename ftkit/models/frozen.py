@@ -49,6 +49,7 @@ class FrozenBlocks:
         self.model, self.precision, self.head_alone = model, precision, learning == 0
         _, blocks = last_blocks(model)
         self.blocks = list(blocks)[: len(blocks) - learning]
+        self.own_forward = model.forward  # accelerate puts one with autocast in its place
         self.given: torch.Tensor | None = None
         self.further = 0  # how many values a block gives beside the hidden states
         for block in self.blocks:
@@ -78,6 +79,17 @@ class FrozenBlocks:
         moved = {name: value.to(device) for name, value in batch.items()}
         with torch.autocast(device.type, self.precision, enabled=self.precision is not None):
             return self.model(**moved)
+
+    @contextmanager
+    def without_autocast(self) -> Iterator[None]:
+        """Inside the block a model in float32 is computed in it; one in another precision as ever."""
+        before = self.model.forward, self.precision
+        if self.model.dtype == torch.float32:
+            self.model.forward, self.precision = self.own_forward, None
+        try:
+            yield
+        finally:
+            self.model.forward, self.precision = before
 
     def _make_replayable(self, block: Any) -> None:
         compute = block.forward
@@ -236,14 +248,10 @@ def require_unpadded(frozen: FrozenBlocks, batch: Batch) -> None:
         for name, value in batch.items()
         if name != "labels"
     }
-    before = frozen.precision
-    frozen.precision = None if frozen.model.dtype == torch.float32 else before
-    try:
+    with frozen.without_autocast():
         beside, own = frozen.compute(batch)[1][row : row + 1, :length], frozen.compute(alone)[1]
         if difference(own, beside) > (PADDED if frozen.precision is None else ROUNDING[frozen.precision]):
             raise Unkeepable("what it gives for a row hangs on how far the row is padded")
-    finally:
-        frozen.precision = before
 
 
 @contextmanager
