@@ -258,7 +258,12 @@ def use_liger(model: Any, machine: Machine, wanted: bool | None, trial: Trial) -
         console.warn(f"Liger kernels are not used: {message}")
         return message
     with trial.prepared():
-        return put_liger(model, trial)
+        found = put_liger(model, trial)
+    if wanted and isinstance(found, str):
+        raise UserError(
+            f"speed.liger_kernel: {found}", "remove the key: they are used where they can be", key="speed.liger_kernel"
+        )
+    return found
 
 
 def put_liger(model: Any, trial: Trial) -> Names | str:

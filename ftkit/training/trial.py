@@ -38,7 +38,7 @@ class Bounds(NamedTuple):
 # In float32; where products are in half precision, of which bfloat16 keeps 8 bits (a row that is lost takes its share of the
 # gradient, a quarter); and where the very same is computed in the same order.
 EXACT, COARSE = Bounds(1e-5, 1e-4, 1e-4, quiet=1e-2), Bounds(5e-3, 5e-2, 0.15, quiet=1.0)
-SAME = Bounds(1e-7, 1e-7, 1e-3, quiet=1e-2)
+SAME = Bounds(1e-7, 1e-7, 1e-2, quiet=1.0)
 
 
 class Found(NamedTuple):
