@@ -170,7 +170,8 @@ PAIRS: dict[str, dict[str, Any]] = {
         "max_encoder_position_embeddings": POSITIONS, "max_decoder_position_embeddings": POSITIONS, "attention_window": WINDOW,
     },
     "longt5": {"local_radius": 8},
-    "nllb-moe": {"encoder_sparse_step": 2, "decoder_sparse_step": 2},
+    # room for all tokens at each expert: else which are passed over hangs on how many a batch has, in plain transformers too
+    "nllb-moe": {"encoder_sparse_step": 2, "decoder_sparse_step": 2, "expert_capacity": 4096},
     "pegasus_x": {"block_size": 16, "num_global_tokens": 4},
     "switch_transformers": {
         "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "encoder_sparse_step": 2, "decoder_sparse_step": 2,
