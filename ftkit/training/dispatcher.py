@@ -37,6 +37,7 @@ from ftkit.recipe.schema import Recipe, Transfer
 from ftkit.tasks.base import Task, has_targets
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import autocast_dtype, require_autocast, training_arguments
+from ftkit.training.decoder_loss import settle_decoder_loss
 from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
 from ftkit.training.fused_adapters import try_adapters
 from ftkit.training.kernels import NO_FLASH, attending, choose_attention, refuses_attention, this_machine, use_liger
@@ -89,6 +90,8 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     require_step(recipe, trainer, data)
     tried = data.encoded["eval" if recipe.data.packing else "train"].dataset
     padded = batch_of(trainer, trial_rows(trainer, tried, target=has_targets(task, config)))
+    if decodes(task, trainer):
+        settle_decoder_loss(trainer, padded)
     trainer.attention, why_no_flash = training_attention(recipe, trainer, padded)
     if recipe.data.packing:
         pack_apart(trainer, tokenizer)

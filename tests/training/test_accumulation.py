@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from ftkit import Recipe, train
+from ftkit.errors import UserError
 from ftkit.run import write_jsonl
+from ftkit.training.dispatcher import build
 
 RecipeMaker = Callable[..., Recipe]
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "runs", "far", "away", "from", "here"]
@@ -80,3 +83,36 @@ def test_a_step_in_three_batches_is_the_step_in_one(
     assert len(found[0]) == 5
     for ours, whole in zip(*found, strict=True):
         assert ours == pytest.approx(whole, rel=1e-4)
+
+
+def xlnet(folder: Path, stand_in: Callable[[str], Path]) -> Path:
+    tokenizer = AutoTokenizer.from_pretrained(stand_in("gpt2"))
+    sizes = {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 48, "vocab_size": len(tokenizer)}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model("xlnet", **sizes)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_compares_each_token_with_itself_is_no_decoder(
+    recipe: RecipeMaker, stand_in: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """XLNet has a class for language modeling whose labels are not those of the next token."""
+    made = recipe("full", task="instruction", kind="gpt2", model={"name": str(xlnet(tmp_path / "xlnet", stand_in))})
+    with pytest.raises(UserError, match="xlnet compares each token with itself"):
+        build(made, tmp_path / "out", [])
+
+
+def test_a_loss_that_is_not_divided_by_items_is_divided_by_batches(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder that takes the number of items and has no use for it, as some with a loss of their own."""
+    own = LlamaForCausalLM.forward
+
+    def forward(self: Any, *given: Any, num_items_in_batch: Any = None, **named: Any) -> Any:
+        return own(self, *given, **named)
+
+    assert build(recipe("full", task="instruction", kind="llama"), tmp_path / "own", []).trainer.model_accepts_loss_kwargs
+    monkeypatch.setattr(LlamaForCausalLM, "forward", forward)
+    trainer = build(recipe("full", task="instruction", kind="llama"), tmp_path / "other", []).trainer
+    assert not trainer.model_accepts_loss_kwargs
+    assert trainer.head is not None
