@@ -49,19 +49,24 @@ def listed(labels: list[str]) -> str:
     return ", ".join(labels[:NAMED]) + (f", … ({len(labels)} in all)" if len(labels) > NAMED else "")
 
 
-def settle_head(auto_class: Any, config: PretrainedConfig, model: PreTrainedModel, head: Head, drawn: set[str]) -> None:
+def settle_head(
+    auto_class: Any, config: PretrainedConfig, model: PreTrainedModel, head: Head, drawn: set[str], *, anew: bool
+) -> None:
     """Draw the layer that gives the labels where the checkpoint's is not to be kept, though it would fit.
 
     A head that was to be kept is new as well where the checkpoint lacks that layer, whatever its config says.
 
     Args:
         drawn: names of weights that the checkpoint lacks, or has in another shape.
+        anew: draw those among them again, so that a base that was quantized now and one that is read get the same.
     """
     sized = {name for name, tensor in model.named_parameters() if config.num_labels in tensor.shape}
     if head.kept and sized & drawn & label_tensors(auto_class, config):
         head.reason = "the checkpoint has no weights for the labels that its config names"
-    if not head.kept and sized - drawn and (stale := label_tensors(auto_class, config) - drawn):
-        draw(model, stale)
+    if not head.kept and (anew or sized - drawn):
+        stale = label_tensors(auto_class, config) - (set() if anew else drawn)
+        if stale:
+            draw(model, stale)
 
 
 def label_tensors(auto_class: Any, config: PretrainedConfig) -> set[str]:

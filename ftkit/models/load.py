@@ -168,7 +168,7 @@ def load_base(
     answer_in_autocast(model)
     remember_config(model)
     if head is not None:
-        settle_head(auto_class, config, model, head, drawn_names(info))
+        settle_head(auto_class, config, model, head, drawn_names(info), anew="quantization_config" in options)
     if missing := [] if new_head else sorted(info["missing_keys"]):
         console.warn(f"{block.name} lacks {len(missing)} weights, which start at random: {', '.join(missing[:3])}, …")
     return model
