@@ -13,7 +13,7 @@ from ftkit import Recipe
 from ftkit.data.packing import PackedCollator, measure_isolation, require_isolation
 from ftkit.training import dispatcher
 from ftkit.training.dispatcher import build
-from ftkit.training.kernels import accepts_attention, attending, sees_rows
+from ftkit.training.kernels import attending, refuses_attention, sees_rows
 from ftkit.training.varlen_attention import VARLEN, has_varlen, register_varlen
 
 pytestmark = pytest.mark.skipif(not has_varlen(), reason="this torch has none")
@@ -116,7 +116,7 @@ def test_padded_rows_see_what_the_mask_lets_them_see(
     largest = max(float(gradient.abs().max()) for gradient in gradients)
     for gradient, expected in zip(found, gradients, strict=True):
         torch.testing.assert_close(gradient / largest, expected / largest, rtol=0, atol=5 * close["atol"])
-    assert accepts_attention(model, VARLEN, batch)
+    assert not refuses_attention(model, VARLEN, batch)
 
 
 @pytest.mark.parametrize(("kind", "values"), [("llama", {}), ("mistral", {"sliding_window": 6})])
@@ -145,7 +145,7 @@ def test_borders_left_out_are_a_leak_that_is_seen(device: str, dtype: torch.dtyp
 def test_dropout_is_refused_before_the_first_step(device: str, dtype: torch.dtype) -> None:
     model = make("llama", device, dtype, attention_dropout=0.1)
     batch = padded("llama", device)
-    assert not accepts_attention(model, VARLEN, batch)
+    assert refuses_attention(model, VARLEN, batch)
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -165,7 +165,7 @@ def test_what_sees_more_than_its_own_rows_or_less_is_left(kind: str, values: dic
 def test_trying_it_draws_nothing(device: str, dtype: torch.dtype) -> None:
     model, batch = make("bert", device, dtype, hidden_dropout_prob=0.1), padded("bert", device)
     before = torch.random.get_rng_state()
-    assert accepts_attention(model.train(), VARLEN, batch)
+    assert not refuses_attention(model.train(), VARLEN, batch)
     assert model.training
     assert torch.equal(before, torch.random.get_rng_state())
 
