@@ -182,10 +182,10 @@ def with_zeros(model: nn.Module) -> nn.Module:
 
 
 def few_tokens(model: Any) -> torch.Tensor:
-    """Token ids of shape (1, tokens) that end with the end token, where BART's head reads its vector."""
-    end = text_field(model.config, "eos_token_id")
+    """Token ids of shape (1, tokens), none of padding, that end with the end token, where BART's head reads its vector."""
+    end, filling = text_field(model.config, "eos_token_id"), int(text_field(model.config, "pad_token_id") == 0)
     end = end[0] if isinstance(end, list) else end
-    return torch.tensor([[*[0] * (TOKENS - 1), end if isinstance(end, int) else 0]])
+    return torch.tensor([[*[filling] * (TOKENS - 1), end if isinstance(end, int) else filling]])
 
 
 def _has_parameters(module: nn.Module) -> bool:
