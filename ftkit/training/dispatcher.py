@@ -243,7 +243,7 @@ def frozen_body(recipe: Recipe, model: Any, data: Data, trainer: Trainer) -> Fro
     entries = {name: (encoded.dataset, data.facts[name].lengths) for name, encoded in data.encoded.items()}
     reason = why_not(model, recipe.strategy, trainer.args, streamed=streamed, rows=len(data.encoded["train"].dataset))
     if trainer.padding_matters:
-        reason = reason or "what a row gets hangs on the padding of its batch"
+        reason = reason or "what it gives for a row hangs on how far the row is padded"
     body = FrozenBody(model, recipe.strategy, trainer.args, trainer.data_collator, entries, reason)
     trainer.data_collator = KeptCollator(trainer.data_collator)
     return body
