@@ -43,6 +43,7 @@ SWEEP := $(BIN)/python tests/architectures/sweep.py
 sweep: install
 	$(SWEEP) --out tests/architectures/matrix.csv --docs docs/models.md
 	$(SWEEP) --precision bf16 --out tests/architectures/matrix-bf16.csv
+	$(SWEEP) --dropout --out tests/architectures/matrix-dropout.csv
 
 # ftkit beside the tutorial's Trainer script, TRL's SFTTrainer and a loop by hand, and how that grows; writes
 # benchmarks/RESULTS.md.

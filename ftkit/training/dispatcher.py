@@ -1,6 +1,5 @@
 """The dispatcher: a recipe becomes encoded data, a tokenizer, a model with its strategy, and a Trainer."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,7 @@ from ftkit.evaluation.target import Target
 from ftkit.models.as_loaded import lent_pad_token
 from ftkit.models.heads import find_head
 from ftkit.models.label_head import head_words
-from ftkit.models.load import first_line, fit_tokenizer, has_weights, load_base, load_config, load_tokenizer, weights_folder
-from ftkit.models.resting import RestingBase, may_rest
+from ftkit.models.load import first_line, fit_tokenizer, load_base, load_config, load_tokenizer
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.process import return_blocks
 from ftkit.recipe.schema import Model as ModelBlock
@@ -39,14 +37,14 @@ from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import autocast_dtype, require_autocast, training_arguments
 from ftkit.training.decoder_loss import settle_decoder_loss
 from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
-from ftkit.training.fused_adapters import try_adapters
+from ftkit.training.in_precision import settle_in_precision
 from ftkit.training.kernels import NO_FLASH, attending, choose_attention, refuses_attention, this_machine, use_liger
-from ftkit.training.levers import items_of, speed_up, step_loss
+from ftkit.training.levers import speed_up
 from ftkit.training.memory import library_bytes
 from ftkit.training.precision_trial import require_step
 from ftkit.training.prepare import Data, prepare
-from ftkit.training.trainer import Trainer, attends_in_flash, is_alone
-from ftkit.training.trial import COARSE, SAME, Trial
+from ftkit.training.trainer import Trainer, attends_in_flash
+from ftkit.training.trial import Trial
 from ftkit.training.trial_rows import batch_of, trial_rows
 
 
@@ -113,7 +111,7 @@ def settle_levers(recipe: Recipe, task: Task, trainer: Trainer, padded: dict[str
     targets = has_targets(task, trainer.model.config)
     with console.status("trying what makes steps faster"):
         speed_up(trainer, recipe.speed, padded, steps, decoder=decodes(task, trainer), targets=targets)
-        settle_base(recipe, trainer, steps)
+        settle_in_precision(recipe, trainer, steps)
 
 
 def packed_batch(trainer: Trainer) -> dict[str, Any]:
@@ -194,45 +192,6 @@ def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, 
         if auto_class is not AutoModelForCausalLM:
             divide_loss_by_accumulation(base)
         return strategy.apply(base, recipe.strategy, head, auto_class)
-
-
-def settle_base(recipe: Recipe, trainer: Trainer, rows: dict[str, Any]) -> None:
-    """Let frozen layers rest in bfloat16 while training, where one process computes in it, and try adapters once more.
-
-    Args:
-        rows: a batch as steps compute it, on which both are tried.
-    """
-    resting, why = resting_base(recipe, trainer)
-    trainer.off["frozen_bfloat16"] = why
-    autocast = autocast_dtype(trainer.args)
-    if autocast is None or not (resting or trainer.fuses):  # adapters are tried already, in float32
-        return
-    items = items_of(trainer, rows)
-    trial = Trial(trainer.model, lambda: step_loss(trainer, rows, items), autocast, SAME)
-    with trial.prepared():
-        if resting is not None:
-            trainer.off["frozen_bfloat16"] = trial.differs(resting.at_rest())
-            trainer.resting = None if trainer.off["frozen_bfloat16"] else resting
-        if trainer.fuses:
-            trial.bounds = COARSE
-            with trainer.resting.at_rest() if trainer.resting else nullcontext():
-                trainer.off["fused_adapters"] = try_adapters(trainer.model, trial)
-            trainer.fuses = not trainer.off["fused_adapters"]
-
-
-def resting_base(recipe: Recipe, trainer: Trainer) -> tuple[RestingBase | None, str]:
-    """The frozen layers that may rest; None where there are none or it is not wanted, and then why."""
-    reasons = {
-        "speed.frozen_bfloat16 is false": not recipe.speed.frozen_bfloat16,
-        "training does not compute in bfloat16": not trainer.args.bf16,
-        "the strategy has no base that is read again": not may_rest(recipe.strategy),
-        "several processes or devices train": not is_alone(trainer),
-        "the weights are not on this machine": not has_weights(recipe.model),
-    }
-    if why := next((reason for reason, holds in reasons.items() if holds), ""):
-        return None, why
-    resting = RestingBase(trainer.model, weights_folder(recipe.model))
-    return (resting, "") if resting.layers else (None, "no frozen linear layer in float32 is in the checkpoint's files")
 
 
 def frozen_body(recipe: Recipe, model: Any, data: Data, trainer: Trainer) -> FrozenBody | None:

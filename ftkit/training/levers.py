@@ -4,8 +4,8 @@ A lever is one way of doing the same steps in less time or memory. Each is tried
 (`trial.py`); run.json says what is on, and of what is off why.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -53,12 +53,14 @@ class Lever:
         words: on the screen.
         is_on: whether a Trainer's steps take it.
         attempt: tries it and lets the Trainer take it, or says why not; None where it is settled elsewhere.
+        neutral: the Trainer's attributes where it is off; none where it cannot be switched off any more.
     """
 
     key: str
     words: str
     is_on: Callable[[Trainer], bool]
     attempt: Callable[[Case], str] | None = None
+    neutral: Mapping[str, Any] = field(default_factory=dict)
 
 
 def attempt_unpadded(case: Case) -> str:
@@ -125,16 +127,27 @@ def attempt_adapters(case: Case) -> str:
 LEVERS = (
     Lever("frozen_bfloat16", "frozen base in bfloat16", lambda trainer: trainer.resting is not None),
     Lever("supervised_logits", "logits where supervised", lambda trainer: trainer.head is not None),
-    Lever("unpadded", "padding left out", lambda trainer: trainer.unpadded is not None, attempt_unpadded),
-    Lever("micro_batches", "batches in parts of like length", lambda trainer: trainer.cuts, attempt_micro_batches),
-    Lever("fast_dropout", "dropout drawn by fours", lambda trainer: trainer.drops, attempt_dropout),
-    Lever("fused_gelu", "GELU in one operation", lambda trainer: trainer.gelu, attempt_gelu),
-    Lever("embedding_rows", "embedding gradients by row", lambda trainer: trainer.adds_rows, attempt_embedding_rows),
-    Lever("fused_adapters", "adapters fused with their layers", lambda trainer: trainer.fuses, attempt_adapters),
-    Lever("flash_attention", "flash attention", attends_in_flash),
-    Lever("liger_kernel", "Liger kernels", has_liger),
+    Lever(
+        "unpadded", "padding left out", lambda trainer: trainer.unpadded is not None, attempt_unpadded, {"unpadded": None}
+    ),
+    Lever(
+        "micro_batches", "batches in parts of like length", lambda trainer: trainer.cuts, attempt_micro_batches,
+        {"cuts": False},
+    ),
+    Lever("fast_dropout", "dropout drawn by fours", lambda trainer: trainer.drops, attempt_dropout, {"drops": False}),
+    Lever("fused_gelu", "GELU in one operation", lambda trainer: trainer.gelu, attempt_gelu, {"gelu": False}),
+    Lever(
+        "embedding_rows", "embedding gradients by row", lambda trainer: trainer.adds_rows, attempt_embedding_rows,
+        {"adds_rows": False},
+    ),
+    Lever(
+        "fused_adapters", "adapters fused with their layers", lambda trainer: trainer.fuses, attempt_adapters,
+        {"fuses": False},
+    ),
+    Lever("flash_attention", "flash attention", attends_in_flash, neutral={"attention": None}),
+    Lever("liger_kernel", "Liger kernels", has_liger, neutral={"liger": None}),
     Lever("fused_optimizer", "fused optimizer", has_fused),  # by training.optim
-)
+)  # fmt: skip
 
 
 def speed_up(

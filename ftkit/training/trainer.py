@@ -1,7 +1,7 @@
 """The Trainer with ftkit's ways of doing the same steps in less time and memory."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -83,10 +83,14 @@ class Trainer(compat.Trainer):
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
-        """The model as its steps find it: the frozen base at rest, the attention of training, products in fewer passes."""
+        """The model as its steps find it: the frozen base at rest, and all that is done for speed."""
+        with self.resting.at_rest() if self.resting else nullcontext(), self.computing():
+            yield
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """The ways of a step over the base as it lies: the attention of training, no padding, products in fewer passes."""
         with ExitStack() as stack:
-            if self.resting:
-                stack.enter_context(self.resting.at_rest())
             stack.enter_context(attending(self.model, self.attention))
             if self.liger is not None:
                 stack.enter_context(self.liger.in_place())

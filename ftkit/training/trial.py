@@ -189,23 +189,33 @@ def is_exact(model: nn.Module) -> bool:
 
 def difference_words(own: Found, ours: Found, bounds: Bounds) -> str:
     """The first of loss, rows and gradients that is beyond its bound, and by how much."""
-    if (gap := relative(ours.loss, own.loss, LEAST_LOSS)) > bounds.loss:
-        return f"the loss differs by {gap:.1e}"
-    if ours.rows and own.rows:
-        gaps = [relative(one, other, LEAST_ROW) for one, other in zip(ours.rows, own.rows, strict=True)]
-        if max(gaps) > bounds.row:
-            return f"what a row gets differs by {max(gaps):.1e}"
     if ours.gradients.keys() != own.gradients.keys():
         return f"{min(ours.gradients.keys() ^ own.gradients.keys())} has a gradient on one way only"
-    return gradient_words(own.gradients, ours.gradients, bounds)
+    gaps = gaps_between(ours, own, bounds.quiet)
+    if gaps.loss > bounds.loss:
+        return f"the loss differs by {gaps.loss:.1e}"
+    if gaps.row > bounds.row:
+        return f"what a row gets differs by {gaps.row:.1e}"
+    return f"the gradient of {gaps.name} differs by {gaps.gradient:.1e}" if gaps.gradient > bounds.gradient else ""
 
 
-def gradient_words(own: dict[str, torch.Tensor], ours: dict[str, torch.Tensor], bounds: Bounds) -> str:
-    """Which gradient differs most, where that is beyond its bound."""
-    largest = max((float(gradient.norm()) for gradient in own.values()), default=0.0)
-    gaps = {name: relative(ours[name], gradient, bounds.quiet * largest) for name, gradient in own.items()}
-    worst = max(gaps, key=lambda name: gaps[name], default="")
-    return f"the gradient of {worst} differs by {gaps[worst]:.1e}" if worst and gaps[worst] > bounds.gradient else ""
+class Gaps(NamedTuple):
+    """How far one step is from another, as shares; `row` and `gradient` are the largest, `name` is of that gradient."""
+
+    loss: float
+    row: float
+    gradient: float
+    name: str
+
+
+def gaps_between(ours: Found, own: Found, quiet: float) -> Gaps:
+    """Of two steps with gradients of the same names; rows that are not told apart have no gap."""
+    rows = zip(ours.rows, own.rows, strict=True) if ours.rows and own.rows else ()
+    largest = max((float(gradient.norm()) for gradient in own.gradients.values()), default=0.0)
+    gradients = {name: relative(ours.gradients[name], gradient, quiet * largest) for name, gradient in own.gradients.items()}
+    worst = max(gradients, key=lambda name: gradients[name], default="")
+    row = max((relative(one, other, LEAST_ROW) for one, other in rows), default=0.0)
+    return Gaps(relative(ours.loss, own.loss, LEAST_LOSS), row, gradients.get(worst, 0.0), worst)
 
 
 def relative(found: torch.Tensor, expected: torch.Tensor, least: float) -> float:

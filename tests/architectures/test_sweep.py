@@ -27,14 +27,17 @@ def test_a_selection_is_equal_or_refused(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr[-2000:]
 
 
-@pytest.mark.parametrize(("name", "least"), [("matrix.csv", 60), ("matrix-bf16.csv", len(SELECTED))])
+@pytest.mark.parametrize(
+    ("name", "least"), [("matrix.csv", 60), ("matrix-bf16.csv", len(SELECTED)), ("matrix-dropout.csv", len(SELECTED))]
+)
 def test_the_table_has_every_job_of_its_types_and_no_fault(name: str, least: int) -> None:
-    rows = read_csv(HERE / name)
+    rows, brief, drawn = read_csv(HERE / name), name != "matrix.csv", "dropout" in name
     kinds = list(dict.fromkeys(row["type"] for row in rows))
     assert len(kinds) >= least
     assert set(kinds) <= set(TYPES)
     found = [(row["type"], row["task"], row["strategy"], row["variant"]) for row in rows]
-    assert found == [tuple(job) for kind in kinds for job in jobs_of(kind, brief="bf16" in name)]
+    jobs = [job for kind in kinds for job in jobs_of(kind, brief=brief) if not drawn or job.variant == "steps"]
+    assert found == [tuple(job) for job in jobs]
     assert faults(rows) == []
 
 
@@ -48,6 +51,12 @@ def test_levers_are_on_where_they_hold() -> None:
     assert levers["llama", "instruction", "lora"] >= {"supervised_logits", "unpadded", "fused_adapters"}
     assert levers["gemma2", "instruction", "full"] >= {"supervised_logits", "unpadded", "embedding_rows"}
     assert levers["bert", "pairs", "full"] >= {"unpadded", "embedding_rows"}
+
+
+def test_dropout_is_drawn_by_the_lever_where_its_means_are_compared() -> None:
+    rows = [row for row in read_csv(HERE / "matrix-dropout.csv") if "fast_dropout" in row["levers"].split()]
+    assert len({row["type"] for row in rows}) >= 5
+    assert all(float(row["spread"]) for row in rows)
 
 
 def test_the_page_is_made_of_the_table() -> None:

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from ftkit import Recipe, train
 from ftkit.compat import keep_4bit_weights
-from ftkit.training import dispatcher
+from ftkit.training import in_precision
 from ftkit.training.dispatcher import build
 from ftkit.training.fused_adapters import (
     PRODUCTS,
@@ -248,7 +248,7 @@ def test_adapters_are_tried_on_a_base_at_rest(recipe: RecipeMaker, tmp_path: Pat
     assert not built("lora", frozen_bfloat16=False).fuses
     assert not built("lora", fused_adapters=False).fuses
     assert not built("full").fuses
-    monkeypatch.setattr(dispatcher, "try_adapters", lambda *_: "they differ")
+    monkeypatch.setattr(in_precision, "try_adapters", lambda *_: "they differ")
     refused = built("lora")
     assert not refused.fuses
     assert refused.off["fused_adapters"] == "they differ"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from ftkit import Recipe, train
 from ftkit.evaluation.target import resolve_target
-from ftkit.training import dispatcher, dropout, levers, unpadded
+from ftkit.training import dispatcher, dropout, in_precision, levers, unpadded
 from ftkit.training.dispatcher import build
 from ftkit.training.supervised_loss import Head
 from ftkit.training.trainer import Trainer
@@ -111,7 +111,7 @@ def break_lever(monkeypatch: pytest.MonkeyPatch, key: str, kind: str) -> None:
     elif key == "unpadded":
         monkeypatch.setattr(unpadded, "attend", spoiled_attention(unpadded.attend, kind))
     elif key == "frozen_bfloat16":
-        resting = dispatcher.RestingBase
+        resting = in_precision.RestingBase
         monkeypatch.setattr(resting, "at_rest", around_method(resting.at_rest, kind))
     else:
         name, place = {
@@ -304,3 +304,26 @@ def test_a_model_that_changes_by_what_it_sees_is_put_back() -> None:
         assert model.way == "whole"
     assert (model.way, model.training) == ("sparse", True)
     assert model.part is part
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("kind", ["scale", "drop"])
+def test_levers_that_are_right_alone_and_wrong_together_go_until_a_step_holds(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, half: bool, dropping_bert: None
+) -> None:
+    """The fault shows only where adapters are fused while padding is left out, which no lever's own trial looks at."""
+    own = Trainer.computing
+
+    @contextmanager
+    def computing(self: Trainer) -> Iterator[None]:
+        both = self.fuses and self.unpadded is not None
+        with own(self), spoiled(self.model, kind) if both else nullcontext():
+            yield
+
+    monkeypatch.setattr(Trainer, "computing", computing)
+    strategy, task, model = MODELS["fused_adapters"]
+    found = build(recipe(strategy, task=task, kind=model, training={"bf16": half}), tmp_path, []).trainer
+    assert not found.fuses
+    assert found.off["fused_adapters"].startswith("with all levers together")
+    assert found.unpadded is not None
+    assert found.head is not None
