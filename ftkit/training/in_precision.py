@@ -53,24 +53,28 @@ def settle_in_precision(recipe: Recipe, trainer: Trainer, rows: dict[str, Any]) 
         if resting is not None:
             trainer.off["frozen_bfloat16"] = trial.differs(resting.at_rest())
             trainer.resting = None if trainer.off["frozen_bfloat16"] else resting
-        if autocast:
+        if autocast and switchable(trainer):
             trial.bounds = beside_rounding(trial)
         with trainer.resting.at_rest() if trainer.resting else nullcontext():
             if trainer.fuses and autocast:  # without, they are tried already
                 trainer.off["fused_adapters"] = try_adapters(trainer.model, trial)
                 trainer.fuses = not trainer.off["fused_adapters"]
-            hold_together(Case(trainer, rows, items, trial))
+            if len(switchable(trainer)) > (0 if autocast else 1):  # one alone is tried already in float32
+                hold_together(Case(trainer, rows, items, trial))
+
+
+def switchable(trainer: Trainer) -> list[Lever]:
+    """The levers that are on and could be off, the last of the table first."""
+    return [lever for lever in reversed(LEVERS) if lever.neutral and lever.is_on(trainer)]
 
 
 def hold_together(case: Case) -> None:
     """Switch levers off, the last of the table first, until a step with all that are on is the model's own."""
-    trainer, reason = case.trainer, together_words(case)
-    for lever in reversed(LEVERS):
-        if not reason:
+    reason = together_words(case)
+    for lever in switchable(case.trainer) if reason else ():
+        switch_off(case.trainer, lever, reason)
+        if not (reason := together_words(case)):
             return
-        if lever.neutral and lever.is_on(trainer):
-            switch_off(trainer, lever, reason)
-            reason = together_words(case)
     if reason:
         console.warn(f"a step is not what the model gives by itself, and no lever is to blame: {reason}")
 

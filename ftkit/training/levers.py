@@ -145,7 +145,7 @@ LEVERS = (
         {"fuses": False},
     ),
     Lever("flash_attention", "flash attention", attends_in_flash, neutral={"attention": None}),
-    Lever("liger_kernel", "Liger kernels", has_liger, neutral={"liger": None}),
+    Lever("liger_kernel", "Liger kernels", has_liger),  # in the layers for good
     Lever("fused_optimizer", "fused optimizer", has_fused),  # by training.optim
 )  # fmt: skip
 

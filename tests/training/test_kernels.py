@@ -174,6 +174,41 @@ def test_an_attention_is_accepted_where_it_gives_the_same_loss(unmasked: str) ->
     assert model.config._attn_implementation == "sdpa"
 
 
+class Fault(torch.autograd.Function):
+    """Values a twentieth larger, which shows beside the rounding of the half precision of such kernels; or a row's gradient lost."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, kind: str) -> torch.Tensor:
+        ctx.kind = kind
+        return values * 1.05 if kind == "scale" else values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor, None]:
+        gradient = given[0].clone()
+        if ctx.kind == "drop":
+            gradient[0] = 0
+        return gradient, None
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("kind", ["right", "scale", "drop"])
+def test_an_attention_that_is_wrong_in_the_slightest_is_refused(kind: str, half: bool) -> None:
+    def attend(*given: Any, **named: Any) -> tuple[Any, None]:
+        output, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](*given, **named)
+        return Fault.apply(output, kind), None
+
+    AttentionInterface.register("faulty", attend)
+    model, ids = llama(), torch.arange(2, 50).view(4, 12)
+    for parameter in model.parameters():
+        parameter.data.mul_(6)  # so that it counts what is seen
+    try:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            found = refuses_attention(model, "faulty", {"input_ids": ids, "labels": ids})
+    finally:
+        del ALL_ATTENTION_FUNCTIONS._global_mapping["faulty"]
+    assert ("differs" in found) == (kind != "right"), found
+
+
 def test_the_loss_curve_is_that_of_the_models_own_attention(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
