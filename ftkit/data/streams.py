@@ -11,11 +11,11 @@ import torch
 from datasets import Dataset, Features, IterableDataset, Value, concatenate_datasets, interleave_datasets
 
 from ftkit import console
+from ftkit.data.archives import LIBRARY_ERRORS
 from ftkit.data.clean import clean_batch, cleaned_features
 from ftkit.data.columns import given_rows, map_columns
 from ftkit.data.duplicates import Copies
 from ftkit.data.encode import OUTCOME, TOKENS, Cutter, Encoded, Encoder
-from ftkit.data.files import LIBRARY_ERRORS
 from ftkit.data.gate import OF_LABELS, Finding, inspect, judge, require
 from ftkit.data.ledger import REMEMBERED, ROW, Counts, Ledger, Outcome
 from ftkit.data.paths import SAMPLE_PREFIX, find_files

@@ -159,8 +159,8 @@ def test_quotes_that_are_meant_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)  # a scan that grows with the square of the rows would take hours
 def test_a_million_quoted_rows_are_scanned(tmp_path: Path) -> None:
+    from ftkit.data.archives import DataFile
     from ftkit.data.diagnose import require_closed_quotes
-    from ftkit.data.files import DataFile
 
     for cell in (b'"quite good","1"\n', b"quite good,1\n"):
         path = written(tmp_path / "a.csv", b"text,label\n" + cell * 1_000_000)
