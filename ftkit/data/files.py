@@ -19,6 +19,7 @@ from datasets.packaged_modules.json.json import JsonConfig
 from datasets.utils import logging
 
 from ftkit.data.archives import LIBRARY_ERRORS, DataFile, content_digest, unpack
+from ftkit.data.conll import read_conll
 from ftkit.data.diagnose import (
     bad_json_rows,
     diagnose,
@@ -27,13 +28,14 @@ from ftkit.data.diagnose import (
     require_plain_bytes,
     require_shallow_lines,
 )
-from ftkit.data.nested import json_shape, read_conll, read_json, read_squad
+from ftkit.data.nested import json_shape, read_json, read_squad
 from ftkit.data.paths import KINDS, require_one_kind
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
 
 LINES = {".jsonl", ".ndjson"}
 CONTROL = re.compile("[\x00-\x1f\x7f\u2028\u2029]+")
+COUNTED = 10_000  # rows at a time
 MOST_LINES = 10_000  # of the header and the first row together
 SEPARATORS = {"\t": "a tab", ";": "';'", "|": "'|'", ",": "','"}
 NAME_COLUMNS = "if the file has no header line, name its columns: {path: …, header: [text, label]}"
@@ -54,22 +56,52 @@ def read_files(source: Source, paths: list[Path], sample_by: str, key: str, *, s
     Raises:
         UserError: a file cannot be unpacked or read; the message names the line where it can.
     """
-    encoding = "utf-8-sig" if source.encoding.lower() in ("utf-8", "utf8") else source.encoding
     try:
-        _require_encoding(encoding)
+        _require_encoding(true_encoding(source))
         files = [file for path in paths for file in unpack(path, source.format)]
         if not source.format:
             require_one_kind(source.path, [f"x{file.ending}" for file in files], key)
-        kind = source.format or KINDS[files[0].ending]
-        _require_fitting_keys(source, kind)
+        _require_fitting_keys(source, kind_of(source, files))
         for file in files:
             if file.path.stat().st_size == 0:
                 raise UserError(f"{file} is empty", "check the file")
-        return _read_kind(source, files, kind, encoding, sample_by, streaming)
+        return _read_kind(source, files, sample_by, streaming)
     except UserError as error:
         error.key = error.key or key
         error.message, error.hint = (CONTROL.sub(" ", text) for text in (error.message, error.hint))  # from the data
         raise
+
+
+def count_rows(source: Source, files: list[DataFile], sample_by: str) -> list[int]:
+    """How many rows each file gives, as `read_files` reads them.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    if kind_of(source, files) == "text" and (source.sample_by or sample_by) == "document":
+        return [bool(file.path.read_text(true_encoding(source)).strip()) for file in files]
+    try:
+        rows = _read_kind(source, files, sample_by, True)
+    except UserError:  # of a kind that cannot be streamed
+        return [len(_read_kind(source, [file], sample_by, False)) for file in files]
+    shards = [rows.shard(num_shards=len(files), index=index) for index in range(len(files))]
+    return [sum(len(next(iter(batch.values()))) for batch in shard.iter(COUNTED)) for shard in shards]
+
+
+def true_encoding(source: Source) -> str:
+    """The encoding as Python is told it, with or without a byte order mark."""
+    return "utf-8-sig" if source.encoding.lower() in ("utf-8", "utf8") else source.encoding
+
+
+def kind_of(source: Source, files: list[DataFile]) -> str:
+    """What the files are read as."""
+    return source.format or KINDS[files[0].ending]
+
+
+def separator_of(source: Source, files: list[DataFile]) -> str:
+    """What stands between the columns of csv files."""
+    tabs = kind_of(source, files) == "tsv" or files[0].ending == ".tsv"
+    return source.separator or ("\t" if tabs else ",")
 
 
 def _require_encoding(encoding: str) -> None:
@@ -90,8 +122,8 @@ def _require_fitting_keys(source: Source, kind: str) -> None:
         raise UserError("a quote or line break cannot separate columns", "common separators are ',', ';', '|' and a tab")
 
 
-def _read_kind(source: Source, files: list[DataFile], kind: str, encoding: str, sample_by: str, streaming: bool) -> Any:
-    separator = source.separator or ("\t" if kind == "tsv" or files[0].ending == ".tsv" else ",")
+def _read_kind(source: Source, files: list[DataFile], sample_by: str, streaming: bool) -> Any:
+    kind, encoding, separator = kind_of(source, files), true_encoding(source), separator_of(source, files)
     try:
         if kind in ("csv", "tsv"):
             return _read_csv(source, files, encoding, separator, streaming)
@@ -137,7 +169,7 @@ def _content_key(files: list[DataFile], options: dict[str, Any]) -> str:
 
 
 def _read_json(files: list[DataFile], encoding: str, field: str | None) -> Dataset:
-    shapes = {json_shape(file, encoding, field, lines=file.ending in LINES) for file in files}
+    shapes = {shape_of(file, encoding, field) for file in files}
     if shapes == {"squad"}:
         return read_squad(files, encoding)
     if shapes != {"lines"} or not is_ascii_based(encoding):
@@ -157,9 +189,14 @@ def _read_json(files: list[DataFile], encoding: str, field: str | None) -> Datas
     return rows
 
 
+def shape_of(file: DataFile, encoding: str, field: str | None) -> str:
+    """How the rows lie in a JSON file, as `json_shape` says."""
+    return json_shape(file, encoding, field, lines=file.ending in LINES)
+
+
 def _stream_json(files: list[DataFile], encoding: str) -> Any:
     """Lines of objects, as they are needed."""
-    if {json_shape(file, encoding, None, lines=file.ending in LINES) for file in files} != {"lines"}:
+    if {shape_of(file, encoding, None) for file in files} != {"lines"}:
         raise UserError(f"{files[0]} is no file of JSON lines, and only those can be streamed", "remove data.streaming")
     for file in files:
         require_shallow_lines(file, encoding)

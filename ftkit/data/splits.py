@@ -16,7 +16,7 @@ from ftkit.data.encode import beside_cache, code, digest
 from ftkit.data.grouping import split_by_column, split_by_group
 from ftkit.data.ledger import ROW, UNREAD, Ledger, row_numbers
 from ftkit.data.paths import SAMPLE_PREFIX
-from ftkit.data.sources import read_source
+from ftkit.data.sources import places_of, read_source
 from ftkit.data.split import split_rows
 from ftkit.data.streams import StreamedRows
 from ftkit.data.tables import column_values
@@ -107,7 +107,8 @@ def _read(sources: list[Source], part: str, data: Data, spec: TaskSpec, ledger: 
     for source in sources:
         whole = source if source.path.startswith(SAMPLE_PREFIX) else source.model_copy(update={"rows": None})
         rows = read_source(whole, split=part, sample_by=spec.sample_by, seed=data.seed, key=f"data.{part}")
-        numbers = ledger.enter(source.path, part, len(rows))
+        places = places_of(source, spec.sample_by, f"data.{part}")
+        numbers = ledger.enter(source.path, part, len(rows), places)
         rows = map_columns(rows, spec, data.columns, source.path, helpers)[1].add_column(ROW, numbers)
         if source.rows is not None and source.rows < len(rows):
             ledger.mark(numbers, f"{part}: beyond its source's rows")

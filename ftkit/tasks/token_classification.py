@@ -18,7 +18,7 @@ from transformers import (
 
 from ftkit.data.encode import BATCH, IGNORED, TOKENS, Encoder, is_empty
 from ftkit.data.ledger import Outcome
-from ftkit.errors import UserError
+from ftkit.errors import RowError, UserError
 from ftkit.metrics.resampling import Resampler
 from ftkit.metrics.tokens import OUTSIDE, entities, entity_scores, tags_of, token_metrics, token_resamplers
 from ftkit.models.architecture import require_class
@@ -206,18 +206,18 @@ def are_numbers(names: list[str]) -> bool:
 
 
 def require_lists(batch: dict[str, list[Any]], positions: list[int]) -> None:
-    """Raises UserError where a row is no list of words with as many tags."""
+    """Raises RowError where a row is no list of words with as many tags."""
     for row, tokens, tags in zip(positions, batch["tokens"], batch["tags"], strict=True):
         for column, value in (("tokens", tokens), ("tags", tags)):
             if not isinstance(value, list | None):
-                message = f"'{column}' is no list in row {row + 1}: {str(value)[:60]}"
-                raise UserError(message, "is the right column mapped?", key=f"data.columns.{column}")
+                message = f"'{column}' is no list: {str(value)[:60]}"
+                raise RowError(row, message, "is the right column mapped?", key=f"data.columns.{column}")
         if wrong := [word for word in tokens or [] if not isinstance(word, str)]:
-            message = f"'tokens' holds something else than text in row {row + 1}: {str(wrong[0])[:60]}"
-            raise UserError(message, "is the right column mapped?", key="data.columns.tokens")
+            message = f"'tokens' holds something else than text: {str(wrong[0])[:60]}"
+            raise RowError(row, message, "is the right column mapped?", key="data.columns.tokens")
         if len(tokens or []) != len(tags or []):
-            message = f"row {row + 1} has {len(tokens or [])} tokens and {len(tags or [])} tags"
-            raise UserError(message, "each token needs one tag; mend the row", key="data.columns.tags")
+            message = f"{len(tokens or [])} tokens and {len(tags or [])} tags"
+            raise RowError(row, message, "each token needs one tag; mend the row", key="data.columns.tags")
 
 
 def needs_space(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -20,7 +20,7 @@ from ftkit.data.ledger import ROW, Ledger, Outcome, row_numbers
 from ftkit.data.packing import pack
 from ftkit.data.splits import MEASURED_PARTS, Splits, find_overlap, fingerprint, read_splits
 from ftkit.data.streams import Stream, StreamEncoder
-from ftkit.errors import UserError
+from ftkit.errors import UserError, rows_named
 from ftkit.models.load import usable_length
 from ftkit.recipe.schema import Data as DataBlock
 from ftkit.recipe.schema import Gate, Recipe
@@ -133,7 +133,8 @@ def prepare(
     data, gate = Data(splits, {}, max_length), allowances(recipe)
     with console.status("encoding the data"):
         for name, rows in splits.rows.items():
-            encoded = encode_rows(task, rows, tokenizer, config, max_length, name)
+            with rows_named(row_namer(splits, name)):
+                encoded = encode_rows(task, rows, tokenizer, config, max_length, name)
             packing = recipe.data.packing and name == "train" and "eval" in parts  # to be trained on, not measured
             add_split(data, name, encoded, task, tokenizer, gate, packing=packing, pairs=has_targets(task, config))
     if recipe.data.streaming and {"train", "eval"} <= set(parts):
@@ -168,13 +169,19 @@ def require_parts(splits: Splits, parts: tuple[str, ...], block: DataBlock) -> N
         raise UserError(message, f"name some, or give a source with data.{missing[0]}", key="data.split_column")
 
 
+def row_namer(splits: Splits, part: str) -> Callable[[int], str]:
+    """A function that says where the row at a position of a split stands, as its owner finds it."""
+    return lambda position: splits.ledger.name(splits.numbers(part)[[position]], lines=True)
+
+
 def encode_rows(
     task: Task, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int, name: str
 ) -> Encoded:
     """The rows as the task encodes them, from the cache where this was done before.
 
     Raises:
-        UserError: a field is of the wrong type, or the tokenizer or template lacks something.
+        RowError: a field of a row is of the wrong type.
+        UserError: the tokenizer or template lacks something.
     """
     settings = {
         "task": type(task).__name__,
@@ -260,6 +267,7 @@ def open_stream(
         ends=task.end_tokens(tokenizer), start=tokenizer.bos_token_id, pairs=has_targets(task, config),
         gate=allowances(recipe), max_length=data.max_length,
         name_labels=lambda labelled, encoded: unknown_labels(labelled, encoded, task, data.ledger),
+        name_rows=lambda numbers: data.ledger.name(numbers, lines=True),
     )  # fmt: skip
     return Stream(rows, encoder, recipe.place, lambda: task.cutter(data.max_length))
 

@@ -247,7 +247,7 @@ def test_sharegpt_becomes_messages(tmp_path: Path) -> None:
         assert rows[0]["messages"] == messages
     bad = json.dumps({"conversations": [{"from": "bard", "value": "x"}]}).encode()
     with pytest.raises(
-        UserError, match=r"b\.jsonl: row 2: turn 1 of a conversation is from 'bard'; .* human, gpt, system, tool"
+        UserError, match=r"b\.jsonl row 2: turn 1 of a conversation is from 'bard'; .* human, gpt, system, tool"
     ):
         read(written(tmp_path / "b.jsonl", line + bad))
     assert read(written(tmp_path / "c.jsonl", b'{"conversations": "x"}\n')).column_names == ["conversations"]
