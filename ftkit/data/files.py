@@ -178,7 +178,12 @@ def _read_json(files: list[DataFile], encoding: str, field: str | None) -> Datas
         require_shallow_lines(file, encoding)
     # Rows with certain columns would be taken for the logs of agents, and need another package.
     options = {"parse_agent_traces": False} if "parse_agent_traces" in JsonConfig.__dataclass_fields__ else {}
-    rows = _load("json", files, encoding=encoding, **options)
+    try:
+        rows = _load("json", files, encoding=encoding, **options)
+    except LIBRARY_ERRORS:
+        if any(_holds_nan(file) for file in files) and not any(any(bad_json_rows(file, encoding)) for file in files):
+            return read_json(files, encoding, field)  # NaN among texts
+        raise
     kinds = {type(feature).__name__ for feature in rows.features.values()}
     if "Json" in kinds:  # a column of several types, which `datasets` keeps opaque
         for file in files:
@@ -187,6 +192,11 @@ def _read_json(files: list[DataFile], encoding: str, field: str | None) -> Datas
     if any(pa.types.is_temporal(column.type) for column in rows.features.arrow_schema):
         return read_json(files, encoding, field)  # Arrow takes text such as 2020-01-01 for a date
     return rows
+
+
+def _holds_nan(file: DataFile) -> bool:
+    with file.path.open("rb") as stream:
+        return any(b"NaN" in line for line in stream)
 
 
 def shape_of(file: DataFile, encoding: str, field: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -21,7 +22,7 @@ from ftkit.data.ledger import REMEMBERED, ROW, Counts, Ledger, Outcome
 from ftkit.data.places import Places
 from ftkit.data.sources import places_of, stream_source
 from ftkit.errors import UserError, rows_named
-from ftkit.recipe.schema import Clean, Gate, Source
+from ftkit.recipe.schema import Clean, Columns, Gate, Source
 from ftkit.recipe.tasks import TaskSpec
 
 BUFFER = 10_000  # entries among which the next one is drawn
@@ -41,7 +42,7 @@ class StreamedRows:
     """
 
     def __init__(
-        self, sources: list[Source], columns: dict[str, str], spec: TaskSpec, seed: int, ledger: Ledger, clean: Clean
+        self, sources: list[Source], columns: Columns, spec: TaskSpec, seed: int, ledger: Ledger, clean: Clean
     ) -> None:
         self.seed, self.ledger, self.clean = seed, ledger, clean
         self.weights = [source.weight for source in sources if source.weight is not None]
@@ -50,12 +51,19 @@ class StreamedRows:
         self._parts = [[self._numbered(*part, columns, spec) for part in open_parts(source, spec)] for source in sources]
 
     def _numbered(
-        self, name: str, rows: IterableDataset, places: Places | None, columns: dict[str, str], spec: TaskSpec
+        self, name: str, rows: IterableDataset, places: Places | None, columns: Columns, spec: TaskSpec
     ) -> IterableDataset:
-        rows = map_columns(rows, spec, columns, name)[1]
+        first = self.ledger.enter_stream(name, "train", places)
+        with readable(), self.named():
+            rows = map_columns(rows, spec, columns, name, first=first)[1]
         features = Features({**rows.features, ROW: Value("int64")})
-        first = {"first": self.ledger.enter_stream(name, "train", places)}
-        return rows.map(number_rows, batched=True, batch_size=BATCH, with_indices=True, fn_kwargs=first, features=features)
+        return rows.map(
+            number_rows, batched=True, batch_size=BATCH, with_indices=True, fn_kwargs={"first": first}, features=features
+        )
+
+    def named(self) -> AbstractContextManager[None]:
+        """Inside the block a row that is to blame is named by its file."""
+        return rows_named(lambda number: self.ledger.name([number], lines=True))
 
     def of_pass(self, number: int) -> IterableDataset:
         """The rows in the order of one pass.
@@ -88,7 +96,7 @@ class StreamedRows:
             UserError: there is none.
         """
         rows = self.of_pass(0)
-        with readable():
+        with readable(), self.named():
             found = list(rows.take(size))
         if not found:
             raise UserError("the stream has no rows", "check the files", key="data.train")
@@ -261,7 +269,7 @@ class Stream(torch.utils.data.IterableDataset[Entry]):
         """
         batches = iter(self.rows.of_pass(number).iter(batch_size=BATCH))
         while True:
-            with readable():
+            with readable(), self.rows.named():
                 batch = next(batches, None)
             if batch is None:
                 break
