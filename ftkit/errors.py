@@ -2,11 +2,14 @@
 
 FtkitError
 ├── UserError        exit 2: the user can mend it; printed as one line, nothing written
+│   ├── RowError     a row is to blame, known by its position until `rows_named` says where it stands
 │   └── RecipeError  several mistakes of one recipe, each with its place
 ├── Unverified       exit 3: what was saved is not what was trained
 └── Interrupted      exit 130: stopped by a signal, after a checkpoint was saved
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +43,38 @@ class UserError(FtkitError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.message, self.hint, self.place or self.key)
+
+
+class RowError(UserError):
+    """A row is to blame; the message says what is wrong with it and not where it stands.
+
+    Args:
+        position: the row's, counted from 0 among the rows that were handed to whoever raises this.
+    """
+
+    def __init__(self, position: int, message: str, hint: str = "", *, key: str = "") -> None:
+        self.position = position
+        super().__init__(message, hint, key=key)
+
+    def __str__(self) -> str:
+        return str(UserError(f"row {self.position + 1}: {self.message}", self.hint, self.place, key=self.key))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.position, self.message, self.hint)
+
+
+@contextmanager
+def rows_named(name: Callable[[int], str]) -> Iterator[None]:
+    """Inside the block a `RowError` becomes an error for the user, by the row's name.
+
+    Args:
+        name: where the row of a position stands, as its owner finds it.
+    """
+    try:
+        yield
+    except RowError as error:
+        message = f"{name(error.position)}: {error.message}"
+        raise UserError(message, error.hint, error.place, key=error.key) from None
 
 
 @dataclass(frozen=True)

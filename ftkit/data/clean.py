@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import Dataset, Features
 
 from ftkit.data import steps
 from ftkit.data.columns import given_rows
@@ -72,8 +72,7 @@ def _strip(rows: Dataset, settings: Settings) -> Cleaned:
 def _rename_labels(rows: Dataset, settings: Settings) -> Cleaned:
     names = settings.block.label_map
     if not settings.thin_out:  # eval rows need not have every label
-        found = {str(label) for label in rows.unique("label")}
-        names = {old: new for old, new in names.items() if old in found}
+        names = {old: new for old, new in names.items() if old in steps.label_names(rows, "label")}
     rows, counts = steps.map_labels(rows, "label", names)
     return rows, {}, {f"label {old} → {names[old]}": count for old, count in counts.items()}
 
@@ -147,10 +146,10 @@ def clean_batch(
         changed[name] = sum(made.pop(steps.CHANGED))
         batch = batch | made
     if block.label_map:
-        kind = features["label"]
-        classes = kind.names if isinstance(kind, ClassLabel) else None
+        classes = steps.class_names(features["label"])
         before = steps.rename_batch(batch, column="label", names={}, classes=classes)["label"]
-        changed |= {f"label {old} → {new}": before.count(old) for old, new in block.label_map.items()}
+        names = [name for label in before for name in (label if isinstance(label, list) else [label])]
+        changed |= {f"label {old} → {new}": names.count(old) for old, new in block.label_map.items()}
         batch = batch | steps.rename_batch(batch, column="label", names=block.label_map, classes=classes)
     if block.min_characters or block.max_characters:
         lengths = np.array([len(text or "") for text in batch[texts[0]]])
@@ -163,7 +162,7 @@ def clean_batch(
 
 def cleaned_features(features: Features, block: Clean) -> Features:
     """The columns' types after the steps: a renamed label is text."""
-    return Features({**features, "label": Value("string")}) if block.label_map and "label" in features else features
+    return steps.with_named_labels(features, "label") if block.label_map and "label" in features else features
 
 
 def require_labels(columns: Features, block: Clean) -> None:

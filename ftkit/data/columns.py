@@ -1,12 +1,13 @@
 """From the data's column names to the task's: which format the rows have, and which column plays which role."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
 from datasets import Dataset, Features, Value
 
+from ftkit.data.cells import join_columns, read_lists
 from ftkit.data.files import header_hint
 from ftkit.data.ledger import ROW
 from ftkit.data.texts import as_text, normalise
@@ -14,31 +15,40 @@ from ftkit.errors import UserError
 from ftkit.recipe.tasks import Format, TaskSpec
 
 ANSWERS = ("label", "output", "completion", "summary", "tags", "answers")  # what is learnt; the rest of a row is given
+LABELS = "_labels"  # the column that is made of one column a label
 CHAT = "messages"  # a column of turns, of which some are learnt and the others are given
 
 
 def map_columns(
-    rows: Dataset, spec: TaskSpec, columns: dict[str, str], source: str, helpers: Sequence[str] = ()
-) -> tuple[Format, Dataset]:
+    rows: Any,
+    spec: TaskSpec,
+    columns: Mapping[str, str | list[str]],
+    source: str,
+    helpers: Sequence[str] = (),
+    *,
+    first: int = 0,
+) -> tuple[Format, Any]:
     """Keep the task's columns, under the task's names.
 
     Args:
+        rows: a Dataset, or an IterableDataset.
         columns: role → column of the data, as the recipe says; roles not named are looked for under their own name.
         source: where the rows come from, for messages.
         helpers: further columns that are kept under their own name.
+        first: what is added to a row's position where it is named.
 
     Raises:
         UserError: a column is missing.
+        RowError: a cell is not what its column is for.
     """
     found = rows.column_names
-    for name in helpers:
-        if name not in found:
-            raise UserError(f"{source} has no column '{name}'", _hint(name, found), key="data")
-    for role, column in columns.items():
-        if column not in found:
-            raise UserError(f"{source} has no column '{column}'", _hint(column, found), key=f"data.columns.{role}")
-    form = choose_format(found, spec, columns, source)
-    roles = {role: columns.get(role, role) for role in form.roles if columns.get(role, role) in found}
+    require_columns(found, spec, columns, source, helpers)
+    named = {role: column for role, column in columns.items() if isinstance(column, str)}
+    if several := [column for column in columns.values() if isinstance(column, list)]:
+        rows = join_columns(rows, several[0], LABELS, first)
+        named["label"], found = LABELS, rows.column_names
+    form = choose_format(found, spec, named, source)
+    roles = {role: named.get(role, role) for role in form.roles if named.get(role, role) in found}
     if len(set(roles.values())) < len(roles):
         raise UserError("two roles name the same column", "name each column once", key="data.columns")
     chosen = {role: column for role, column in roles.items() if column not in helpers}
@@ -47,7 +57,25 @@ def map_columns(
             rows = rows.add_column(role, rows[column][:])
             chosen[role] = role
     kept = rows.select_columns(list(dict.fromkeys([*chosen.values(), *helpers])))
-    return form, kept.rename_columns({column: role for role, column in chosen.items() if column != role})
+    renamed = kept.rename_columns({column: role for role, column in chosen.items() if column != role})
+    return form, read_lists(renamed, spec.list_texts, first)
+
+
+def require_columns(
+    found: list[str], spec: TaskSpec, columns: Mapping[str, str | list[str]], source: str, helpers: Sequence[str]
+) -> None:
+    """Raises UserError where a named column is not there, or a role is given several that takes one."""
+    for name in helpers:
+        if name not in found:
+            raise UserError(f"{source} has no column '{name}'", _hint(name, found), key="data")
+    for role, column in columns.items():
+        if isinstance(column, list) != (role in spec.list_roles):
+            message = f"'{role}' takes {'a list of columns' if role in spec.list_roles else 'one column'}"
+            hint = "write columns: {labels: [a, b]} where each label has a column of 0 and 1"
+            raise UserError(message, hint, key=f"data.columns.{role}")
+        for name in [column] if isinstance(column, str) else column:
+            if name not in found:
+                raise UserError(f"{source} has no column '{name}'", _hint(name, found), key=f"data.columns.{role}")
 
 
 def given_columns(rows: Dataset) -> list[str]:
@@ -96,7 +124,10 @@ def choose_format(found: list[str], spec: TaskSpec, columns: dict[str, str], sou
         message = f"{source} has none of the formats of this task ({wanted})"
     else:
         message = f"{source} has no column '{missing[0]}'"
-    hint = f"{_hint(missing[0], found)}; map it with data.columns: {{{missing[0]}: …}}"
+    several = (
+        " or, of one 0/1 column a label, data.columns: {labels: [a, b]}" if "label" in missing and spec.list_roles else ""
+    )
+    hint = f"{_hint(missing[0], found)}; map it with data.columns: {{{missing[0]}: …}}{several}"
     raise UserError(message, hint, key="data.columns" if columns else "data")
 
 

@@ -198,6 +198,8 @@ def bad_json_rows(file: ReadableFile, encoding: str) -> Iterator[tuple[int, str]
                 yield 1, f"not JSON: {error}"
             else:
                 yield from ((1, f"row {number}: {problem}") for number, problem in mixed_types(rows))
+                for number, row in enumerate(rows, 1):
+                    yield from ((1, f"row {number}: {problem}") for problem in lone_surrogates(row))
             return
         lines = enumerate(stream, 1)
         found: dict[str, str] = {}
@@ -214,6 +216,7 @@ def bad_json_rows(file: ReadableFile, encoding: str) -> Iterator[tuple[int, str]
                 yield number, f"not JSON: {error}"
                 continue
             yield from ((number, problem) for _, problem in mixed_types([row], found, "lines"))
+            yield from ((number, problem) for problem in lone_surrogates(row))
 
 
 def require_shallow_lines(file: ReadableFile, encoding: str) -> None:
@@ -240,15 +243,25 @@ def mixed_types(rows: list[Any], found: dict[str, str] | None = None, what: str 
                 yield number, f"'{name[:60]}' is of type {kind}, in earlier {what} {kinds[name]}"
 
 
+def lone_surrogates(row: Any) -> Iterator[str]:
+    r"""What is wrong with a row that holds half a character, as \ud83d without what follows it."""
+    text = json.dumps(row, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        yield f"\\u{ord(text[error.start]):04x} alone is half a character"
+
+
 def load_json(text: str) -> Any:
-    """The value of a JSON text, strictly: NaN and Infinity are no JSON.
+    """The value of a JSON text, with null for NaN, which pandas writes where something is missing; Infinity is no JSON.
 
     Raises:
         ValueError: it is no JSON.
         RecursionError: it is nested too deep.
     """
-    return json.loads(text, parse_constant=_refuse_constant)
+    return json.loads(text, parse_constant=_read_constant)
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+def _read_constant(name: str) -> None:
+    if name != "NaN":
+        raise ValueError(f"{name} is no JSON number")

@@ -127,5 +127,10 @@ def digest(*parts: str) -> str:
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a field says nothing: null, white space, or an empty list."""
-    return value is None or (isinstance(value, str) and not value.strip()) or (isinstance(value, list) and not value)
+    """Whether a field says nothing: null, no number (NaN), white space, or an empty list."""
+    return (
+        value is None
+        or value != value
+        or (isinstance(value, str) and not value.strip())
+        or (isinstance(value, list) and not value)
+    )

@@ -1,4 +1,4 @@
-"""Data files: finding the ones that a path means, unpacking them, and reading each format into rows.
+"""Data files: reading each format into rows.
 
 csv, json lines, parquet and text are read by `datasets`, what is nested by nested.py. When reading fails, the file is read a
 second time, slowly, to say which line is wrong (diagnose.py).
@@ -6,27 +6,20 @@ second time, slowly, to say which line is wrong (diagnose.py).
 
 import codecs
 import csv
-import errno
 import glob
-import gzip
 import hashlib
-import os
 import re
-import shutil
-import zipfile
-import zlib
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import datasets.config
 import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import Dataset, Features, Value, load_dataset
-from datasets import exceptions as datasets_errors
 from datasets.packaged_modules.json.json import JsonConfig
 from datasets.utils import logging
 
+from ftkit.data.archives import LIBRARY_ERRORS, DataFile, content_digest, unpack
+from ftkit.data.conll import read_conll
 from ftkit.data.diagnose import (
     bad_json_rows,
     diagnose,
@@ -35,13 +28,14 @@ from ftkit.data.diagnose import (
     require_plain_bytes,
     require_shallow_lines,
 )
-from ftkit.data.nested import json_shape, read_conll, read_json, read_squad
-from ftkit.data.paths import KINDS, ending_of, require_one_kind
+from ftkit.data.nested import json_shape, read_json, read_squad
+from ftkit.data.paths import KINDS, require_one_kind
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
 
 LINES = {".jsonl", ".ndjson"}
 CONTROL = re.compile("[\x00-\x1f\x7f\u2028\u2029]+")
+COUNTED = 10_000  # rows at a time
 MOST_LINES = 10_000  # of the header and the first row together
 SEPARATORS = {"\t": "a tab", ";": "';'", "|": "'|'", ",": "','"}
 NAME_COLUMNS = "if the file has no header line, name its columns: {path: …, header: [text, label]}"
@@ -50,30 +44,7 @@ KEYS = {
     "header": ("csv", "tsv"), "separator": ("csv", "tsv"), "quoting": ("csv", "tsv"), "field": ("json",),
     "sample_by": ("text",),
 }  # fmt: skip
-# What the libraries raise on data that they cannot read; each wraps some of them in its own.
-LIBRARY_ERRORS = (
-    datasets_errors.DatasetsError, pa.ArrowException, csv.Error, ValueError, OSError, TypeError, LookupError, AttributeError,
-    ArithmeticError, NotImplementedError, RecursionError,
-)  # fmt: skip
 csv.field_size_limit(2**31 - 1)
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """A file that can be read as it is.
-
-    Attributes:
-        path: where it lies; a copy in the cache for what was packed.
-        name: what it is called in messages.
-        ending: of the file that was packed, where it was.
-    """
-
-    path: Path
-    name: str
-    ending: str
-
-    def __str__(self) -> str:
-        return self.name
 
 
 def read_files(source: Source, paths: list[Path], sample_by: str, key: str, *, streaming: bool = False) -> Any:
@@ -85,22 +56,52 @@ def read_files(source: Source, paths: list[Path], sample_by: str, key: str, *, s
     Raises:
         UserError: a file cannot be unpacked or read; the message names the line where it can.
     """
-    encoding = "utf-8-sig" if source.encoding.lower() in ("utf-8", "utf8") else source.encoding
     try:
-        _require_encoding(encoding)
+        _require_encoding(true_encoding(source))
         files = [file for path in paths for file in unpack(path, source.format)]
         if not source.format:
             require_one_kind(source.path, [f"x{file.ending}" for file in files], key)
-        kind = source.format or KINDS[files[0].ending]
-        _require_fitting_keys(source, kind)
+        _require_fitting_keys(source, kind_of(source, files))
         for file in files:
             if file.path.stat().st_size == 0:
                 raise UserError(f"{file} is empty", "check the file")
-        return _read_kind(source, files, kind, encoding, sample_by, streaming)
+        return _read_kind(source, files, sample_by, streaming)
     except UserError as error:
         error.key = error.key or key
         error.message, error.hint = (CONTROL.sub(" ", text) for text in (error.message, error.hint))  # from the data
         raise
+
+
+def count_rows(source: Source, files: list[DataFile], sample_by: str) -> list[int]:
+    """How many rows each file gives, as `read_files` reads them.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    if kind_of(source, files) == "text" and (source.sample_by or sample_by) == "document":
+        return [bool(file.path.read_text(true_encoding(source)).strip()) for file in files]
+    try:
+        rows = _read_kind(source, files, sample_by, True)
+    except UserError:  # of a kind that cannot be streamed
+        return [len(_read_kind(source, [file], sample_by, False)) for file in files]
+    shards = [rows.shard(num_shards=len(files), index=index) for index in range(len(files))]
+    return [sum(len(next(iter(batch.values()))) for batch in shard.iter(COUNTED)) for shard in shards]
+
+
+def true_encoding(source: Source) -> str:
+    """The encoding as Python is told it, with or without a byte order mark."""
+    return "utf-8-sig" if source.encoding.lower() in ("utf-8", "utf8") else source.encoding
+
+
+def kind_of(source: Source, files: list[DataFile]) -> str:
+    """What the files are read as."""
+    return source.format or KINDS[files[0].ending]
+
+
+def separator_of(source: Source, files: list[DataFile]) -> str:
+    """What stands between the columns of csv files."""
+    tabs = kind_of(source, files) == "tsv" or files[0].ending == ".tsv"
+    return source.separator or ("\t" if tabs else ",")
 
 
 def _require_encoding(encoding: str) -> None:
@@ -121,8 +122,8 @@ def _require_fitting_keys(source: Source, kind: str) -> None:
         raise UserError("a quote or line break cannot separate columns", "common separators are ',', ';', '|' and a tab")
 
 
-def _read_kind(source: Source, files: list[DataFile], kind: str, encoding: str, sample_by: str, streaming: bool) -> Any:
-    separator = source.separator or ("\t" if kind == "tsv" or files[0].ending == ".tsv" else ",")
+def _read_kind(source: Source, files: list[DataFile], sample_by: str, streaming: bool) -> Any:
+    kind, encoding, separator = kind_of(source, files), true_encoding(source), separator_of(source, files)
     try:
         if kind in ("csv", "tsv"):
             return _read_csv(source, files, encoding, separator, streaming)
@@ -167,17 +168,8 @@ def _content_key(files: list[DataFile], options: dict[str, Any]) -> str:
     return f"default-{key[:32]}"
 
 
-def content_digest(path: Path) -> str:
-    """SHA-256 of what is in a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _read_json(files: list[DataFile], encoding: str, field: str | None) -> Dataset:
-    shapes = {json_shape(file, encoding, field, lines=file.ending in LINES) for file in files}
+    shapes = {shape_of(file, encoding, field) for file in files}
     if shapes == {"squad"}:
         return read_squad(files, encoding)
     if shapes != {"lines"} or not is_ascii_based(encoding):
@@ -186,7 +178,12 @@ def _read_json(files: list[DataFile], encoding: str, field: str | None) -> Datas
         require_shallow_lines(file, encoding)
     # Rows with certain columns would be taken for the logs of agents, and need another package.
     options = {"parse_agent_traces": False} if "parse_agent_traces" in JsonConfig.__dataclass_fields__ else {}
-    rows = _load("json", files, encoding=encoding, **options)
+    try:
+        rows = _load("json", files, encoding=encoding, **options)
+    except LIBRARY_ERRORS:
+        if any(_holds_nan(file) for file in files) and not any(any(bad_json_rows(file, encoding)) for file in files):
+            return read_json(files, encoding, field)  # NaN among texts
+        raise
     kinds = {type(feature).__name__ for feature in rows.features.values()}
     if "Json" in kinds:  # a column of several types, which `datasets` keeps opaque
         for file in files:
@@ -197,9 +194,19 @@ def _read_json(files: list[DataFile], encoding: str, field: str | None) -> Datas
     return rows
 
 
+def _holds_nan(file: DataFile) -> bool:
+    with file.path.open("rb") as stream:
+        return any(b"NaN" in line for line in stream)
+
+
+def shape_of(file: DataFile, encoding: str, field: str | None) -> str:
+    """How the rows lie in a JSON file, as `json_shape` says."""
+    return json_shape(file, encoding, field, lines=file.ending in LINES)
+
+
 def _stream_json(files: list[DataFile], encoding: str) -> Any:
     """Lines of objects, as they are needed."""
-    if {json_shape(file, encoding, None, lines=file.ending in LINES) for file in files} != {"lines"}:
+    if {shape_of(file, encoding, None) for file in files} != {"lines"}:
         raise UserError(f"{files[0]} is no file of JSON lines, and only those can be streamed", "remove data.streaming")
     for file in files:
         require_shallow_lines(file, encoding)
@@ -294,68 +301,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def unpack(path: Path, format: str | None = None) -> list[DataFile]:
-    """The readable files of a file: itself, or copies in the cache of what a .gz or .zip holds.
-
-    A copy is kept, under a digest of what it was made from, beside the rows that `datasets` keeps.
-
-    Raises:
-        UserError: it is broken, locked, or holds no data files.
-    """
-    with path.open("rb") as stream:
-        start = stream.read(4)
-    ending = ending_of(path.name)
-    try:
-        if start[:2] == b"\x1f\x8b":
-            return [DataFile(_unpacked(path, content_digest(path), "", lambda: gzip.open(path, "rb")), str(path), ending)]
-        if path.suffix.lower() == ".gz":
-            raise UserError(f"{path} is no gzip file", "give the file its true name")
-        if path.suffix.lower() == ".zip":
-            return _unzip(path, format)
-    except (*LIBRARY_ERRORS, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a full disk, no broken archive
-            raise
-        raise UserError(f"{path} cannot be unpacked: {str(error)[:100] or 'it ends early'}", "check the file") from error
-    return [DataFile(path, str(path), ending)]
-
-
-def _unzip(path: Path, format: str | None) -> list[DataFile]:
-    with zipfile.ZipFile(path) as archive:
-        members = [name for name in sorted(archive.namelist()) if not name.endswith("/") and not _is_hidden(name)]
-        data = [name for name in members if Path(name.lower()).suffix != ".zip" and ending_of(name) in KINDS]
-        data = [name for name in data if KINDS[ending_of(name)] == format] or data or (members if format else [])
-        if not data:
-            raise UserError(f"{path} holds no data files", f"readable are {', '.join(KINDS)}")
-        files, digest = [], content_digest(path)
-        for name in data:
-            copy = _unpacked(path, digest, name, lambda name=name: archive.open(name))  # type: ignore[misc]
-            files += [DataFile(file.path, f"{path}/{name}", ending_of(name)) for file in unpack(copy)]
-    return files
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)
-
-
-def _unpacked(path: Path, digest: str, member: str, opened: Any) -> Path:
-    key = f"{digest}\0{member}"
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "ftkit-unpacked" / hashlib.sha256(key.encode()).hexdigest()[:24]
-    packed = Path(member or path.name).name
-    # A known ending, since `datasets` looks for other compressions in a file that has none.
-    copy = folder / (packed if member else f"rows{ending_of(packed) if ending_of(packed) in KINDS else '.txt'}")
-    if not copy.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        beside = folder / f".{os.getpid()}"
-        try:
-            with opened() as stream, beside.open("wb") as target:
-                _copy(stream, target)
-            beside.replace(copy)
-        finally:
-            beside.unlink(missing_ok=True)
-    return copy
-
-
-def _copy(stream: BinaryIO, target: BinaryIO) -> None:
-    shutil.copyfileobj(stream, target, 1 << 20)

@@ -230,7 +230,9 @@ def require(findings: Sequence[Finding], ledger: Ledger, place: Callable[[str], 
     for finding in findings:
         if finding.refused:
             share = finding.found / finding.of
-            message = f"{finding.split}: {finding.found}/{finding.of} {finding.message} ({ledger.name(finding.rows)})"
+            message = (
+                f"{finding.split}: {finding.found}/{finding.of} {finding.message} ({ledger.name(finding.rows, lines=True)})"
+            )
             hint = f"{finding.hint}; or allow it with data.gate.{finding.rule}: {_round_up(share)}"
             mistakes.append(Mistake(place(finding.key) or finding.key, message, hint))
     if mistakes:

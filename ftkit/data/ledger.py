@@ -1,5 +1,6 @@
 """The ledger: what became of every input row, from the file it was read from to its place in a split."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from ftkit.data.places import Places
 from ftkit.data.tables import number_column
 
 ROW = "_row"  # the column that carries a row's number in the ledger through mapping, cleaning and splitting
@@ -52,17 +54,51 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class SourceRows:
-    """A source, which part of the data it is for, and the ledger's numbers of its rows."""
+    """A source, which part of the data it is for, the ledger's numbers of its rows, and where they stand."""
 
     path: str
     part: str
     first: int
     count: int
+    places: Places | None = None
+
+    def locate(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For each of its rows' numbers the place of the file, and the row in it, counted from 0."""
+        positions = numbers - self.first
+        return self.places.locate(positions) if self.places else (np.zeros(len(positions), np.int64), positions)
+
+    @property
+    def names(self) -> list[str]:
+        """Its files by their whole names, or itself."""
+        return self.places.names if self.places else [self.path]
+
+    @property
+    def short_names(self) -> list[str]:
+        return self.places.short_names if self.places else [Path(self.path).name]
 
     @property
     def is_streamed(self) -> bool:
         """Whether its rows are counted as they go by; `count` is then how many it has room for."""
         return self.first >= STREAMED
+
+
+@dataclass
+class Stretch:
+    """Rows of one file of a source, as ranges counted from 1; `first` is the first one's position in the file."""
+
+    source: SourceRows
+    file: int
+    first: int
+    parts: list[str] = field(default_factory=list)
+
+    def words(self, lines: bool) -> str:
+        """As `rows 3-7, 9, …`; with the line of the first one where that is asked for and is another number."""
+        parts = [part.replace(" copy", ", copy") for part in self.parts] if len(self.parts) == 1 else self.parts
+        more = ", …" if len(parts) > SHOWN_RANGES else ""
+        one = len(parts) == 1 and "-" not in parts[0]
+        line = self.source.places.line(self.file, self.first) if lines and self.source.places else None
+        place = f", {'' if one else 'from '}line {line}" if line not in (None, self.first + 1) else ""
+        return f"{'row' if one else 'rows'} {', '.join(parts[:SHOWN_RANGES])}{more}{place}"
 
 
 @dataclass
@@ -108,10 +144,10 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._fates) + self.streamed.read
 
-    def enter(self, path: str, part: str, count: int) -> np.ndarray:
+    def enter(self, path: str, part: str, count: int, places: Places | None = None) -> np.ndarray:
         """Enter a source's rows, and return their numbers."""
         first = len(self._fates)
-        self.sources.append(SourceRows(path, part, first, count))
+        self.sources.append(SourceRows(path, part, first, count, places))
         self._fates = np.concatenate([self._fates, np.zeros(count, np.int16)])
         return np.arange(first, first + count)
 
@@ -131,10 +167,10 @@ class Ledger:
         """How many of the rows were not read but made of others."""
         return len(self._copies)
 
-    def enter_stream(self, path: str, part: str) -> int:
+    def enter_stream(self, path: str, part: str, places: Places | None = None) -> int:
         """Enter a source whose rows are read as they are needed, and return the number of its first."""
         first = STREAMED * (1 + sum(source.is_streamed for source in self.sources))
-        self.sources.append(SourceRows(path, part, first, STREAMED))
+        self.sources.append(SourceRows(path, part, first, STREAMED, places))
         return first
 
     def mark(self, rows: np.ndarray | Sequence[int], fate: str) -> None:
@@ -155,50 +191,66 @@ class Ledger:
         return np.concatenate([kept, np.array(sorted(self.streamed.first.get(fate, [])), np.int64)])
 
     def by_source(self, rows: np.ndarray) -> dict[str, str]:
-        """Rows as ranges under the source that they come from, counted from 1 within it: `{"a.csv": "3-7,9,12 copy 1"}`."""
-        found: dict[str, str] = {}
-        copied = np.isin(rows, self._copies)
-        origins, counted = self._origins[np.searchsorted(self._copies, rows[copied])].T
-        kinds = [(rows[~copied], ""), *((origins[counted == copy], f" copy {copy}") for copy in np.unique(counted))]
-        for source in self.sources:
-            for numbers, suffix in kinds:
-                inside = numbers[(numbers >= source.first) & (numbers < source.first + source.count)] - source.first + 1
-                parts = [f"{part}{suffix}" for part in ranges(np.sort(inside))]
-                if parts:
-                    found[source.path] = ",".join(filter(None, [found.get(source.path), *parts]))
-        return found
+        """Rows as ranges under the file that they come from, counted from 1 within it: `{"a.csv": "3-7,9,12 copy 1"}`."""
+        found: dict[str, list[str]] = {}
+        for stretch in self._by_file(rows):
+            found.setdefault(stretch.source.names[stretch.file], []).extend(stretch.parts)
+        return {name: ",".join(parts) for name, parts in found.items()}
 
-    def name(self, rows: np.ndarray | Sequence[int]) -> str:
-        """The first of the rows in words, as `a.csv rows 3-7, 9, …` or `a.csv row 12, copy 1`."""
-        words, names = [], [Path(source.path).name for source in self.sources]
-        for path, numbers in self.by_source(np.asarray(rows, dtype=np.int64)).items():
-            parts = numbers.split(",")
-            more = ", …" if len(parts) > SHOWN_RANGES else ""
-            if len(parts) == 1:
-                parts = [parts[0].replace(" copy", ", copy")]
-            plural = "row" if len(parts) == 1 and "-" not in parts[0] else "rows"
-            short = Path(path).name if names.count(Path(path).name) == 1 else path
-            words.append(f"{short} {plural} {', '.join(parts[:SHOWN_RANGES])}{more}")
-        return "; ".join(words)
+    def name(self, rows: np.ndarray | Sequence[int], *, lines: bool = False) -> str:
+        """The first of the rows in words, as `a.csv rows 3-7, 9, …` or `a.csv row 12, copy 1`.
+
+        Args:
+            lines: also say in which line of its file the first one begins, where that is another number; it reads the file.
+        """
+        stretches = self._by_file(np.asarray(rows, dtype=np.int64))
+        short = self._short_names() if stretches else {}
+        words = [f"{short[stretch.source][stretch.file]} {stretch.words(lines)}" for stretch in stretches[:SHOWN_RANGES]]
+        return "; ".join(words) + ("; …" if len(stretches) > SHOWN_RANGES else "")
 
     def names(self, rows: np.ndarray) -> list[str]:
         """Each of many rows in words, as `a.csv row 3`."""
-        found = [""] * len(rows)
-        for source, short in zip(self.sources, self._short_paths(), strict=True):
-            for index in np.flatnonzero((rows >= source.first) & (rows < source.first + source.count)):
-                found[index] = f"{short} row {rows[index] - source.first + 1}"
+        found, short = [""] * len(rows), None
+        for source in self.sources:
+            inside = np.flatnonzero((rows >= source.first) & (rows < source.first + source.count))
+            files, positions = source.locate(rows[inside])
+            short = short or self._short_names()
+            for index, file, position in zip(inside.tolist(), files.tolist(), positions.tolist(), strict=True):
+                found[index] = f"{short[source][file]} row {position + 1}"
         return found
 
     def files(self, rows: np.ndarray) -> list[str]:
-        """The source of each of many rows, called as in `names`."""
+        """The source of each of many rows, called by its file's name, or its whole path where two are called so."""
         places = np.searchsorted([source.first for source in self.sources], rows, side="right") - 1
-        short = self._short_paths()
+        files = [Path(source.path).name for source in self.sources]
+        short = [file if files.count(file) == 1 else source.path for file, source in zip(files, self.sources, strict=True)]
         return [short[place] for place in places]
 
-    def _short_paths(self) -> list[str]:
-        """Each source's file name, or its whole path where two are called so."""
-        files = [Path(source.path).name for source in self.sources]
-        return [file if files.count(file) == 1 else source.path for file, source in zip(files, self.sources, strict=True)]
+    def _by_file(self, rows: np.ndarray) -> list["Stretch"]:
+        """The rows by the file that they come from."""
+        copied = np.isin(rows, self._copies)
+        origins, counted = self._origins[np.searchsorted(self._copies, rows[copied])].T
+        kinds = [(rows[~copied], ""), *((origins[counted == copy], f" copy {copy}") for copy in np.unique(counted))]
+        found: dict[tuple[int, int], Stretch] = {}
+        for numbers, suffix in kinds:
+            for place, source in enumerate(self.sources):
+                inside = np.sort(numbers[(numbers >= source.first) & (numbers < source.first + source.count)])
+                files, positions = source.locate(inside) if len(inside) else (inside, inside)
+                for file in np.unique(files).tolist():
+                    within = positions[files == file]
+                    stretch = found.setdefault((place, file), Stretch(source, file, int(within[0])))
+                    stretch.parts.extend(f"{part}{suffix}" for part in ranges(within + 1))
+        return [found[key] for key in sorted(found)]
+
+    def _short_names(self) -> dict[SourceRows, list[str]]:
+        """Of each source its files by their short names, or by the whole ones where two are called so."""
+        count = Counter(itertools.chain.from_iterable(source.short_names for source in self.sources))
+        return {
+            source: [
+                name if count[name] == 1 else whole for name, whole in zip(source.short_names, source.names, strict=True)
+            ]
+            for source in self.sources
+        }
 
     def report(self) -> dict[str, Any]:
         """For data_report.json: the sources, how many rows met which fate, and which rows those are but for whole ones."""
@@ -216,7 +268,7 @@ class Ledger:
         if source.is_streamed:
             count = self.streamed.by_source[source.first]
             return {"path": source.path, "part": source.part, "streamed": True, "count": count}
-        return vars(source) | {"first": source.first + 1}
+        return {"path": source.path, "part": source.part, "first": source.first + 1, "count": source.count}
 
 
 def row_numbers(rows: Dataset) -> np.ndarray:

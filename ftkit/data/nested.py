@@ -1,4 +1,4 @@
-"""Formats whose rows do not lie side by side: JSON that is no object a line, SQuAD, CoNLL, and ShareGPT conversations."""
+"""Formats whose rows do not lie side by side: JSON that is no object a line, SQuAD, and ShareGPT conversations."""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -7,12 +7,11 @@ from typing import Any
 from datasets import Dataset
 
 from ftkit.data.diagnose import ReadableFile, load_json, mixed_types
-from ftkit.errors import UserError
+from ftkit.errors import RowError, UserError
 
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "system": "system", "tool": "tool"}
 OPENAI_ROLES = {"user", "assistant", "system", "tool", "developer"}
 ONE_ROW_LISTS = {"messages", "conversations"}  # lists of objects that are one row each
-DOCSTART = "-DOCSTART-"
 JSON_HINT = "JSON data is a list of objects, or an object a line"
 
 
@@ -181,52 +180,6 @@ def _kind(value: Any) -> str:
     return "missing" if value is None else f"a JSON {type(value).__name__}"
 
 
-def read_conll(files: Sequence[ReadableFile], encoding: str) -> Dataset:
-    """One row a sentence: tokens (the first fields), tags (the last fields), text (the tokens joined by a space).
-
-    Fields are separated by tabs where the first line has one, else by spaces; an empty line ends a sentence.
-
-    Raises:
-        UserError: a line has another number of fields than the first.
-        UnicodeError: a file is not in the encoding.
-    """
-    tokens: list[list[str]] = []
-    tags: list[list[str]] = []
-    for file in files:
-        for sentence in _sentences(file, encoding):
-            tokens.append([fields[0] for fields in sentence])
-            tags.append([fields[-1] for fields in sentence])
-    return Dataset.from_dict({"tokens": tokens, "tags": tags, "text": [" ".join(words) for words in tokens]})
-
-
-def _sentences(file: ReadableFile, encoding: str) -> Iterator[list[list[str]]]:
-    sentence: list[list[str]] = []
-    separator: str | None = None
-    width = 0
-    with file.path.open(encoding=encoding) as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip() or line.startswith(DOCSTART):
-                if sentence:
-                    yield sentence
-                sentence = []
-                continue
-            if not width:
-                separator = "\t" if "\t" in line else None
-            fields = [field.strip() for field in line.strip("\r\n").split(separator)]
-            width = width or len(fields)
-            if len(fields) != width or len(fields) < 2:
-                what = (
-                    "fields where a token and its tag are needed"
-                    if width < 2
-                    else f"fields where the first line has {width}"
-                )
-                hint = "each line is a token, then its tag, separated by tabs or spaces; an empty line ends a sentence"
-                raise UserError(f"{file}:{number}: {len(fields)} {what}", hint)
-            sentence.append(fields)
-    if sentence:
-        yield sentence
-
-
 def to_messages(conversations: list[dict[str, Any]]) -> list[dict[str, str]]:
     """A ShareGPT conversation, [{from, value}], as messages of the OpenAI form, [{role, content}].
 
@@ -248,15 +201,11 @@ def to_messages(conversations: list[dict[str, Any]]) -> list[dict[str, str]]:
     return messages
 
 
-def with_messages(rows: Dataset, name: str, key: str) -> Dataset:
+def with_messages(rows: Dataset) -> Dataset:
     """A column `conversations` of turns becomes `messages`, where there is none; other rows stay as they are.
 
-    Args:
-        name: where the rows come from, for messages.
-        key: the recipe key of the source, for messages.
-
     Raises:
-        UserError: a turn cannot be read, named by its row.
+        RowError: a turn cannot be read.
     """
     if "conversations" not in rows.column_names or "messages" in rows.column_names or not len(rows):
         return rows
@@ -270,7 +219,7 @@ def with_messages(rows: Dataset, name: str, key: str) -> Dataset:
             try:
                 converted.append(to_messages(turns or []))
             except UserError as error:
-                raise UserError(f"{name}: row {number + 1}: {error.message}", error.hint, key=key) from None
+                raise RowError(number, error.message, error.hint) from None
         return {"messages": converted}
 
     return rows.map(convert, batched=True, with_indices=True, remove_columns=["conversations"])

@@ -7,11 +7,14 @@ from typing import Any
 from datasets import Dataset, Features, IterableDataset, Value, load_dataset
 from datasets import exceptions as datasets_errors
 
+from ftkit.data.archives import unpack
 from ftkit.data.files import read_files
+from ftkit.data.ledger import Ledger
 from ftkit.data.nested import with_messages
 from ftkit.data.paths import SAMPLE_PREFIX, find_files
+from ftkit.data.places import Places
 from ftkit.data.samples.table import SAMPLES, generate
-from ftkit.errors import UserError
+from ftkit.errors import UserError, rows_named
 from ftkit.recipe.schema import Source
 
 MAX_SAMPLE_ROWS = 1_000_000  # held in memory: about 1 GB
@@ -32,7 +35,8 @@ def read_source(source: Source, *, split: str, sample_by: str, seed: int, key: s
         return _read_sample(source, split, seed, key)
     local = find_files(source.path, key, source.format)
     rows = read_files(source, local, sample_by, key) if local else _read_hub(source, split, key)
-    rows = with_messages(rows, source.path, key)
+    with rows_named(lambda position: _name_row(source, sample_by, key, position)):
+        rows = with_messages(rows)
     for column, value in source.values.items():
         if column in rows.column_names:
             raise UserError(f"{source.path} has a column '{column}' already", f"remove values.{column}", key=key)
@@ -60,6 +64,21 @@ def stream_source(source: Source, *, sample_by: str, key: str) -> IterableDatase
     if source.values:
         rows = rows.map(add_values, fn_kwargs={"values": source.values}, features=_with_texts(rows.features, source.values))
     return rows if source.rows is None else rows.take(source.rows)
+
+
+def places_of(source: Source, sample_by: str, key: str) -> Places | None:
+    """Where the rows of a source stand; nothing for what is no file."""
+    if source.path.startswith(SAMPLE_PREFIX) or not (paths := find_files(source.path, key, source.format)):
+        return None
+    return Places(source, lambda: [file for path in paths for file in unpack(path, source.format)], sample_by)
+
+
+def _name_row(source: Source, sample_by: str, key: str, position: int) -> str:
+    """A row that was read, by its file."""
+    places = places_of(source, sample_by, key)
+    ledger = Ledger()
+    ledger.enter(source.path, "", position + 1, places)
+    return ledger.name([position], lines=True)
 
 
 def add_values(row: dict[str, Any], values: dict[str, str]) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Split rows once, seeded; stratified where there is one label a row."""
 
+from collections import Counter
+from collections.abc import Mapping
+
 import numpy as np
 
 from ftkit.errors import UserError
@@ -33,6 +36,39 @@ def split_rows(count: int, sizes: dict[str, float], *, seed: int, labels: np.nda
         parts[part], start = np.sort(order[start : start + rows]), start + rows
     parts["train"] = np.sort(order[start:])
     return parts
+
+
+def keep_in_train(parts: Mapping[str, np.ndarray], rows: np.ndarray, codes: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """The parts with a row in "train" of every label that there is, each taken in exchange for another row where one can be.
+
+    Args:
+        parts: "train" and others → row numbers.
+        rows: the row of each pair of a row and a label, shape (pairs,).
+        codes: the label's number, shape (pairs,).
+    """
+    part_of = {int(row): part for part, numbers in parts.items() for row in numbers}
+    learnt = Counter(code for row, code in zip(rows.tolist(), codes.tolist(), strict=True) if part_of.get(row) == "train")
+    lacking = set(codes.tolist()) - set(learnt)
+    if not lacking:
+        return dict(parts)
+    labels: dict[int, list[int]] = {}
+    for row, code in zip(rows.tolist(), codes.tolist(), strict=True):
+        labels.setdefault(row, []).append(code)
+    spare = [int(row) for row in np.random.default_rng(seed).permutation(parts["train"])]
+    for row in sorted(row for row in labels if part_of.get(row, "train") != "train"):
+        if not lacking & set(labels[row]):
+            continue
+        other = next(
+            (one for one in spare if all(learnt[code] > labels[one].count(code) for code in labels.get(one, []))), None
+        )
+        if other is None:
+            continue
+        spare.remove(other)
+        part_of[other], part_of[row] = part_of[row], "train"
+        learnt.subtract(labels.get(other, []))
+        learnt.update(labels[row])
+        lacking -= set(labels[row])
+    return {part: np.array(sorted(row for row, its in part_of.items() if its == part), np.int64) for part in parts}
 
 
 def _stratified_order(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
@@ -16,11 +17,11 @@ from ftkit.data.encode import beside_cache, code, digest
 from ftkit.data.grouping import split_by_column, split_by_group
 from ftkit.data.ledger import ROW, UNREAD, Ledger, row_numbers
 from ftkit.data.paths import SAMPLE_PREFIX
-from ftkit.data.sources import read_source
-from ftkit.data.split import split_rows
+from ftkit.data.sources import places_of, read_source
+from ftkit.data.split import keep_in_train, split_rows
 from ftkit.data.streams import StreamedRows
 from ftkit.data.tables import column_values
-from ftkit.errors import UserError
+from ftkit.errors import UserError, rows_named
 from ftkit.recipe.schema import Data, Source
 from ftkit.recipe.tasks import TaskSpec
 from ftkit.run import write_json
@@ -28,6 +29,16 @@ from ftkit.run import write_json
 MEASURED_PARTS = ("eval", "test")
 HELD_OUT = "not read now"
 STREAM_HEAD = 1000  # rows of a stream that are held, to be looked at and to learn the labels from
+
+
+class LabelsOfRows(Protocol):
+    """Pairs of a row's position and a label's number."""
+
+    @property
+    def rows(self) -> np.ndarray: ...
+
+    @property
+    def codes(self) -> np.ndarray: ...
 
 
 @dataclass
@@ -55,12 +66,14 @@ def read_splits(
     spec: TaskSpec,
     strata: Callable[[Dataset], np.ndarray | None],
     parts: tuple[str, ...] = ("train", "eval"),
+    members: Callable[[Dataset], LabelsOfRows | None] = lambda _: None,
 ) -> Splits:
     """The wanted splits as the recipe says: from sources of their own, or split off the training rows.
 
     Args:
         strata: gives one label a row as a number for a stratified split, or None.
         parts: which of train, eval and test are wanted.
+        members: gives which labels each row has, so that ftkit's own split leaves a row of every label to learn from.
 
     Raises:
         UserError: a source or column is missing, or there are too few rows.
@@ -79,7 +92,7 @@ def read_splits(
             rows[part] = _clean(rows[part], part, data, spec, ledger, changed)
     if "train" in rows and split_off:
         whole = rows.pop("train")
-        for part, positions in _split(whole, data, strata, split_off).items():
+        for part, positions in _split(whole, data, strata, split_off, members).items():
             if part in parts:
                 rows[part] = whole.select(positions)
             else:
@@ -107,8 +120,10 @@ def _read(sources: list[Source], part: str, data: Data, spec: TaskSpec, ledger: 
     for source in sources:
         whole = source if source.path.startswith(SAMPLE_PREFIX) else source.model_copy(update={"rows": None})
         rows = read_source(whole, split=part, sample_by=spec.sample_by, seed=data.seed, key=f"data.{part}")
-        numbers = ledger.enter(source.path, part, len(rows))
-        rows = map_columns(rows, spec, data.columns, source.path, helpers)[1].add_column(ROW, numbers)
+        places = places_of(source, spec.sample_by, f"data.{part}")
+        numbers = ledger.enter(source.path, part, len(rows), places)
+        with rows_named(lambda position, numbers=numbers: ledger.name(numbers[[position]], lines=True)):  # type: ignore[misc]
+            rows = map_columns(rows, spec, data.columns, source.path, helpers)[1].add_column(ROW, numbers)
         if source.rows is not None and source.rows < len(rows):
             ledger.mark(numbers, f"{part}: beyond its source's rows")
             rows = rows.shuffle(seed=data.seed).select(range(source.rows))
@@ -183,7 +198,11 @@ def _mixed(sources: list[Source], found: list[Dataset], part: str, seed: int, le
 
 
 def _split(
-    rows: Dataset, data: Data, strata: Callable[[Dataset], np.ndarray | None], parts: list[str]
+    rows: Dataset,
+    data: Data,
+    strata: Callable[[Dataset], np.ndarray | None],
+    parts: list[str],
+    members: Callable[[Dataset], LabelsOfRows | None],
 ) -> Mapping[str, np.ndarray | list[int]]:
     sizes = {"eval": data.eval_size, "test": data.test_size}
     wanted = {part: size for part in parts if (size := sizes[part]) is not None}
@@ -195,7 +214,8 @@ def _split(
         return found
     if data.group_column:
         return split_by_group(column_values(rows, data.group_column), wanted, seed=data.seed)
-    return split_rows(len(rows), wanted, seed=data.seed, labels=strata(rows))
+    parts_of, labels = split_rows(len(rows), wanted, seed=data.seed, labels=strata(rows)), members(rows)
+    return parts_of if labels is None else keep_in_train(parts_of, labels.rows, labels.codes, data.seed)
 
 
 def _require_same_columns(rows: dict[str, Dataset]) -> None:

@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, List, Value
 
 from ftkit.data.duplicates import exact_duplicates, near_duplicates, normalised_duplicates
-from ftkit.data.encode import beside_cache, code, digest
+from ftkit.data.encode import beside_cache, code, digest, is_empty
 from ftkit.errors import UserError
 
 Numbers = npt.NDArray[np.int64]
@@ -106,9 +106,7 @@ def map_labels(rows: Dataset, column: str, names: dict[str, str]) -> tuple[Datas
     Raises:
         UserError: an entry matches no label.
     """
-    codes, labels = _label_codes(rows, column)
-    counts = np.bincount(codes, minlength=len(labels)).tolist()
-    found = Counter({str(label): count for label, count in zip(labels, counts, strict=True)})
+    found = label_names(rows, column)
     for old in names:
         if old not in found:
             near = difflib.get_close_matches(old, found, n=1, cutoff=0.0)
@@ -120,10 +118,32 @@ def map_labels(rows: Dataset, column: str, names: dict[str, str]) -> tuple[Datas
     renamed = rows.map(
         rename_batch,
         batched=True,
-        fn_kwargs={"column": column, "names": names, "classes": feature.names if isinstance(feature, ClassLabel) else None},
-        features=Features({**rows.features, column: Value("string")}),
+        fn_kwargs={"column": column, "names": names, "classes": class_names(feature)},
+        features=with_named_labels(rows.features, column),
     )
     return renamed, Counter({old: found[old] for old in names})
+
+
+def label_names(rows: Dataset, column: str) -> Counter[str]:
+    """How many rows have each label, alone or in a list."""
+    codes, labels = _label_codes(rows, column)
+    found: Counter[str] = Counter()
+    for label, count in zip(labels, np.bincount(codes, minlength=len(labels)).tolist(), strict=True):
+        for name in label if isinstance(label, tuple) else [label]:
+            found[str(name)] += count
+    return found
+
+
+def class_names(feature: Any) -> list[str] | None:
+    """The names of a column of labels, or of lists of labels, that brings them along."""
+    inner = getattr(feature, "feature", feature)
+    return list(inner.names) if isinstance(inner, ClassLabel) else None
+
+
+def with_named_labels(features: Features, column: str) -> Features:
+    """The columns' types once the labels are texts, alone or in lists."""
+    several = hasattr(features[column], "feature")
+    return Features({**features, column: List(Value("string")) if several else Value("string")})
 
 
 def _change_texts(
@@ -158,8 +178,15 @@ def _strip_batch(*texts: list[Any], columns: list[str]) -> dict[str, list[Any]]:
 def rename_batch(
     batch: dict[str, list[Any]], *, column: str, names: dict[str, str], classes: list[str] | None
 ) -> dict[str, list[Any]]:
-    texts = [None if label is None else str(classes[label] if classes else label) for label in batch[column]]
-    return {column: [text if text is None else names.get(text, text) for text in texts]}
+    def renamed(label: Any) -> Any:
+        if is_empty(label):
+            return label if isinstance(label, list) else None
+        if isinstance(label, list):
+            return [renamed(item) for item in label]
+        text = str(classes[label] if classes else label)
+        return names.get(text, text)
+
+    return {column: [renamed(label) for label in batch[column]]}
 
 
 def _lengths(rows: Dataset, column: str) -> Numbers:

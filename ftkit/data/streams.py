@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -11,17 +12,17 @@ import torch
 from datasets import Dataset, Features, IterableDataset, Value, concatenate_datasets, interleave_datasets
 
 from ftkit import console
+from ftkit.data.archives import LIBRARY_ERRORS
 from ftkit.data.clean import clean_batch, cleaned_features
 from ftkit.data.columns import given_rows, map_columns
 from ftkit.data.duplicates import Copies
 from ftkit.data.encode import OUTCOME, TOKENS, Cutter, Encoded, Encoder
-from ftkit.data.files import LIBRARY_ERRORS
 from ftkit.data.gate import OF_LABELS, Finding, inspect, judge, require
 from ftkit.data.ledger import REMEMBERED, ROW, Counts, Ledger, Outcome
-from ftkit.data.paths import SAMPLE_PREFIX, find_files
-from ftkit.data.sources import stream_source
-from ftkit.errors import UserError
-from ftkit.recipe.schema import Clean, Gate, Source
+from ftkit.data.places import Places
+from ftkit.data.sources import places_of, stream_source
+from ftkit.errors import UserError, rows_named
+from ftkit.recipe.schema import Clean, Columns, Gate, Source
 from ftkit.recipe.tasks import TaskSpec
 
 BUFFER = 10_000  # entries among which the next one is drawn
@@ -41,7 +42,7 @@ class StreamedRows:
     """
 
     def __init__(
-        self, sources: list[Source], columns: dict[str, str], spec: TaskSpec, seed: int, ledger: Ledger, clean: Clean
+        self, sources: list[Source], columns: Columns, spec: TaskSpec, seed: int, ledger: Ledger, clean: Clean
     ) -> None:
         self.seed, self.ledger, self.clean = seed, ledger, clean
         self.weights = [source.weight for source in sources if source.weight is not None]
@@ -49,11 +50,20 @@ class StreamedRows:
             raise UserError("only some of the sources have a weight", "give each a weight", key="data.train")
         self._parts = [[self._numbered(*part, columns, spec) for part in open_parts(source, spec)] for source in sources]
 
-    def _numbered(self, name: str, rows: IterableDataset, columns: dict[str, str], spec: TaskSpec) -> IterableDataset:
-        rows = map_columns(rows, spec, columns, name)[1]
+    def _numbered(
+        self, name: str, rows: IterableDataset, places: Places | None, columns: Columns, spec: TaskSpec
+    ) -> IterableDataset:
+        first = self.ledger.enter_stream(name, "train", places)
+        with readable(), self.named():
+            rows = map_columns(rows, spec, columns, name, first=first)[1]
         features = Features({**rows.features, ROW: Value("int64")})
-        first = {"first": self.ledger.enter_stream(name, "train")}
-        return rows.map(number_rows, batched=True, batch_size=BATCH, with_indices=True, fn_kwargs=first, features=features)
+        return rows.map(
+            number_rows, batched=True, batch_size=BATCH, with_indices=True, fn_kwargs={"first": first}, features=features
+        )
+
+    def named(self) -> AbstractContextManager[None]:
+        """Inside the block a row that is to blame is named by its file."""
+        return rows_named(lambda number: self.ledger.name([number], lines=True))
 
     def of_pass(self, number: int) -> IterableDataset:
         """The rows in the order of one pass.
@@ -86,24 +96,25 @@ class StreamedRows:
             UserError: there is none.
         """
         rows = self.of_pass(0)
-        with readable():
+        with readable(), self.named():
             found = list(rows.take(size))
         if not found:
             raise UserError("the stream has no rows", "check the files", key="data.train")
         return Dataset.from_list(found, features=rows.features)
 
 
-def open_parts(source: Source, spec: TaskSpec) -> list[tuple[str, IterableDataset]]:
+def open_parts(source: Source, spec: TaskSpec) -> list[tuple[str, IterableDataset, Places | None]]:
     """A source's files by name, so that a row is found again in its file whatever their order; or the source as one."""
     with readable():
         rows = stream_source(source, sample_by=spec.sample_by, key="data.train")
+    places = places_of(source, spec.sample_by, "data.train")
     if source.rows is not None or rows.num_shards == 1:
-        return [(source.path, rows)]
-    files = [] if source.path.startswith(SAMPLE_PREFIX) else find_files(source.path, "data.train", source.format)
+        return [(source.path, rows, places)]
+    parts = places.parts if places else []
     shards = range(rows.num_shards)
-    paths = [str(file) for file in files]
-    names = paths if len(paths) == len(shards) else [f"{source.path} (part {index + 1})" for index in shards]
-    return [(names[index], rows.shard(num_shards=len(shards), index=index)) for index in shards]
+    if len(parts) != len(shards):
+        return [(f"{source.path} (part {index + 1})", rows.shard(len(shards), index), None) for index in shards]
+    return [(parts[index].names[0], rows.shard(len(shards), index), parts[index]) for index in shards]
 
 
 def number_rows(batch: dict[str, list[Any]], positions: list[int], first: int) -> dict[str, list[int]]:
@@ -164,6 +175,7 @@ class StreamEncoder:
         start: the tokenizer's start token, or None.
         pairs: the model reads a prompt with one part and writes with another.
         name_labels: the labels that the model does not know, in words; of rows with their numbers.
+        name_rows: rows in words, by their numbers.
     """
 
     encoder: Encoder
@@ -177,6 +189,7 @@ class StreamEncoder:
     gate: Gate
     max_length: int
     name_labels: Callable[[Dataset, Encoded], str]
+    name_rows: Callable[[np.ndarray], str]
 
     def __call__(self, batch: dict[str, list[Any]], found: Pass) -> list[Entry]:
         """The entries of a batch; its rows are counted in `found`."""
@@ -200,7 +213,9 @@ class StreamEncoder:
     def _encode(self, rows: Dataset, positions: np.ndarray, numbers: np.ndarray, found: Pass) -> list[Entry]:
         if not len(rows):
             return []
-        made = self.encoder(rows[:], positions.tolist())
+        places = {position: place for place, position in enumerate(positions.tolist())}
+        with rows_named(lambda position: self.name_rows(numbers[[places[position]]])):
+            made = self.encoder(rows[:], positions.tolist())
         outcomes = np.array(made.pop(OUTCOME), np.int8)
         kept = np.flatnonzero(outcomes < Outcome.TOO_LONG)
         made = {name: [made[name][index] for index in kept] for name in self.columns}
@@ -254,7 +269,7 @@ class Stream(torch.utils.data.IterableDataset[Entry]):
         """
         batches = iter(self.rows.of_pass(number).iter(batch_size=BATCH))
         while True:
-            with readable():
+            with readable(), self.rows.named():
                 batch = next(batches, None)
             if batch is None:
                 break

@@ -55,6 +55,23 @@ def value_codes(rows: Dataset, column: str) -> tuple[np.ndarray, list[Any]]:
     return ranks[codes], [values[number] for number in order]
 
 
+def list_codes(rows: Dataset, column: str) -> tuple[np.ndarray, np.ndarray, list[Any]]:
+    """Of a column of lists each item's row and the number of its value, both of shape (items,), and the values."""
+    places, items, start = [np.zeros(0, np.int64)], [], 0
+    for table in iterate_tables(rows, [column]):
+        cells = table.column(column).combine_chunks()
+        cells = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
+        places.append(pc.list_parent_indices(cells).to_numpy() + start)
+        items.append(pc.list_flatten(cells))
+        start += len(cells)
+    encoded = (
+        pc.dictionary_encode(pa.chunked_array(items)).unify_dictionaries() if items else pa.chunked_array([], pa.null())
+    )
+    values = encoded.chunk(0).dictionary.to_pylist() if encoded.num_chunks else []
+    codes = [np.zeros(0, np.int64), *(pc.fill_null(chunk.indices, len(values)).to_numpy() for chunk in encoded.chunks)]
+    return np.concatenate(places), np.concatenate(codes, dtype=np.int64), [*values, None]
+
+
 def column_values(rows: Dataset, column: str) -> list[Any]:
     """The values of a column in which many are alike, such as groups."""
     codes, values = value_codes(rows, column)

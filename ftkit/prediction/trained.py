@@ -196,7 +196,7 @@ def role_values(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     Raises:
         UserError: the row has not the fields of any of the task's formats.
     """
-    columns = recipe.data.columns
+    columns = {role: column for role, column in recipe.data.columns.items() if isinstance(column, str)}
     if isinstance(row.get("conversations"), list) and "messages" not in row:
         row = {**row, "messages": to_messages(row["conversations"])}
     forms = [form for form in recipe.spec.formats if set(columns) <= set(form.roles)]

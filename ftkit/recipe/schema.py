@@ -178,6 +178,7 @@ class Source(Block):
 Sources = Annotated[list[Source], BeforeValidator(_as_sources), Field(min_length=1)]
 
 
+Columns = dict[str, str | Annotated[Names, Field(min_length=2)]]
 Allowed = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -244,8 +245,10 @@ class Data(Block):
     eval_size: Share = Field(0.1, description="Where eval is absent: share (below 1) or number of rows split off.")
     test_size: Share | None = Field(None, description="Where test is absent: share or number of rows split off.")
     seed: int = Field(42, ge=0, lt=2**32, description="The seed of splits and draws.")
-    columns: dict[str, str] = Field(
-        default_factory=dict, description="What the task calls a column: what the data calls it, as {text: review}."
+    columns: Columns = Field(
+        default_factory=dict,
+        description="What the task calls a column: what the data calls it, as {text: review}. Where each label has a column "
+        "of 0 and 1, {labels: [praise, blame]}.",
     )
     labels: Names | None = Field(
         None, min_length=2, description="The labels in the order of their ids; default as found, sorted."

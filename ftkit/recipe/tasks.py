@@ -34,6 +34,8 @@ class TaskSpec:
         keys: optional keys, as `block.key`, that have an effect in this task and not in every other one.
         sample: the packaged sample that stands in for the data in a smoke run.
         sample_by: what a row of a .txt file is: a line or a paragraph.
+        list_roles: roles that take a list of columns.
+        list_texts: roles whose cells may be the texts of lists, as "['a', 'b']".
         smoke_steps: how long a stand-in is trained in a smoke run.
     """
 
@@ -46,11 +48,13 @@ class TaskSpec:
     keys: frozenset[str] = field(default_factory=frozenset)
     sample_by: str = "line"
     smoke_steps: int = 150
+    list_roles: tuple[str, ...] = ()
+    list_texts: tuple[str, ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:
         """The names that `data.columns` may map, without repeats."""
-        return tuple(dict.fromkeys(role for form in self.formats for role in form.roles))
+        return (*dict.fromkeys(role for form in self.formats for role in form.roles), *self.list_roles)
 
 
 _CLASSIFICATION_METRICS = dict.fromkeys(
@@ -90,6 +94,8 @@ TASK_SPECS: dict[str, TaskSpec] = {
         smoke_steps=220,
         strategies=STRATEGY_NAMES,
         keys=frozenset({"data.labels", "data.label_separator", "data.augment", "data.streaming"}),
+        list_roles=("labels",),
+        list_texts=("label",),
     ),
     "text-regression": TaskSpec(
         about="One number, as a rating or a similarity, for a text or a pair of texts.",
@@ -109,6 +115,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         sample="entities",
         strategies=STRATEGY_NAMES,
         keys=frozenset({"data.labels", "data.streaming"}),
+        list_texts=("tokens", "tags"),
         smoke_steps=200,
     ),
     "summarization": TaskSpec(

@@ -16,7 +16,17 @@ from ftkit.report.evidence import Evidence
 from ftkit.report.examples import Examples, asked_text, choose_examples, shortened, words_of
 from ftkit.report.planned import planned_rows
 from ftkit.report.plots import draw_curve, draw_histogram, library
-from ftkit.report.summary import model_name, number, peak_words, planned, run_facts, unverified, usage, verified_words
+from ftkit.report.summary import (
+    label_rows,
+    model_name,
+    number,
+    peak_words,
+    planned,
+    run_facts,
+    unverified,
+    usage,
+    verified_words,
+)
 from ftkit.units import size_words, time_words
 
 MAX_SLICES = 100
@@ -66,6 +76,7 @@ def page(evidence: Evidence) -> str:
         verified=verified_words(evidence.record),
         analysis=evidence.analysis,
         data=evidence.data,
+        labels=label_rows(evidence.data.get("labels") or {}),
         splits=split_facts(evidence),
         data_caveats=data_caveats(evidence),
         verdict=verdict(evidence, rows),

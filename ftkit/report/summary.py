@@ -13,6 +13,7 @@ from ftkit.report.usage import loading_words
 from ftkit.units import size_words, time_words
 
 EXAMPLES = 3
+LABELS = 50
 
 
 def model_name(record: dict[str, Any]) -> str:
@@ -153,6 +154,14 @@ def _tail(prompt: str, length: int = 160) -> str:
     lines = [line for line in prompt.strip().splitlines() if line.strip() and not line.startswith("###")]
     text = " ".join(lines[-2:])
     return text if len(text) <= length else "…" + text[-length:]
+
+
+def label_rows(counted: dict[str, dict[str, int]], most: int = LABELS) -> list[list[str]]:
+    """Each label with how often it occurs in each split, the most frequent in training first; of many the first."""
+    names = list(dict.fromkeys(name for counts in counted.values() for name in counts))
+    rows = [[name, *(f"{counts.get(name, 0):,}" for counts in counted.values())] for name in names[:most]]
+    rest = [sum(count for name, count in counts.items() if name in names[most:]) for counts in counted.values()]
+    return [*rows, [f"{len(names) - most:,} more", *(f"{count:,}" for count in rest)]] if names[most:] else rows
 
 
 def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:

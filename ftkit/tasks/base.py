@@ -1,6 +1,7 @@
 """What a task is: the parts that every task file has, and what they hand to each other."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol
 
@@ -16,6 +17,39 @@ from ftkit.models.label_head import Head
 BLANK = "a"  # in place of an answer that a row does not have: as few tokens as can be
 
 __all__ = ["BLANK", "Encoded", "Encoder", "Task", "WithoutPrompts", "has_targets", "with_nearest"]
+
+
+@dataclass(frozen=True)
+class Members:
+    """Labels of rows: each pair of a row's position and a label's number, both of shape (pairs,), and the labels."""
+
+    rows: np.ndarray
+    codes: np.ndarray
+    names: list[str]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each label occurs, the most frequent first."""
+        found = np.bincount(self.codes, minlength=len(self.names)).tolist()
+        order = sorted(range(len(self.names)), key=lambda code: (-found[code], self.names[code]))
+        return {self.names[code]: found[code] for code in order if found[code]}
+
+
+def members_of(rows: np.ndarray, codes: np.ndarray, names: Sequence[Sequence[str | None]]) -> Members:
+    """Labels of rows by the names that each value stands for: none, one or several.
+
+    Args:
+        rows: the position of each value's row, shape (values,).
+        codes: the number of each value, shape (values,).
+    """
+    known: dict[str, int] = {}
+    pairs = [[known.setdefault(name, len(known)) for name in found if name is not None] for found in names]
+    sizes = np.array([len(found) for found in pairs], np.int64)
+    if (sizes == 1).all():
+        return Members(rows, np.array([found[0] for found in pairs], np.int64)[codes], list(known))
+    taken = [np.array(found, np.int64) for found in pairs]
+    spread = np.concatenate([np.zeros(0, np.int64), *(taken[code] for code in codes.tolist())])
+    return Members(np.repeat(rows, sizes[codes]), spread, list(known))
 
 
 class Task(Protocol):
@@ -45,6 +79,9 @@ class Task(Protocol):
 
     def strata(self, rows: Dataset) -> np.ndarray | None:
         """One label a row as a number for a stratified split, shape (rows,), or None."""
+
+    def members(self, rows: Dataset) -> "Members | None":
+        """Which labels each row has; None where rows have no labels."""
 
     def config_values(self) -> dict[str, Any]:
         """Values that the model's config takes from the task."""
@@ -149,6 +186,9 @@ class WithoutPrompts:
 
     def complete(self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
         return prediction
+
+    def members(self, rows: Dataset) -> Members | None:
+        return None
 
     def right(self, prediction: EvalPrediction) -> np.ndarray | None:
         return None

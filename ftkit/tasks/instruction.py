@@ -19,7 +19,7 @@ from ftkit.data.prompts import (
     prompt_ids,
     turn_ends,
 )
-from ftkit.errors import UserError
+from ftkit.errors import RowError, UserError
 from ftkit.tasks.base import BLANK
 from ftkit.tasks.language import LanguageTask, as_columns, decoder_class, fitted, text_of
 
@@ -152,7 +152,7 @@ def as_messages(row: dict[str, Any], number: int) -> list[dict[str, Any]]:
     """A row of any format as a chat; an empty list where a field is empty.
 
     Raises:
-        UserError: a turn has no known role or no text, or no turn is the assistant's.
+        RowError: a turn has no known role or no text, or no turn is the assistant's.
     """
     if any(is_empty(value) for name, value in row.items() if name not in ("input", ROW)):
         return []
@@ -166,12 +166,11 @@ def as_messages(row: dict[str, Any], number: int) -> list[dict[str, Any]]:
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in ROLES or message.get("content") is None:
             needed = f"a turn needs a role ({', '.join(sorted(ROLES))}) and a content"
-            raise UserError(
-                f"row {number + 1}: {str(message)[:80]} is no turn of a chat", needed, key="data.columns.messages"
-            )
+            raise RowError(number, f"{str(message)[:80]} is no turn of a chat", needed, key="data.columns.messages")
     if not any(message["role"] == "assistant" for message in messages):
-        raise UserError(
-            f"row {number + 1}: the chat has no assistant's turn",
+        raise RowError(
+            number,
+            "the chat has no assistant's turn",
             "there is nothing to learn in it",
             key="data.columns.messages",
         )

@@ -13,7 +13,7 @@ from ftkit.compat import pad_by_position
 from ftkit.data.encode import BATCH, IGNORED, TOKENS, is_empty
 from ftkit.data.ledger import Outcome
 from ftkit.data.prompts import Example, join
-from ftkit.errors import UserError
+from ftkit.errors import RowError, UserError
 from ftkit.metrics.resampling import Resampler
 from ftkit.metrics.text import loss_metrics, loss_resamplers
 from ftkit.models.architecture import require_class
@@ -160,12 +160,12 @@ def text_of(batch: dict[str, list[Any]], column: str, position: int, row: int) -
     """A field's text, or None where it is empty.
 
     Raises:
-        UserError: it is no text.
+        RowError: it is no text.
     """
     value = batch[column][position]
     if is_empty(value):
         return None
     if not isinstance(value, str):
-        message = f"'{column}' is no text in row {row + 1}: {str(value)[:60]}"
-        raise UserError(message, "is the right column mapped?", key=f"data.columns.{column}")
+        message = f"'{column}' is no text: {str(value)[:60]}"
+        raise RowError(row, message, "is the right column mapped?", key=f"data.columns.{column}")
     return value

@@ -1,6 +1,5 @@
 """Text classification: one label of two or more for a text or a pair of texts, or several labels at once."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,9 +7,10 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.data.encode import BATCH, TOKENS, Encoder, is_empty
+from ftkit.data.cells import are_vectors, named_by
+from ftkit.data.encode import TOKENS, Encoder, is_empty
 from ftkit.data.ledger import Outcome
-from ftkit.data.tables import value_codes
+from ftkit.data.tables import list_codes, value_codes
 from ftkit.errors import UserError
 from ftkit.metrics.classification import (
     classification_metrics,
@@ -21,8 +21,9 @@ from ftkit.metrics.classification import (
 )
 from ftkit.metrics.resampling import Resampler
 from ftkit.recipe.schema import Data
-from ftkit.tasks.base import with_nearest
+from ftkit.tasks.base import Members, members_of, with_nearest
 from ftkit.tasks.checkpoint_head import choose_head, recalled
+from ftkit.tasks.labels import require_one_spelling
 from ftkit.tasks.texts import TextTask, is_list, model_inputs, text_encoder
 
 
@@ -32,18 +33,18 @@ class TextClassification(TextTask):
 
     def __init__(self, data: Data) -> None:
         self.data = data
-        self.labels: list[str] = list(data.labels or [])
+        self.labels: list[str] = list(data.labels or data.columns.get("labels") or [])
         self.multi_label = False
         self.shares: np.ndarray | None = None
 
     def fit(self, rows: Dataset, config: PretrainedConfig) -> None:
         self.multi_label = bool(self.data.label_separator) or is_list(rows.features["label"])
         feature = rows.features["label"]
-        found: set[str] = set()
-        for values in self._label_values(rows):
-            filled = [label for label in values if not is_empty(label)]
-            found.update(name for names in self._names(filled, feature) for name in names)
+        self._require_names(rows, feature)
+        found = self.members(rows).counts
         if not self.labels:
+            if not isinstance(feature, ClassLabel):
+                require_one_spelling(found, "data.columns.label", mapped=not self.data.label_separator)
             self.labels = list(feature.names) if isinstance(feature, ClassLabel) else sorted(found, key=_natural)
         if len(found) < 2:
             only = next(iter(found), "none")
@@ -57,7 +58,7 @@ class TextClassification(TextTask):
         self.head = choose_head(config, self.auto_class(config), self._kind, self.labels, named=bool(self.data.labels))
         self.labels = self.head.labels
         if not self.multi_label:
-            self.shares = self._shares(rows, feature)
+            self.shares = self._shares(rows)
 
     def recall(self, config: PretrainedConfig) -> None:
         self.multi_label = config.problem_type == "multi_label_classification"
@@ -67,6 +68,29 @@ class TextClassification(TextTask):
         if self.data.label_separator or is_list(rows.features["label"]):
             return None
         return value_codes(rows, "label")[0]
+
+    def members(self, rows: Dataset) -> Members:
+        feature = rows.features["label"]
+        if is_list(feature) and not self.data.labels:  # which may stand for places in vectors
+            places, codes, values = list_codes(rows, "label")
+            return members_of(places, codes, self._names([[] if is_empty(value) else [value] for value in values], feature))
+        if is_list(feature):
+            names = self._names(rows["label"][:], feature)
+            return members_of(np.arange(len(rows)), np.arange(len(rows)), names)
+        codes, values = value_codes(rows, "label")
+        filled = [[] if is_empty(value) else self._names([value], feature)[0] for value in values]
+        return members_of(np.arange(len(rows)), codes, filled)
+
+    def _require_names(self, rows: Dataset, feature: Any) -> None:
+        """Raises UserError where labels are vectors of 0 and 1 and nothing says what their places stand for."""
+        named = isinstance(getattr(feature, "feature", None), ClassLabel)
+        if not is_list(feature) or named or not are_vectors(rows["label"][:]):
+            return
+        size = len(next(cells for cells in rows["label"] if cells))
+        if len(self.data.labels or []) != size:
+            message = f"the labels are vectors of 0 and 1, of {size} places"
+            hint = f"name what the {size} places stand for, in their order, with data.labels: [a, b, …]"
+            raise UserError(message, hint, key="data.labels" if self.data.labels else "data.columns.label")
 
     def unknown_labels(self, rows: Dataset) -> list[dict[str, str]]:
         return [with_nearest(names, self.labels) for names in self._names(rows["label"][:], rows.features["label"])]
@@ -167,21 +191,10 @@ class TextClassification(TextTask):
         chance, best = logits.softmax(-1).max(-1)
         return {"predicted": self.labels[int(best)], "probability": round(float(chance), 6)}
 
-    def _label_values(self, rows: Dataset) -> Iterator[list[Any]]:
-        """All labels that occur: each value once, of lists each row's."""
-        if is_list(rows.features["label"]):
-            yield from (batch["label"] for batch in rows.select_columns("label").iter(BATCH))
-        else:
-            yield value_codes(rows, "label")[1]
-
-    def _shares(self, rows: Dataset, feature: Any) -> np.ndarray:
+    def _shares(self, rows: Dataset) -> np.ndarray:
         """Each label's share of the rows, none quite 0."""
-        codes, values = value_codes(rows, "label")
-        places = {label: place for place, label in enumerate(self.labels)}
-        counts = np.ones(len(self.labels))
-        for (name,), count in zip(self._names(values, feature), np.bincount(codes, minlength=len(values)), strict=True):
-            if name in places:
-                counts[places[name]] += count
+        found = self.members(rows).counts
+        counts = np.array([found.get(label, 0) + 1 for label in self.labels], dtype=np.float64)
         return counts / counts.sum()
 
     def ask(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -202,7 +215,7 @@ class TextClassification(TextTask):
 
     def _names(self, values: list[Any], feature: Any) -> list[list[str]]:
         """The label names of each row."""
-        if self.data.label_separator:
+        if self.data.label_separator and not is_list(feature):
             return [
                 [part.strip() for part in str(value).split(self.data.label_separator) if part.strip()] for value in values
             ]
@@ -211,7 +224,12 @@ class TextClassification(TextTask):
         if self.multi_label:
             inner = getattr(feature, "feature", None)
             as_name = inner.int2str if isinstance(inner, ClassLabel) else str
-            return [[as_name(item) for item in value or [] if item is not None] for value in values]
+            known = [] if isinstance(inner, ClassLabel) else self.data.labels or []
+            vectors = [named_by(value or [], known) for value in values]
+            return [
+                [as_name(item) for item in value or [] if not is_empty(item)] if found is None else found
+                for value, found in zip(values, vectors, strict=True)
+            ]
         return [[str(value)] for value in values]
 
     def _label(self, names: list[str], ids: dict[str, int]) -> int | list[float]:

@@ -64,7 +64,7 @@ def text_encoder(
     An encoder-decoder's head reads a row's end token, of which all rows must have as many: where a text says `</s>`, it is
     read as text.
 
-    That function raises UserError where a field is no text.
+    That function raises RowError where a field is no text.
     """
     inputs = model_inputs(tokenizer)
     cutting = {"truncation": "longest_first", "max_length": max_length}

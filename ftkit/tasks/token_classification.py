@@ -16,17 +16,19 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ftkit.data.encode import BATCH, IGNORED, TOKENS, Encoder, is_empty
+from ftkit.data.encode import IGNORED, TOKENS, Encoder, is_empty
 from ftkit.data.ledger import Outcome
-from ftkit.errors import UserError
+from ftkit.data.tables import list_codes
+from ftkit.errors import RowError, UserError
 from ftkit.metrics.resampling import Resampler
 from ftkit.metrics.tokens import OUTSIDE, entities, entity_scores, tags_of, token_metrics, token_resamplers
 from ftkit.models.architecture import require_class
 from ftkit.models.label_head import Head
 from ftkit.recipe.schema import Data
-from ftkit.tasks.base import WithoutPrompts, with_nearest
+from ftkit.tasks.base import Members, WithoutPrompts, members_of, with_nearest
 from ftkit.tasks.checkpoint_head import choose_head, recalled
-from ftkit.tasks.texts import model_inputs
+from ftkit.tasks.labels import require_one_spelling
+from ftkit.tasks.texts import is_list, model_inputs
 
 KIND = "single_label_classification"  # of each word
 
@@ -44,11 +46,10 @@ class TokenClassification(WithoutPrompts):
 
     def fit(self, rows: Dataset, config: PretrainedConfig) -> None:
         feature = rows.features["tags"]
-        found: Counter[str] = Counter()
-        for batch in rows.select_columns("tags").iter(BATCH):
-            found.update(tag for tags in self._names(batch["tags"], feature) for tag in tags if tag is not None)
-        self.counts = found
+        self.counts = found = self._counted(rows)
         if not self.labels:
+            if not class_names(feature):
+                require_one_spelling(found, "data.columns.tags", mapped=False)
             self.labels = class_names(feature) or sorted(found, key=_outside_first)
             if are_numbers(self.labels):
                 message = f"the tags are numbers without names: {', '.join(self.labels[:5])}, …"
@@ -68,6 +69,17 @@ class TokenClassification(WithoutPrompts):
 
     def strata(self, rows: Dataset) -> np.ndarray | None:
         return None
+
+    def members(self, rows: Dataset) -> Members | None:
+        feature = rows.features["tags"]
+        if not is_list(feature):  # which the encoder refuses
+            return None
+        places, codes, values = list_codes(rows, "tags")
+        return members_of(places, codes, self._names([[value] for value in values], feature))
+
+    def _counted(self, rows: Dataset) -> Counter[str]:
+        members = self.members(rows)
+        return Counter(members.counts if members else {})
 
     def unknown_labels(self, rows: Dataset) -> list[dict[str, str]]:
         sentences = self._names(rows["tags"][:], rows.features["tags"])
@@ -206,18 +218,18 @@ def are_numbers(names: list[str]) -> bool:
 
 
 def require_lists(batch: dict[str, list[Any]], positions: list[int]) -> None:
-    """Raises UserError where a row is no list of words with as many tags."""
+    """Raises RowError where a row is no list of words with as many tags."""
     for row, tokens, tags in zip(positions, batch["tokens"], batch["tags"], strict=True):
         for column, value in (("tokens", tokens), ("tags", tags)):
             if not isinstance(value, list | None):
-                message = f"'{column}' is no list in row {row + 1}: {str(value)[:60]}"
-                raise UserError(message, "is the right column mapped?", key=f"data.columns.{column}")
+                message = f"'{column}' is no list: {str(value)[:60]}"
+                raise RowError(row, message, "is the right column mapped?", key=f"data.columns.{column}")
         if wrong := [word for word in tokens or [] if not isinstance(word, str)]:
-            message = f"'tokens' holds something else than text in row {row + 1}: {str(wrong[0])[:60]}"
-            raise UserError(message, "is the right column mapped?", key="data.columns.tokens")
+            message = f"'tokens' holds something else than text: {str(wrong[0])[:60]}"
+            raise RowError(row, message, "is the right column mapped?", key="data.columns.tokens")
         if len(tokens or []) != len(tags or []):
-            message = f"row {row + 1} has {len(tokens or [])} tokens and {len(tags or [])} tags"
-            raise UserError(message, "each token needs one tag; mend the row", key="data.columns.tags")
+            message = f"{len(tokens or [])} tokens and {len(tags or [])} tags"
+            raise RowError(row, message, "each token needs one tag; mend the row", key="data.columns.tags")
 
 
 def needs_space(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -57,7 +57,7 @@ def read_fingerprints(recipe: Recipe, run: Run) -> dict[str, str]:
         UserError: the rows cannot be read.
     """
     task = TASKS[recipe.task](recipe.data)
-    splits = read_splits(recipe.data, recipe.spec, task.strata)
+    splits = read_splits(recipe.data, recipe.spec, task.strata, members=task.members)
     limit_rows(splits, "eval", recipe)
     return {name: fingerprint(rows) for name, rows in splits.rows.items()}
 

@@ -20,7 +20,7 @@ from ftkit.data.ledger import ROW, Ledger, Outcome, row_numbers
 from ftkit.data.packing import pack
 from ftkit.data.splits import MEASURED_PARTS, Splits, find_overlap, fingerprint, read_splits
 from ftkit.data.streams import Stream, StreamEncoder
-from ftkit.errors import UserError
+from ftkit.errors import UserError, rows_named
 from ftkit.models.load import usable_length
 from ftkit.recipe.schema import Data as DataBlock
 from ftkit.recipe.schema import Gate, Recipe
@@ -28,6 +28,7 @@ from ftkit.tasks.base import Task, has_targets
 from ftkit.units import time_words
 
 MOST_LABELS = 3  # that a message names
+SHOWN_LABELS = 20
 ALLOWED_WHEN_MEASURING = ("dropped", "cut_answer", "without_end", "double_start")
 
 
@@ -39,6 +40,7 @@ class Data:
         facts: of each split's entries as they are trained and measured on.
         stream: the training entries where they are streamed; `rows` and `encoded` then hold its first rows.
         judged: what the gate found in rows that are held; `findings` has that of the stream too.
+        labels: of each split that is held how often each label occurs.
     """
 
     splits: Splits
@@ -47,6 +49,7 @@ class Data:
     facts: dict[str, Facts] = field(default_factory=dict)
     stream: Stream | None = None
     judged: list[Finding] = field(default_factory=list)
+    labels: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def findings(self) -> list[Finding]:
@@ -92,6 +95,7 @@ class Data:
         return {
             **self.ledger.report(),
             "changed": {**self.splits.changed, **(self.stream.changed() if self.stream else {})},
+            **({"labels": self.labels} if self.labels else {}),
             "splits": {name: facts.describe(batch_size) for name, facts in self.facts.items()},
             "gate": [finding.describe(self.ledger) for finding in self.findings],
             "caveats": {name: self.caveats(name) for name in self.rows if name in MEASURED_PARTS},
@@ -106,6 +110,15 @@ class Data:
         origin = f"of {share - copies:,} read{f' and {copies:,} copied' if copies else ''}"
         rows = [[fate, f"{count:,}", f"{100 * count / share:.1f} %"] for fate, count in fates.items()]
         return console.table("", ["input rows", "", ""], [*rows, ["sum", f"{sum(fates.values()):,}", origin]])
+
+    def label_table(self) -> Table:
+        """How often each label occurs, the most frequent in training first, for the screen."""
+        names = list(dict.fromkeys(name for counts in self.labels.values() for name in counts))
+        rows = [[name, *(f"{counts.get(name, 0):,}" for counts in self.labels.values())] for name in names]
+        if len(rows) > SHOWN_LABELS:
+            more = len(rows) - SHOWN_LABELS
+            rows = [*rows[:SHOWN_LABELS], [f"… {more:,} more", *("" for _ in self.labels)]]
+        return console.table("", ["label", *self.labels], rows)
 
 
 def prepare(
@@ -123,7 +136,7 @@ def prepare(
     """
     started = time.monotonic()
     with console.status("reading the data"):
-        splits = read_splits(recipe.data, recipe.spec, task.strata, with_test(recipe.data, parts))
+        splits = read_splits(recipe.data, recipe.spec, task.strata, with_test(recipe.data, parts), task.members)
         require_parts(splits, parts, recipe.data)
         measured = [name for name in MEASURED_PARTS if name in splits.rows]
         for name in measured or parts:
@@ -133,7 +146,8 @@ def prepare(
     data, gate = Data(splits, {}, max_length), allowances(recipe)
     with console.status("encoding the data"):
         for name, rows in splits.rows.items():
-            encoded = encode_rows(task, rows, tokenizer, config, max_length, name)
+            with rows_named(row_namer(splits, name)):
+                encoded = encode_rows(task, rows, tokenizer, config, max_length, name)
             packing = recipe.data.packing and name == "train" and "eval" in parts  # to be trained on, not measured
             add_split(data, name, encoded, task, tokenizer, gate, packing=packing, pairs=has_targets(task, config))
     if recipe.data.streaming and {"train", "eval"} <= set(parts):
@@ -142,7 +156,10 @@ def prepare(
     for name in measured if "train" in parts and data.stream is None else ():  # a stream drops such rows
         with console.status(f"looking for {name} rows among the training rows"):
             data.judged += overlap_findings(data, name, gate)
+    data.labels = count_labels(task, data)
     console.show(data.table())
+    if data.labels:
+        console.show(data.label_table())
     console.say(f"data ready in {time_words(time.monotonic() - started)}")
     refused = [f for f in data.findings if "train" in parts or f.rule not in ALLOWED_WHEN_MEASURING]
     require(refused, data.ledger, recipe.place)
@@ -153,6 +170,13 @@ def prepare(
             message = f"no {name} row is left: see the table above"
             raise UserError(message, "raise model.max_length, or mend the data", key="model.max_length")
     return data
+
+
+def count_labels(task: Task, data: Data) -> dict[str, dict[str, int]]:
+    """How often each label occurs in each split that is held whole; nothing where rows have none."""
+    held = {name: rows for name, rows in data.rows.items() if name != "train" or data.splits.stream is None}
+    found = {name: task.members(rows) for name, rows in held.items()}
+    return {name: members.counts for name, members in found.items() if members is not None}
 
 
 def with_test(block: DataBlock, parts: tuple[str, ...]) -> tuple[str, ...]:
@@ -168,13 +192,19 @@ def require_parts(splits: Splits, parts: tuple[str, ...], block: DataBlock) -> N
         raise UserError(message, f"name some, or give a source with data.{missing[0]}", key="data.split_column")
 
 
+def row_namer(splits: Splits, part: str) -> Callable[[int], str]:
+    """A function that says where the row at a position of a split stands, as its owner finds it."""
+    return lambda position: splits.ledger.name(splits.numbers(part)[[position]], lines=True)
+
+
 def encode_rows(
     task: Task, rows: Dataset, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int, name: str
 ) -> Encoded:
     """The rows as the task encodes them, from the cache where this was done before.
 
     Raises:
-        UserError: a field is of the wrong type, or the tokenizer or template lacks something.
+        RowError: a field of a row is of the wrong type.
+        UserError: the tokenizer or template lacks something.
     """
     settings = {
         "task": type(task).__name__,
@@ -260,6 +290,7 @@ def open_stream(
         ends=task.end_tokens(tokenizer), start=tokenizer.bos_token_id, pairs=has_targets(task, config),
         gate=allowances(recipe), max_length=data.max_length,
         name_labels=lambda labelled, encoded: unknown_labels(labelled, encoded, task, data.ledger),
+        name_rows=lambda numbers: data.ledger.name(numbers, lines=True),
     )  # fmt: skip
     return Stream(rows, encoder, recipe.place, lambda: task.cutter(data.max_length))
 

@@ -159,8 +159,8 @@ def test_quotes_that_are_meant_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)  # a scan that grows with the square of the rows would take hours
 def test_a_million_quoted_rows_are_scanned(tmp_path: Path) -> None:
+    from ftkit.data.archives import DataFile
     from ftkit.data.diagnose import require_closed_quotes
-    from ftkit.data.files import DataFile
 
     for cell in (b'"quite good","1"\n', b"quite good,1\n"):
         path = written(tmp_path / "a.csv", b"text,label\n" + cell * 1_000_000)
@@ -247,7 +247,7 @@ def test_sharegpt_becomes_messages(tmp_path: Path) -> None:
         assert rows[0]["messages"] == messages
     bad = json.dumps({"conversations": [{"from": "bard", "value": "x"}]}).encode()
     with pytest.raises(
-        UserError, match=r"b\.jsonl: row 2: turn 1 of a conversation is from 'bard'; .* human, gpt, system, tool"
+        UserError, match=r"b\.jsonl row 2: turn 1 of a conversation is from 'bard'; .* human, gpt, system, tool"
     ):
         read(written(tmp_path / "b.jsonl", line + bad))
     assert read(written(tmp_path / "c.jsonl", b'{"conversations": "x"}\n')).column_names == ["conversations"]

@@ -109,8 +109,8 @@ def test_what_becomes_of_rows(wordpiece: PreTrainedTokenizerFast) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"tokens": ["a", "b"], "tags": ["O"]}, "row 3 has 2 tokens and 1 tags"),
-        ({"tokens": ["a"], "tags": []}, "row 3 has 1 tokens and 0 tags"),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, "row 3: 2 tokens and 1 tags"),
+        ({"tokens": ["a"], "tags": []}, "row 3: 1 tokens and 0 tags"),
     ],
 )
 def test_as_many_tags_as_words(wordpiece: PreTrainedTokenizerFast, row: dict[str, Any], message: str) -> None:
@@ -120,10 +120,10 @@ def test_as_many_tags_as_words(wordpiece: PreTrainedTokenizerFast, row: dict[str
 
 def test_text_is_no_list_of_words(wordpiece: PreTrainedTokenizerFast) -> None:
     rows = [{"tokens": f"Anna came {number}", "tags": ["B-person", "O"]} for number in range(3)]
-    with pytest.raises(UserError, match="'tokens' is no list in row 1: Anna came 0"):
+    with pytest.raises(UserError, match="row 1: 'tokens' is no list: Anna came 0"):
         encoded(rows, wordpiece)
     rows = [{"tokens": ["Anna"], "tags": number % 2} for number in range(8)]
-    with pytest.raises(UserError, match="'tags' is no list in row 1: 0"):
+    with pytest.raises(UserError, match="row 1: 'tags' is no list: 0"):
         encoded(rows, wordpiece, labels=["O", "B-person"])
 
 

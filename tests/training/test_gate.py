@@ -445,7 +445,7 @@ def test_an_answer_that_was_cut_teaches_no_stop(instruct: Callable[..., Recipe],
 
 def test_an_input_that_is_no_text_is_refused(instruct: Callable[..., Recipe]) -> None:
     rows = [{"instruction": sentence(n), "input": n, "output": "x"} for n in range(12)]
-    assert "'input' is no text in row" in refusal(instruct(rows[:8], rows[8:]))
+    assert "train.jsonl row 1: 'input' is no text: 0" in refusal(instruct(rows[:8], rows[8:]))
 
 
 @pytest.mark.parametrize("first", [None, ["a"]])

@@ -91,7 +91,7 @@ def test_rows_nearly_like_an_eval_row_are_dropped(streamed: Callable[..., Recipe
 def test_a_fault_after_the_first_rows_is_refused_before_step_0(streamed: Callable[..., Recipe], tmp_path: Path) -> None:
     rows = [*reviews(4000), {"text": "", "label": "a"}, *reviews(1000, 7000)]
     made = streamed(write_csv(tmp_path / "rows.csv", rows))
-    with pytest.raises(UserError, match=r"train: 1/5001 rows have an empty field \(rows.csv row 4001\)"):
+    with pytest.raises(UserError, match=r"train: 1/5001 rows have an empty field \(rows.csv row 4001, line 4002\)"):
         train(made, output_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -100,7 +100,7 @@ def test_a_fault_is_named_by_its_file(streamed: Callable[..., Recipe], tmp_path:
     for number in range(4):
         faulty = [{"text": f"t {number}", "label": "c"}] if number == 2 else []
         write_csv(tmp_path / f"rows_{number}.csv", [*reviews(200, 1000 * number), *faulty])
-    with pytest.raises(UserError, match=r"'c' \(rows_2.csv row 201\)"):
+    with pytest.raises(UserError, match=r"'c' \(rows_2.csv row 201, line 202\)"):
         check(streamed(str(tmp_path / "rows_*.csv")))
 
 
