@@ -44,7 +44,7 @@ SHORT_FORMS: dict[Path, str] = {
 
 def known_words() -> set[str]:
     """All keys of a recipe, and the roles of columns."""
-    blocks = [Recipe, *BLOCKS.values(), *STRATEGY_CLASSES.values(), *INNER_BLOCKS.values()]
+    blocks: list[type[BaseModel]] = [Recipe, *BLOCKS.values(), *STRATEGY_CLASSES.values(), *INNER_BLOCKS.values()]
     return {key for block in blocks for key in block.model_fields} | {
         role for spec in TASK_SPECS.values() for role in spec.roles
     }
@@ -56,8 +56,8 @@ def key_homes(besides: str = "") -> dict[str, str]:
     Args:
         besides: a block that is not looked into.
     """
-    blocks = {name: model for name, model in {**BLOCKS, "strategy": Lora}.items() if name != besides}
-    return {field: name for name, model in reversed(blocks.items()) for field in model.model_fields}
+    blocks: dict[str, type[BaseModel]] = {**BLOCKS, "strategy": Lora}
+    return {field: name for name, model in reversed(blocks.items()) if name != besides for field in model.model_fields}
 
 
 def keys_at(document: Document, block: Path) -> list[str]:

@@ -15,6 +15,7 @@ from ftkit.recipe.words import ABSENT, CHOICES, COLUMNS, KEYS, METRICS, VALUES, 
 Trial = Callable[[Document, Path, dict[str, Any]], str]
 NEAR = 0.75  # as learning_rte is to learning_rate; num_steps and max_steps are as near, and not the same
 NEAR_ELSEWHERE = 0.85
+SHORT = 0.65  # of words of two letters
 
 
 def shown(value: Any) -> str:
@@ -27,6 +28,7 @@ def shown(value: Any) -> str:
 def nearest(word: object, valid: Iterable[str], cutoff: float = NEAR) -> str:
     """The valid word that is all but equal, whatever its case and what parts it; nothing where none is."""
     known = {plain(name): name for name in valid}
+    cutoff = cutoff if len(plain(word)) > 2 else SHORT  # rr is r
     near = difflib.get_close_matches(plain(word), known, n=1, cutoff=cutoff)
     return known[near[0]] if near else ""
 
@@ -84,22 +86,26 @@ def word_hint(document: Document, path: Path, written: Any, trial: Trial) -> str
         return sentence
     if ": " in place and written in (False, None):
         return "leave it out"
-    if place in ("strategy", "training", "evaluation", "data.columns"):  # a block: its keys are judged one by one
+    if isinstance(written, dict) and ":" not in place:  # a block: its keys are judged one by one
         return f"it is {place}" + (", as {name: lora, r: …}" if place == "strategy" else "")
     return _tried(document, path, place, written, trial)
 
 
-def override_hint(word: str, written: Any, homes: dict[str, str]) -> str:
+def override_hint(word: str, written: str | bool, homes: dict[str, str]) -> str:
     """How a word of another tool is written on ftkit's command line; nothing where the word is not known.
 
     Args:
         homes: ftkit's own keys, each with its block.
     """
+    if word.partition(".")[0] in homes.values() and "." in word:
+        return f"write {word}={_text(written)}"
     name, own = plain(word), {plain(key): f"{block}.{key}" for key, block in homes.items()}
     place = CHOICES.get(name, {}).get(plain(written)) or KEYS.get(name) or own.get(plain(word.rpartition(".")[2]), "")
     if not place or (name in ABSENT and plain(written) not in VALUES.get(place, {})):
         return ABSENT.get(name, "")
     key, fixed, _ = place.split("; ")[-1].partition(": ")
+    if fixed and plain(written) == "false":
+        return "leave it out"
     value = written if fixed else _readings(key, written)[0]
     if isinstance(value, str) and value.startswith("!"):
         return value[1:]
@@ -120,8 +126,9 @@ def _tried(document: Document, path: Path, place: str, written: Any, trial: Tria
         found = trial(document, path, wanted)
         if not found:
             return f"it is {key}" if wanted == {key: written} and not fixed else f"write {_shown(wanted)}"
-        against = against or found
-    return f"it is {key}, but {against}"
+        named = key if wanted == {key: written} and not fixed else _shown(wanted)
+        against = against or f"it is {named}, but {found}"
+    return against
 
 
 def _readings(key: str, written: Any) -> list[Any]:

@@ -105,7 +105,7 @@ def check_document(document: Document) -> Recipe:
     try:
         recipe = Recipe.model_validate(document.value)
     except ValidationError as error:
-        mistakes += [describe(document, item) for item in error.errors(include_url=False)]
+        mistakes += [describe(document, item) for item in first_errors(document, error)]
     mistakes += find_joint_mistakes(document)
     if mistakes or recipe is None:
         raise RecipeError(sorted(dict.fromkeys(mistakes), key=_file_order))
@@ -117,6 +117,14 @@ def check_document(document: Document) -> Recipe:
 def _file_order(mistake: Mistake) -> tuple[int, int]:
     parts = mistake.place.rsplit(":", 2)
     return (int(parts[1]), int(parts[2])) if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit() else (10**9, 0)
+
+
+def first_errors(document: Document, error: ValidationError) -> list[Any]:
+    """pydantic's errors, of each key the first alone: a key that takes this or that has an error for both."""
+    found: dict[Path, Any] = {}
+    for item in error.errors(include_url=False):
+        found.setdefault(_document_path(document, item["loc"]), item)
+    return list(found.values())
 
 
 def describe(document: Document, error: Any) -> Mistake:
@@ -173,6 +181,8 @@ def _document_path(document: Document, loc: tuple[str | int, ...]) -> Path:
             continue
         if isinstance(part, int) and not isinstance(value, list):
             continue
+        if isinstance(part, str) and part not in (value if isinstance(value, dict) else ()) and part not in known_words():
+            break  # which of the types that a key takes
         path.append(part)
         value = value.get(part) if isinstance(value, dict) else value[part] if _has_item(value, part) else None
     return tuple(path)
@@ -183,7 +193,7 @@ def _has_item(value: Any, part: str | int) -> bool:
 
 
 def refusal(document: Document, taken: Path, wanted: dict[str, Any]) -> str:
-    """What would be said against the recipe with these settings in place of the key at `taken`; nothing where all is well."""
+    """What would be said against the recipe with these settings in place of the key at `taken`, if anything."""
     trial = Document(document.name, copy.deepcopy(document.value))
     del value_at(trial.value, taken[:-1])[taken[-1]]
     for key, value in wanted.items():
@@ -192,17 +202,13 @@ def refusal(document: Document, taken: Path, wanted: dict[str, Any]) -> str:
     try:
         Recipe.model_validate(trial.value)
     except ValidationError as error:
-        paths = [tuple(key.split(".")) for key in wanted]
-        for item in error.errors(include_url=False):
+        paths = [tuple(key.removesuffix(".name").split(".")) for key in wanted]  # of another strategy all keys are looked at
+        for item in first_errors(trial, error):
             place = tuple(part for part in _document_path(trial, item["loc"]) if isinstance(part, str))
             if any(place[: len(path)] == path for path in paths):
                 said.append(describe(trial, item))
     before = {mistake.message for mistake in find_joint_mistakes(document)}
-    said += [
-        found
-        for found in find_joint_mistakes(trial)
-        if found.message not in before and any(key in found.message for key in wanted)
-    ]
+    said += [found for found in find_joint_mistakes(trial) if found.message not in before]
     return "; ".join(filter(None, [said[0].message, said[0].hint])) if said else ""
 
 

@@ -1,8 +1,8 @@
 """What other tools call things that a recipe calls something else: keys, values, columns, metrics, commands and options.
 
-Words of LLaMA-Factory, Axolotl, TRL, Unsloth, AutoTrain, PEFT, Ludwig, litgpt and of scripts around the Trainer. A place is a
-key of the recipe, `key: value`, or several of these parted by `; `; a key alone takes the value that was written. Words are
-compared by `plain`, without case and without what parts them. hints.py reads these tables.
+Words of LLaMA-Factory, Axolotl, TRL, Unsloth, AutoTrain, PEFT, Ludwig, litgpt and of scripts around the Trainer. A place is
+a key of the recipe, `key: value`, or several of these parted by `; `; a key alone takes the value that was written. Words
+are compared by `plain`, without case and without what parts them. hints.py reads these tables.
 """
 
 import re
@@ -21,10 +21,13 @@ def _table(entries: dict[str, str]) -> dict[str, str]:
 # A word that means something else within a block stands as block.word.
 KEYS = _table({
     "base_model model_name_or_path model_name model_id model_path pretrained_model_name_or_path pretrained_model checkpoint "
-    "checkpoint_dir hf_model model_checkpoint base_model_name base_model_id model.path model.id model.model model.model_name "
+    "checkpoint_dir hf_model model_checkpoint base_model_name base_model_id model.path model.id model.model "
+    "model.model_name "
     "model.base": "model.name",
-    "cutoff_len max_seq_length max_seq_len sequence_len sequence_length seq_len seq_length block_size model_max_length max_len "
-    "max_source_length max_input_length context_length global_max_sequence_length max_context_length max_position_embeddings "
+    "cutoff_len max_seq_length max_seq_len sequence_len sequence_length seq_len seq_length block_size "
+    "model_max_length max_len "
+    "max_source_length max_input_length context_length global_max_sequence_length max_context_length "
+    "max_position_embeddings "
     "max_model_len max_token_length training.max_length data.max_length data.max_len": "model.max_length",
     "model_revision": "model.revision",
     "tokenizer_name tokenizer_path tokenizer_name_or_path processing_class tokenizer_config tokenizer_id": "model.tokenizer",
@@ -53,7 +56,8 @@ KEYS = _table({
     "freeze_backbone freeze_body freeze_encoder freeze_base_model freeze_base train_head_only head_only feature_extraction "
     "linear_probing": "strategy.name: transfer",
     "full_finetuning full_finetune": "strategy.name: full",
-    "freeze_trainable_layers unfreeze_layers unfreeze_last_n strategy.unfreeze num_trainable_layers": "strategy.unfreeze_last",
+    "freeze_trainable_layers unfreeze_layers unfreeze_last_n strategy.unfreeze "
+    "num_trainable_layers": "strategy.unfreeze_last",
     "lora peft peft_config lora_config lora_args peft_args": "strategy",
     "dataset datasets train_file train_files train_data training_data train_dataset dataset_name data_path dataset_path "
     "train_path training_file data_files data_file dataset_id dataset_name_or_path input_file pretraining_dataset data.path "
@@ -94,8 +98,9 @@ KEYS = _table({
     "auto_batch_size find_batch_size": "training.per_device_train_batch_size: auto",
     "eval_batch_size val_batch_size test_batch_size per_gpu_eval_batch_size": "training.per_device_eval_batch_size",
     "num_epochs epochs max_epochs n_epochs epoch num_train_epoch train_epochs nb_epochs": "training.num_train_epochs",
-    "max_train_steps total_steps num_steps train_steps num_training_steps max_iters n_steps iterations": "training.max_steps",
-    "lr base_learning_rate peak_lr max_lr learningrate": "training.learning_rate",
+    "max_train_steps total_steps num_steps train_steps num_training_steps max_iters n_steps "
+    "iterations": "training.max_steps",
+    "lr base_learning_rate peak_lr max_lr": "training.learning_rate",
     "lr_scheduler scheduler lr_schedule learning_rate_scheduler scheduler_type schedule": "training.lr_scheduler_type",
     "warmup warmup_ratio num_warmup_steps lr_warmup_steps warmup_proportion warmup_fraction": "training.warmup_steps",
     "optimizer optimizer_name optimizer_type": "training.optim",
@@ -130,7 +135,8 @@ KEYS = _table({
     "use_liger enable_liger_kernel liger": "speed.liger_kernel",
     "metric eval_metric eval_metrics metric_name metric_names metrics_to_compute": "evaluation.metrics",
     "compute_metrics custom_metric metric_script": "evaluation.metric_file",
-    "max_new_tokens generation_max_length max_gen_length generation_max_new_tokens max_generate_length val_max_target_length "
+    "max_new_tokens generation_max_length max_gen_length generation_max_new_tokens max_generate_length "
+    "val_max_target_length "
     "evaluation.max_tokens": "evaluation.generation.max_new_tokens",
     "num_beams generation_num_beams beam_size beams": "evaluation.generation.num_beams",
     "num_fewshot n_shot shots fewshot": "evaluation.few_shot",
@@ -148,7 +154,10 @@ CHOICES: dict[str, dict[str, str]] = {  # by the plain word, then by the plain v
     "quantization": {"4bit": "strategy.name: qlora", "int4": "strategy.name: qlora", "nf4": "strategy.name: qlora"},
     "quantize": {"bnbnf4": "strategy.name: qlora", "4bit": "strategy.name: qlora"},
     "mixedprecision": {**_DTYPES, "no": "training.bf16: false"},
-    "precision": {**_DTYPES, "bf16true": "training.bf16: true", "bf16mixed": "training.bf16: true"},
+    "precision": {
+        **_DTYPES, "bf16true": "training.bf16: true", "bf16mixed": "training.bf16: true", "16mixed": "training.fp16: true",
+        "16": "training.fp16: true",
+    },
     "amp": {"true": "training.bf16: true", "false": "training.bf16: false"},
     "maskhistory": {"true": "data.supervise: last", "false": "data.supervise: all"},
     "template": {"alpaca": "data.chat_template: alpaca", "chatml": "data.chat_template: chatml"},
@@ -187,7 +196,8 @@ ABSENT = _table({
     "roles_to_train": "data.supervise says which turns of the assistant are learnt",
     "default_system system_prompt system system_message": "put it into the rows as a first turn of role system, or into "
     "data.prompt",
-    "template": "the tokenizer's own chat template is taken; data.chat_template takes another, as Jinja text, alpaca or chatml",
+    "template": "the tokenizer's own chat template is taken; data.chat_template takes another, as Jinja text, alpaca "
+    "or chatml",
     "dataset_dir dataset_info media_dir": "data.train takes the path of the file itself",
     "formatting dataset_format data_format data.train.type data.type data.format data.train.conversation":
         "the form of the rows follows from their columns: data.columns names them",
@@ -270,7 +280,8 @@ VALUES: dict[str, dict[str, str]] = {
         "pissa": "lora; strategy.init_lora_weights: pissa",
     }) | _table({
         "8bit int8 lora8bit": "!ftkit has no 8-bit base; strategy: qlora takes a base in 4 bits",
-        "ia3 prefix prefix_tuning prompt_tuning p_tuning adalora vera oft boft loha lokr reft bitfit galore adapter_v2 relora "
+        "ia3 prefix prefix_tuning prompt_tuning p_tuning adalora vera oft boft loha lokr reft bitfit galore adapter_v2 "
+        "relora "
         "llama_pro": "!ftkit has no such strategy",
         "dpo kto orpo ppo grpo": "!" + _NO_PREFERENCE,
         "sft": "!that is a task, instruction; a strategy says which weights learn",
@@ -311,7 +322,8 @@ VALUES: dict[str, dict[str, str]] = {
 
 # Roles that a column may have, the likeliest first; the first that the task has is meant.
 COLUMNS = _table({
-    "sentence review content body message comment sentence1 premise text1 text_a texts source tweet utterance input_text post":
+    "sentence review content body message comment sentence1 premise text1 text_a texts source tweet utterance "
+    "input_text post":
         "text document prompt instruction",
     "sentence2 hypothesis text2 text_b pair second_text": "text_pair",
     "labels category class target tag classes y intent sentiment score rating stars": "label tags output summary",
@@ -372,12 +384,14 @@ COMMANDS = _table({
 })  # fmt: skip
 NO_COMMANDS = _table({
     "dpo kto orpo ppo grpo rlhf rm reward rloo": _NO_PREFERENCE,
-    "serve api server webui ui gui app studio vllm-serve deploy": "ftkit serves nothing: give the folder of `ftkit merge` to a "
+    "serve api server webui ui gui app studio vllm-serve deploy": "ftkit serves nothing: give the folder of `ftkit "
+    "merge` to a "
     "server, or talk to a run with ftkit chat RUN",
     "push upload push-to-hub hub": "upload a run's model folder with `hf upload`",
     "login": "log in with `hf auth login`",
     "download": "`hf download` fetches a model; ftkit does so by itself when a recipe names it",
-    "sweep hpo search tune-hyperparameters": "ftkit has no search; ftkit compare FILE.yaml --strategies full,lora trains several",
+    "sweep hpo search tune-hyperparameters": "ftkit has no search; ftkit compare FILE.yaml --strategies full,lora "
+    "trains several",
     "env doctor-env": "versions are in the run.json of every run; ftkit --version tells ftkit's own",
 })  # fmt: skip
 
@@ -386,7 +400,8 @@ OPTIONS = _table({
     "config recipe config_file cfg yaml file conf": "give the recipe as a word of its own: ftkit {command} FILE.yaml",
     "set override overrides opt param": "write keys of the recipe as they are: training.seed=1",
     "output output_path out_dir save_dir output_folder run_dir save_path project_name": "write --output-dir FOLDER",
-    "resume_from_checkpoint resume_from continue restart": "write --resume, and the run's --output-dir if it has one of its own",
+    "resume_from_checkpoint resume_from continue restart": "write --resume, and the run's --output-dir if it has one "
+    "of its own",
     "force overwrite_output_dir yes clobber exist_ok": "write --overwrite",
     "dry_run validate_only": "ftkit check FILE.yaml finds what is wrong without training",
     "silent verbose_off no_progress": "write --quiet",
