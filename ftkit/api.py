@@ -137,7 +137,7 @@ def train(
     """
     hush_libraries()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    folder = Path(output_dir) if output_dir else default_folder(recipe, smoke=smoke)
+    folder = Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke)
     require_free(folder, overwrite=overwrite, resume=resume)
     if smoke:
         recipe = smoke_recipe(recipe, train)
@@ -298,7 +298,7 @@ def benchmark(
         UserError: what cannot be run; nothing was.
     """
     hush_libraries()
-    return benchmark_target(str(target), names, Path(data_dir) if data_dir is not None else None, limit)
+    return benchmark_target(str(target), names, Path(data_dir).expanduser() if data_dir is not None else None, limit)
 
 
 def known_caveats(target: Target, parts: Parts) -> list[str]:
@@ -329,7 +329,7 @@ def verify(folder: str | Path) -> CheckReport:
         UserError: the folder holds no finished run.
         Unverified: one of this is not so; the message says each, for prompts with the tokens that differ.
     """
-    run = Run(Path(folder))
+    run = Run(Path(folder).expanduser())
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     hush_libraries()
@@ -394,7 +394,7 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     Raises:
         UserError: one of them is no finished run.
     """
-    return compare_runs([Path(folder) for folder in folders])
+    return compare_runs([Path(folder).expanduser() for folder in folders])
 
 
 def conversation(run: Run, *, max_new_tokens: int | None, temperature: float, seed: int) -> Conversation:
@@ -427,7 +427,7 @@ def predict(
     source = Source(str(rows)) if isinstance(rows, str | Path) else None
     if source is not None:
         require_readable(source)
-    made = predictor(finished_run(Path(folder)), batch_size=batch_size, max_new_tokens=max_new_tokens)
+    made = predictor(finished_run(Path(folder).expanduser()), batch_size=batch_size, max_new_tokens=max_new_tokens)
     with opened(source) if source is not None else nullcontext(given_rows(rows)) as found:  # type: ignore[arg-type]
         for batch in made.batches(found):
             yield from batch

@@ -25,6 +25,7 @@ from ftkit.cli import (
     train,
     verify,
 )
+from ftkit.cli.other_words import at_home, refuse_other_words
 from ftkit.errors import FtkitError, Interrupted, UserError
 
 INTERRUPTED = 130
@@ -71,7 +72,9 @@ def options(
 
 def main() -> None:
     """Run the command; the user's errors are one line and exit status 2, an interruption is 130."""
+    sys.argv[1:] = at_home(sys.argv[1:])
     try:
+        refuse_other_words(sys.argv[1:], getattr(typer.main.get_command(app), "commands", {}))
         app()
     except Interrupted as error:
         console.show_error(error)

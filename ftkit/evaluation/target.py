@@ -39,7 +39,7 @@ def resolve_target(name: str, *, recipe: Path | None, task: str | None, data: st
     """
     if split not in SPLITS:
         raise UserError(f"no split '{split}'", f"there are {', '.join(SPLITS)}", "--split")
-    folder = Path(name)
+    folder = Path(name).expanduser()
     trained = None
     if folder.is_dir() and is_run(folder):
         run = Run(folder)

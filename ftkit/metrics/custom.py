@@ -29,7 +29,7 @@ class CustomMetric:
     """
 
     def __init__(self, file: Path) -> None:
-        self.file = file
+        self.file = file = file.expanduser()
         self._compute = find_compute(file)
         self._seconds = 0.0
 

@@ -5,6 +5,7 @@ text. A key written twice is a mistake, since YAML would keep the last one witho
 """
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,9 @@ import yaml
 from ftkit.errors import Mistake, RecipeError
 
 Path = tuple[str | int, ...]
+NO_COLON = re.compile(
+    r"\s*(?P<key>[A-Za-z_]\w*)\s*(?:(?<!\s)[:=](?=\S)|[ \t]=|[ \t])\s*(?P<value>[^\s:=#][^:]*|[^\s:=#]\S*)$"
+)
 MAX_NODES = 100_000  # a recipe has some hundred; aliases nested in aliases would unfold without end
 
 
@@ -50,8 +54,11 @@ class Document:
         return self.places.get(path, self.name)
 
 
-def parse(text: str, name: str) -> Document:
+def parse(text: str, name: str, known: Container[str] = ()) -> Document:
     """Read one YAML document.
+
+    Args:
+        known: words that are keys, for a message on one that lacks its colon.
 
     Raises:
         RecipeError: the text is not YAML; the place is where the parser gave up.
@@ -62,14 +69,37 @@ def parse(text: str, name: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        if found := line_without_colon(text, mark.line if mark else 0, name, known):
+            raise RecipeError([found]) from None
         raise RecipeError([Mistake(place, f"not YAML: {_yaml_problem(error)}", _yaml_hint(error))]) from None
     except yaml.YAMLError as error:  # a character that YAML forbids
         raise RecipeError([Mistake(name, f"not YAML: {' '.join(str(error).split())}")]) from None
     except RecursionError:
         raise RecipeError([Mistake(name, "nested too deep")]) from None
+    if isinstance(root, yaml.ScalarNode) and (found := line_without_colon(text, root.end_mark.line, name, known)):
+        raise RecipeError([found])
     if root is not None:
         document.value = _Builder(document).build(root, (), ())
     return document
+
+
+def with_colon(line: str, known: Container[str]) -> str:
+    """A line that is a known key and a value without `: ` between them, as it should be; of other lines nothing."""
+    found = NO_COLON.match(line)
+    return f"{found['key']}: {found['value'].split(' #')[0].strip()[:60]}" if found and found["key"] in known else ""
+
+
+def line_without_colon(text: str, last: int, name: str, known: Container[str]) -> Mistake | None:
+    """The line at which a document stops being a mapping, where that is a known key without its colon.
+
+    Args:
+        last: the line, counted from 0, at which the parser gave up; the fault is there or above.
+    """
+    for number, line in reversed(list(enumerate(text.splitlines()[: last + 1], 1))):
+        if meant := with_colon(line, known):
+            message = f"not YAML: '{line.strip()[:60]}' has no colon with a space behind it"
+            return Mistake(f"{name}:{number}:{len(line) - len(line.lstrip()) + 1}", message, f"write {meant}")
+    return None
 
 
 def parse_value(text: str) -> Any:

@@ -71,19 +71,6 @@ OWNED_LORA = {
     ),
     "arrow_config": "it joins adapters that are trained already",
 }
-# Names that transformers 5 removed or renamed, or that its users know from elsewhere.
-FORMER_TRAINING = {
-    "evaluation_strategy": "eval_strategy",
-    "warmup_ratio": "warmup_steps (a number below 1 is a share of the steps)",
-    "group_by_length": "train_sampling_strategy: group_by_length",
-    "epochs": "num_train_epochs",
-    "batch_size": "per_device_train_batch_size",
-    "lr": "learning_rate",
-    "per_gpu_train_batch_size": "per_device_train_batch_size",
-    "per_gpu_eval_batch_size": "per_device_eval_batch_size",
-    "no_cuda": "CUDA_VISIBLE_DEVICES= in the environment",
-    "adafactor": "optim: adafactor",
-}
 # Where ftkit's default differs from the library's, and why.
 TRAINING_DEFAULTS: dict[str, Any] = {
     "bf16": None,  # on where the processor has it: 2.4 times the speed, float32 weights

@@ -1,46 +1,23 @@
 """Read a recipe: YAML, overrides, types, and the rules that join blocks; every mistake of the file in one go."""
 
+import copy
 import difflib
 import re
 from pathlib import Path as FilePath
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ftkit.errors import Mistake, RecipeError, UserError
-from ftkit.recipe.document import Document, Path, parse, parse_value
-from ftkit.recipe.fields import DATA_DRIVEN_INITS, FORMER_TRAINING, OWNED_LORA, OWNED_TRAINING, library_fields
-from ftkit.recipe.schema import (
-    Augment,
-    Auto,
-    Clean,
-    Data,
-    Evaluation,
-    Full,
-    Gate,
-    Generation,
-    Lora,
-    Model,
-    QLora,
-    Recipe,
-    Source,
-    Speed,
-    Training,
-    Transfer,
-)
+from ftkit.recipe.blocks import SHORT_FORMS, STRATEGY_CLASSES, key_homes, known_words, value_at
+from ftkit.recipe.document import Document, Path, parse, parse_value, with_colon
+from ftkit.recipe.fields import DATA_DRIVEN_INITS, library_fields
+from ftkit.recipe.hints import did_you_mean, metric_hint, override_hint, role_hint, shown, value_hint
+from ftkit.recipe.packaged import packaged_recipes
+from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS, TEXT_METRICS, TaskSpec
+from ftkit.recipe.unknown import unknown_key, unknown_strategy
 
-STRATEGY_CLASSES: dict[str, type[BaseModel]] = {
-    "full": Full, "transfer": Transfer, "lora": Lora, "qlora": QLora, "auto": Auto,
-}  # fmt: skip
-BLOCKS: dict[str, type[BaseModel]] = {
-    "model": Model, "data": Data, "training": Training, "evaluation": Evaluation, "speed": Speed,
-}  # fmt: skip
-INNER_BLOCKS: dict[tuple[str | int, ...], type[BaseModel]] = {
-    ("data", "train"): Source, ("data", "eval"): Source, ("data", "test"): Source,
-    ("data", "gate"): Gate, ("data", "clean"): Clean, ("data", "augment"): Augment,
-    ("evaluation", "generation"): Generation,
-}  # fmt: skip
 MAX_BYTES = 1_000_000
 ANSWER_ROLES = ("output", "completion", "summary", "messages")  # what a prompt asks for, and so may not give away
 
@@ -56,7 +33,7 @@ def load_recipe(path: str | FilePath, overrides: list[str] | None = None) -> Rec
         UserError: the file cannot be read.
         RecipeError: all mistakes of the recipe, each with its place.
     """
-    document = parse(read_text(FilePath(path)), str(path))
+    document = parse(read_text(FilePath(path).expanduser()), str(path), known_words())
     if document.value is None and not document.mistakes:
         raise UserError("the recipe is empty", "start from one of `ftkit recipes`: ftkit init NAME", str(path))
     for override in overrides or []:
@@ -91,6 +68,8 @@ def read_text(path: FilePath) -> str:
 
 
 def nearest_recipe(path: FilePath) -> str:
+    if path.name.removesuffix(".yaml") in packaged_recipes():
+        return f"it comes with ftkit, which copies it out: ftkit init {path.name.removesuffix('.yaml')}"
     files = [str(found) for found in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
     near = difflib.get_close_matches(str(path), files, n=1)
     return f"did you mean {near[0]}?" if near else "`ftkit recipes` lists those that come with ftkit"
@@ -100,14 +79,15 @@ def apply_override(document: Document, override: str) -> None:
     """Set `key.path=value` in the document; the value is parsed as in the file."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"'{override}' is not an override", "write key.path=value, as training.learning_rate=2e-5")
+        hint = override_hint(key.strip(), "…", key_homes()) or "write key.path=value, as training.learning_rate=2e-5"
+        raise UserError(f"'{override}' is not an override", hint)
     path = tuple(key.strip().split("."))
     if not isinstance(document.value, dict):
         document.value = {}
     block = document.value
     for depth, part in enumerate(path[:-1], 1):
-        if isinstance(block.get(part), str) and part in ("model", "strategy"):
-            block[part] = {"name": block[part]}  # the short form: `strategy: lora`
+        if isinstance(block.get(part), str) and path[:depth] in SHORT_FORMS:
+            block[part] = {SHORT_FORMS[path[:depth]]: block[part]}  # the short form: `strategy: lora`
         block = block.setdefault(part, {})
         if not isinstance(block, dict):
             raise UserError(f"'{'.'.join(path[:depth])}' holds no keys", "see `ftkit schema`", override)
@@ -125,7 +105,7 @@ def check_document(document: Document) -> Recipe:
     try:
         recipe = Recipe.model_validate(document.value)
     except ValidationError as error:
-        mistakes += [describe(document, item) for item in error.errors(include_url=False)]
+        mistakes += [describe(document, item) for item in first_errors(document, error)]
     mistakes += find_joint_mistakes(document)
     if mistakes or recipe is None:
         raise RecipeError(sorted(dict.fromkeys(mistakes), key=_file_order))
@@ -139,6 +119,14 @@ def _file_order(mistake: Mistake) -> tuple[int, int]:
     return (int(parts[1]), int(parts[2])) if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit() else (10**9, 0)
 
 
+def first_errors(document: Document, error: ValidationError) -> list[Any]:
+    """pydantic's errors, of each key the first alone: a key that takes this or that has an error for both."""
+    found: dict[Path, Any] = {}
+    for item in error.errors(include_url=False):
+        found.setdefault(_document_path(document, item["loc"]), item)
+    return list(found.values())
+
+
 def describe(document: Document, error: Any) -> Mistake:
     """One pydantic error as a mistake of the recipe."""
     path = _document_path(document, error["loc"])
@@ -146,16 +134,15 @@ def describe(document: Document, error: Any) -> Mistake:
     place, context = document.place(path), error.get("ctx", {})
     kind, field = error["type"], ".".join(map(str, path))
     if kind == "extra_forbidden":
-        return Mistake(place, *unknown_key(document, path))
+        return Mistake(place, *unknown_key(document, path, refusal))
     if kind == "missing":
         return Mistake(document.place(path[:-1]), f"'{field}' is missing", f"add {key}: …")
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         return Mistake(document.place((*path, "name")), *unknown_strategy(value))
     if kind == "literal_error":
         valid = context.get("valid") or [item.strip("'") for item in _literals(context.get("expected", ""))]
-        return Mistake(
-            place, f"{field}: {shown(value)} is not valid", f"{did_you_mean(value, valid)}valid are {', '.join(valid)}"
-        )
+        known = ".".join(part for part in path if isinstance(part, str))
+        return Mistake(place, f"{field}: {shown(value)} is not valid", value_hint(known, value, valid))
     words = {
         "int_type": "must be a whole number", "int_from_float": "must be a whole number", "float_type": "must be a number",
         "string_type": "must be text", "bool_type": "must be true or false", "list_type": "must be a list",
@@ -166,6 +153,8 @@ def describe(document: Document, error: Any) -> Mistake:
         "too_large": f"must be at most {context.get('most')}", "not_finite": "must be a finite number",
     }  # fmt: skip
     rule = words.get(kind, error["msg"].replace("Input should be", "must be"))
+    if isinstance(value, str) and "block" in rule and (meant := with_colon(value, known_words())):
+        return Mistake(place, f"{field}: {shown(value)} has no colon with a space behind it", f"write {meant}")
     return Mistake(place, f"{field}: {rule}, not {shown(value)}", _quote_hint(value, rule))
 
 
@@ -183,18 +172,6 @@ def _quote_hint(value: Any, rule: str) -> str:
     return "put it in quotes" if rule == "must be text" and isinstance(value, int | float | bool) else ""
 
 
-def shown(value: Any) -> str:
-    """A value as in the recipe, short enough for one line."""
-    text = {True: "true", False: "false", None: "null"}.get(value) if isinstance(value, bool | None) else repr(value)
-    text = text or ""
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def did_you_mean(value: Any, valid: list[str]) -> str:
-    near = difflib.get_close_matches(str(value).lower(), valid, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}? " if near else ""
-
-
 def _document_path(document: Document, loc: tuple[str | int, ...]) -> Path:
     """pydantic's path without what stands only in the models: union tags, and the list around a single source."""
     path: list[str | int] = []
@@ -204,6 +181,8 @@ def _document_path(document: Document, loc: tuple[str | int, ...]) -> Path:
             continue
         if isinstance(part, int) and not isinstance(value, list):
             continue
+        if isinstance(part, str) and part not in (value if isinstance(value, dict) else ()) and part not in known_words():
+            break  # which of the types that a key takes
         path.append(part)
         value = value.get(part) if isinstance(value, dict) else value[part] if _has_item(value, part) else None
     return tuple(path)
@@ -213,50 +192,38 @@ def _has_item(value: Any, part: str | int) -> bool:
     return isinstance(value, list) and isinstance(part, int) and part < len(value)
 
 
-def unknown_strategy(value: Any) -> tuple[str, str]:
-    name = value.get("name") if isinstance(value, dict) else value
-    names = list(STRATEGY_CLASSES)
-    if name is None:
-        return "'strategy.name' is missing", f"one of {', '.join(names)}"
-    return f"strategy.name: {shown(name)} is not valid", f"{did_you_mean(name, names)}valid are {', '.join(names)}"
+def refusal(document: Document, taken: Path, wanted: dict[str, Any]) -> str:
+    """What would be said against the recipe with these settings in place of the key at `taken`, if anything."""
+    trial = Document(document.name, copy.deepcopy(document.value))
+    del value_at(trial.value, taken[:-1])[taken[-1]]
+    for key, value in wanted.items():
+        _put(trial.value, tuple(key.split(".")), value)
+    said: list[Mistake] = []
+    try:
+        Recipe.model_validate(trial.value)
+    except ValidationError as error:
+        paths = [tuple(key.removesuffix(".name").split(".")) for key in wanted]  # of another strategy all keys are looked at
+        for item in first_errors(trial, error):
+            place = tuple(part for part in _document_path(trial, item["loc"]) if isinstance(part, str))
+            if any(place[: len(path)] == path for path in paths):
+                said.append(describe(trial, item))
+    before = {mistake.message for mistake in find_joint_mistakes(document)}
+    said += [found for found in find_joint_mistakes(trial) if found.message not in before]
+    return "; ".join(filter(None, [said[0].message, said[0].hint])) if said else ""
 
 
-def unknown_key(document: Document, path: Path) -> tuple[str, str]:
-    """What is wrong with a key that its block does not have, and what was meant."""
-    block, key = path[:-1], str(path[-1])
-    field = ".".join(map(str, path))
-    if block == ("training",) and (hint := OWNED_TRAINING.get(key) or FORMER_TRAINING.get(key)):
-        renamed = key in FORMER_TRAINING
-        return f"unknown key '{field}'" if renamed else f"'{field}' has no effect", f"it is {hint}" if renamed else hint
-    if block == ("strategy",):
-        strategy = document.value["strategy"].get("name")
-        if key in OWNED_LORA and strategy in ("lora", "qlora", "auto"):
-            return f"'{field}' has no effect", OWNED_LORA[key]
-        homes = [name for name, model in STRATEGY_CLASSES.items() if key in model.model_fields]
-        if homes := [name for name in homes if name != "auto"] or homes:
-            return f"'{field}' has no effect with strategy {strategy}", f"it belongs to {' and '.join(homes)}"
-    valid = _keys_at(document, block)
-    if near := difflib.get_close_matches(key, valid, n=1, cutoff=0.6):
-        return f"unknown key '{field}'", f"did you mean {near[0]}?"
-    if homes := [name for name, model in BLOCKS.items() if key in model.model_fields and (name,) != block]:
-        return f"unknown key '{field}'", f"{key} belongs under {homes[0]}"
-    if block != ("strategy",) and key in Lora.model_fields:
-        return f"unknown key '{field}'", f"{key} belongs under strategy, with lora or qlora"
-    return f"unknown key '{field}'", f"valid here are {_listed(valid)}"
-
-
-def _listed(valid: list[str]) -> str:
-    return ", ".join(valid[:12]) + (", … (`ftkit schema` lists all)" if len(valid) > 12 else "")
-
-
-def _keys_at(document: Document, block: Path) -> list[str]:
-    if not block:
-        return list(Recipe.model_fields)
-    if block == ("strategy",):
-        return list(STRATEGY_CLASSES[document.value["strategy"]["name"]].model_fields)
-    if inner := INNER_BLOCKS.get(block[:2]):
-        return list(inner.model_fields)
-    return list(BLOCKS[str(block[0])].model_fields)
+def _put(block: Any, path: Path, value: Any) -> None:
+    """Set a key in plain values; a short form on the way, as `model: gpt2` or a list of sources, is written out."""
+    for depth, part in enumerate(path[:-1], 1):
+        short = block.get(part)
+        if isinstance(short, list) and short:
+            short = block[part] = short[0]
+        if isinstance(short, str) and path[:depth] in SHORT_FORMS:
+            block[part] = {SHORT_FORMS[path[:depth]]: short}
+        if not isinstance(block.get(part), dict):
+            block[part] = {}
+        block = block[part]
+    block[path[-1]] = value
 
 
 def find_joint_mistakes(document: Document) -> list[Mistake]:
@@ -303,16 +270,16 @@ def find_task_mistakes(document: Document, values: dict[str, Any], spec: TaskSpe
     columns, metrics = blocks["data"].get("columns"), blocks["evaluation"].get("metrics")
     for role in columns if isinstance(columns, dict) else ():
         if role not in spec.roles:
-            hint = f"{did_you_mean(role, list(spec.roles))}{task} has {', '.join(spec.roles)}"
+            hint = f"{role_hint(role, columns, spec.roles)}{task} has {', '.join(spec.roles)}"
             mistakes.append(Mistake(document.place(("data", "columns", role)), f"unknown column role '{role}'", hint))
     for index, metric in enumerate(metrics if isinstance(metrics, list) else ()):
         if isinstance(metric, str) and metric not in spec.metrics:
-            hint = f"{did_you_mean(metric, list(spec.metrics))}{task} has {', '.join(spec.metrics)}"
+            hint = f"{metric_hint(metric, spec.metrics)}{task} has {', '.join(spec.metrics)}"
             mistakes.append(Mistake(document.place(("evaluation", "metrics", index)), f"unknown metric '{metric}'", hint))
     best = blocks["training"].get("metric_for_best_model")
     while_training = [name for name in spec.metrics if name not in TEXT_METRICS]
     if isinstance(best, str) and best.removeprefix("eval_") not in while_training:
-        near = did_you_mean(best.removeprefix("eval_"), while_training)
+        near = metric_hint(best.removeprefix("eval_"), while_training)
         hint = f"{near}while training there are {', '.join(while_training)}"
         mistakes.append(Mistake(document.place(("training", "metric_for_best_model")), f"unknown metric '{best}'", hint))
     return mistakes

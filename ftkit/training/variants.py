@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.errors import UserError
-from ftkit.recipe.load import STRATEGY_CLASSES, load_recipe, load_values
+from ftkit.recipe.blocks import STRATEGY_CLASSES
+from ftkit.recipe.load import load_recipe, load_values
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import STRATEGY_NAMES
 from ftkit.run import resolved_values

@@ -57,7 +57,7 @@ def test_a_strategy_can_be_replaced_by_its_name(tmp_path: Path) -> None:
         ("  num_train_epochs: three", "r.yaml:8:3: training.num_train_epochs: must be a number, not 'three'"),
         ("  seed: '7'", "r.yaml:8:3: training.seed: must be a whole number, not '7'; write 7 without quotes"),
         ("  seed: true", "r.yaml:8:3: training.seed: must be a whole number, not true"),
-        ("  evaluation_strategy: epoch", "r.yaml:8:3: unknown key 'training.evaluation_strategy'; it is eval_strategy"),
+        ("  evaluation_strategy: epoch", "r.yaml:8:3: unknown key 'training.evaluation_strategy'; it is training.eval_strategy"),
         ("  eval_strategy: epochs", "r.yaml:8:3: training.eval_strategy: 'epochs' is not valid; did you mean epoch? valid are no, steps, epoch"),
         ("  eval_steps: 5", "r.yaml:8:3: 'training.eval_steps' has no effect with eval_strategy epoch; add eval_strategy: steps"),
         ("  per_device_train_batch_size: 0", "r.yaml:8:3: training.per_device_train_batch_size: must be at least 1, not 0"),
