@@ -54,13 +54,15 @@ CHAT_TEMPLATES = {
 
 
 def with_template(
-    tokenizer: PreTrainedTokenizerBase, template: str | None, arguments: dict[str, Any], fallback: str | None = None
-) -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase, template: str | None, arguments: dict[str, Any], fallback: str | None = None,
+    *, must_end: bool = True,
+) -> PreTrainedTokenizerBase:  # fmt: skip
     """The tokenizer with the recipe's chat template, which is saved with it.
 
     Args:
         arguments: what the template is given; they become what it takes where who serves the model says nothing.
         fallback: the named template where neither recipe nor tokenizer has one.
+        must_end: refuse one that ends a turn with ordinary tokens.
 
     Raises:
         UserError: there is no template, or one that ends a turn with ordinary tokens.
@@ -76,7 +78,8 @@ def with_template(
     tokenizer.chat_template = (
         {name: with_defaults(text, arguments) for name, text in found.items()} if several else with_defaults(found, arguments)
     )
-    require_end(tokenizer)
+    if must_end:
+        require_end(tokenizer)
     return tokenizer
 
 
@@ -139,4 +142,4 @@ def require_end(tokenizer: PreTrainedTokenizerBase) -> None:
         message = f"the chat template ends an answer with '{end[:60]}', which is {count} ordinary tokens of this tokenizer"
         if count == 1:
             message = f"the chat template ends an answer with '{end[:60]}', an ordinary token of this tokenizer"
-        raise UserError(message, "write {{ eos_token }} there, or give data.chat_template: chatml", key=KEY)
+        raise UserError(message, "write {{ eos_token }} there, or give data.chat_template: chatml; data.gate.without_end allows it", key=KEY)

@@ -74,10 +74,16 @@ def asked(chat: Any) -> str:
     which nobody asks is read whole.
     """
     turns = [turn for turn in chat if isinstance(turn, dict)] if isinstance(chat, list) else []
-    texts = [(turn.get("role"), as_text(turn.get("content") or "")) for turn in turns]
+    texts = [(turn.get("role"), _content_text(turn.get("content"))) for turn in turns]
     if not any(text.strip() for role, text in texts if role not in ("system", "assistant")):
         return as_text(chat)
     return "\n".join(_as_word(text) if role == "system" else text for role, text in texts if role != "assistant")
+
+
+def _content_text(content: Any) -> str:
+    """A turn's content; of a list of parts the texts alone."""
+    parts = content if isinstance(content, list) else [content]
+    return "".join(as_text(part.get("text") if isinstance(part, dict) else part) for part in parts)
 
 
 def _as_word(value: Any) -> str:

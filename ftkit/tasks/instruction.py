@@ -83,7 +83,9 @@ class Instruction(LanguageTask):
         if self.data.prompt is not None:
             raise UserError("data.prompt has no effect on chats", "the template makes the prompt", key="data.prompt")
         arguments = self.data.template_arguments
-        with_template(tokenizer, self.data.chat_template, arguments, None if "messages" in columns else "alpaca")
+        fallback = None if "messages" in columns else "alpaca"
+        must_end = not self.data.gate.without_end
+        with_template(tokenizer, self.data.chat_template, arguments, fallback, must_end=must_end)
         self.template = Template(tokenizer, arguments)
         return self.template
 
