@@ -88,7 +88,8 @@ class Answer:
         return self.text[self.start : self.end]
 
 
-# How a call is handed to a template: with arguments as an object or as a JSON text, beside an empty content or none.
+# How a call is handed to a template: with arguments as an object or as a JSON text, beside an empty content or none, which
+# transformers leaves out.
 FORMS = tuple((as_text, silent) for as_text in (False, True) for silent in ("", None))
 
 

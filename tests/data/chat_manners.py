@@ -42,10 +42,10 @@ MISTRAL = (
     "{% elif m.role == 'tool' %}[TOOL_RESULTS] {{ m.content }}[/TOOL_RESULTS]"
     "{% else %}{{ m.thinking or '' }} {{ m.content | trim }}{{ eos_token }}{% endif %}{% endfor %}"
 )
-# DeepSeek: calls where the content is none, their arguments put together with text.
+# DeepSeek: calls where there is no content, their arguments put together with text.
 DEEPSEEK = (
     "{{ bos_token }}" + TOOLS + "{% for m in messages %}<|{{ m.role }}|>{{ m.reasoning_content or '' }}"
-    "{% if m.content is none %}{% for c in m.tool_calls %}"
+    "{% if m.content is not defined %}{% for c in m.tool_calls %}"
     "{{ 'call ' + c.function.name + '\n```json\n' + c.function.arguments + '\n```' }}{% endfor %}"
     "{% else %}{{ m.content }}{% endif %}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )

@@ -146,7 +146,7 @@ def test_what_is_written_as_text_parts_is_read_and_other_parts_are_refused(token
 
 
 @pytest.mark.parametrize(("turns", "message"), [
-    ("\n\nHuman: hello", "row 1: messages is a text, not a list of turns: Human: hello$"),
+    ("\n\nHuman: hello", "row 1: messages is a text, not a list of turns: Human: hello;"),
     ([ASKED], "row 1: the chat has no assistant's turn"),
     ([{"role": "robot", "content": "x"}, SAID], "row 1: turn 1 has the role 'robot'"),
     ([{"content": "x"}, SAID], "row 1: turn 1 has no role"),
@@ -249,9 +249,9 @@ def test_a_prompt_of_the_recipes_has_a_place_for_what_stands_beside_or_the_colum
     [(whole, _)] = texts(tokenizer, row, chat_template=None, prompt="{system}\n{prompt}\n")
     assert whole.startswith("You are a pirate.\nWhat has Tom?\n")
     for name, value in (("system", "x"), ("history", [["a", "b"]]), ("tools", [TOOL])):
+        prompt = "{prompt}\n" if name == "system" else "{system}{prompt}\n"
         with pytest.raises(UserError, match=f"the prompt has no place for the column '{name}'"):
-            encoded(tokenizer, [row | {"system": "", name: value}], chat_template=None, prompt="{prompt}\n")
-            encoded(tokenizer, [row | {name: value}], chat_template=None, prompt="{system}{prompt}\n")
+            encoded(tokenizer, [row | {name: value}], chat_template=None, prompt=prompt)
 
 
 def test_a_system_prompt_that_stands_twice_is_refused_unless_it_is_the_same(tokenizer: PreTrainedTokenizerBase) -> None:
