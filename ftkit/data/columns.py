@@ -1,13 +1,14 @@
 """From the data's column names to the task's: which format the rows have, and which column plays which role."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
 from datasets import Dataset, Features, Value
 
 from ftkit.data.cells import join_columns, read_lists
+from ftkit.data.beside import require_meaning
 from ftkit.data.files import header_hint
 from ftkit.data.ledger import ROW
 from ftkit.data.texts import as_text, normalise
@@ -51,6 +52,7 @@ def map_columns(
     roles = {role: named.get(role, role) for role in form.roles if named.get(role, role) in found}
     if len(set(roles.values())) < len(roles):
         raise UserError("two roles name the same column", "name each column once", key="data.columns")
+    require_meaning(rows, form, {*roles.values(), *helpers}, source)
     chosen = {role: column for role, column in roles.items() if column not in helpers}
     for role, column in roles.items():  # a helper that is a role's column too is kept under both names
         if column in helpers and role != column:
@@ -86,9 +88,11 @@ def given_columns(rows: Dataset) -> list[str]:
 def given_rows(rows: Dataset) -> Dataset:
     """The rows as they are compared: the given columns alone, and of chats as text what is given to the model."""
     given = rows.select_columns(given_columns(rows))
-    if CHAT not in given.column_names:
+    said = [name for name in SAID_BY if name in given.column_names]
+    if not said:
         return given
-    return given.map(_asked_batch, batched=True, features=Features({**given.features, CHAT: Value("string")}))
+    features = Features({**given.features, **{name: Value("string") for name in said}})
+    return given.map(_said_batch, batched=True, features=features)
 
 
 def asked(chat: Any) -> str:
@@ -98,18 +102,34 @@ def asked(chat: Any) -> str:
     which nobody asks is read whole.
     """
     turns = [turn for turn in chat if isinstance(turn, dict)] if isinstance(chat, list) else []
-    texts = [(turn.get("role"), as_text(turn.get("content"))) for turn in turns]
+    texts = [(turn.get("role"), _content_text(turn.get("content"))) for turn in turns]
     if not any(text.strip() for role, text in texts if role not in ("system", "assistant")):
         return as_text(chat)
     return "\n".join(_as_word(text) if role == "system" else text for role, text in texts if role != "assistant")
 
 
-def _as_word(text: str) -> str:
-    return blake2b(normalise(text).encode(), digest_size=8).hexdigest()
+def _content_text(content: Any) -> str:
+    """A turn's content; of a list of parts the texts alone."""
+    parts = content if isinstance(content, list) else [content]
+    return "".join(as_text(part.get("text") if isinstance(part, dict) else part) for part in parts)
 
 
-def _asked_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    return {CHAT: [asked(chat) for chat in batch[CHAT]]}
+def _as_word(value: Any) -> str:
+    return blake2b(normalise(as_text(value)).encode(), digest_size=8).hexdigest() if value else ""
+
+
+def _asked_before(history: Any) -> str:
+    """The questions of earlier turns, a line each."""
+    pairs = history if isinstance(history, list) else [history]
+    return "\n".join(as_text(pair[0]) if isinstance(pair, list) and pair else as_text(pair) for pair in pairs)
+
+
+# What is compared of the columns that only chats have; what many rows share, as a system prompt or tools, is one word.
+SAID_BY: dict[str, Callable[[Any], str]] = {CHAT: asked, "history": _asked_before, "system": _as_word, "tools": _as_word}
+
+
+def _said_batch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {name: [say(value) for value in batch[name]] for name, say in SAID_BY.items() if name in batch}
 
 
 def choose_format(found: list[str], spec: TaskSpec, columns: dict[str, str], source: str) -> Format:

@@ -22,9 +22,11 @@ from ftkit.data.ledger import Outcome
 IGNORED = -100  # the label of tokens that do not count in the loss
 BATCH = 1000
 OUTCOME = "outcome"
+PLACE = "place"  # of each entry, which row of the batch it is of, where a row may become several
 TOKENS = List(Value("int32"))
 
-# Takes a batch of columns and the rows' positions; gives the columns that the model takes and each row's outcome.
+# Takes a batch of columns and the rows' positions; gives the columns that the model takes and each row's outcome. Where it
+# makes several entries of a row it says of each, under `place`, which row of the batch it is of.
 Encoder = Callable[[dict[str, list[Any]], list[int]], dict[str, list[Any]]]
 
 # Takes the token ids of one row after another; gives the blocks that are full, and keeps the rest for the next rows.
@@ -36,7 +38,7 @@ class Encoded:
     """Rows as the model takes them.
 
     Attributes:
-        dataset: input_ids, labels and what else the model takes; one entry a kept row, or a block of text.
+        dataset: input_ids, labels and what else the model takes; one entry a kept row or several, or a block of text.
         rows: for each entry the position of the row in the split that it comes from.
         outcomes: for each row of the split an `Outcome`, shape (rows,).
         notes: further counts, as the number of tokens.
@@ -68,18 +70,26 @@ def encode(rows: Dataset, encoder: Encoder, columns: Features, key: str, name: s
         def step(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
             made = encoder(batch, positions)
             bar.advance(task, len(positions))
-            return made
+            return made | {PLACE: [positions[place] for place in made.get(PLACE, range(len(positions)))]}
 
         encoded = rows.map(
             step, batched=True, batch_size=BATCH, with_indices=True, remove_columns=rows.column_names,
-            features=Features({**columns, OUTCOME: Value("int8")}), load_from_cache_file=True,
+            features=Features({**columns, OUTCOME: Value("int8"), PLACE: Value("int64")}), load_from_cache_file=True,
             new_fingerprint=digest(rows._fingerprint, key),
         )  # fmt: skip
         bar.update(task, completed=len(rows))
-    outcomes = encoded.data.column(OUTCOME).to_numpy()
-    kept = np.flatnonzero(outcomes < Outcome.TOO_LONG)
-    dataset = encoded.remove_columns(OUTCOME)
-    return Encoded(dataset if len(kept) == len(dataset) else dataset.select(kept), kept.tolist(), outcomes)
+    found, places = (encoded.data.column(name).to_numpy() for name in (OUTCOME, PLACE))
+    outcomes = outcomes_of_rows(found, places, len(rows))
+    kept = np.flatnonzero(found < Outcome.TOO_LONG)
+    dataset = encoded.remove_columns([OUTCOME, PLACE])
+    return Encoded(dataset if len(kept) == len(dataset) else dataset.select(kept), places[kept].tolist(), outcomes)
+
+
+def outcomes_of_rows(found: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
+    """The outcome of each row, shape (rows,), from those of its entries: it is the same for all of a row."""
+    outcomes = np.full(count, Outcome.UNSUPERVISED, np.int8)
+    outcomes[places] = found
+    return outcomes
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from ftkit.recipe.schema import Gate
 
 CHUNK = 10_000
 OF_LABELS = ("unknown_label", "no_number")  # rules whose findings name the labels
+OF_FIELDS = ("lost_text",)  # rules whose findings name the fields
 HISTOGRAM_BINS = 16
 
 
@@ -193,7 +194,7 @@ def judge(split: str, numbers: np.ndarray, encoded: Encoded, facts: Facts, gate:
     length = f"model.max_length {max_length}"
 
     def rule(name: str, message: str, rows: np.ndarray, hint: str, key: str) -> Finding:
-        return Finding(split, name, message, rows, of, getattr(gate, name), hint, key)
+        return Finding(split, name, message, np.unique(rows), of, getattr(gate, name), hint, key)
 
     found = [
         rule("dropped", f"rows lose their answer: it does not fit into {length}", with_outcome(Outcome.TOO_LONG),
@@ -206,6 +207,9 @@ def judge(split: str, numbers: np.ndarray, encoded: Encoded, facts: Facts, gate:
              "mend the labels, or name them all in data.labels", "data.labels"),
         rule("no_number", "rows have a label that is no number", with_outcome(Outcome.NO_NUMBER),
              "mend the labels; a number is written as 3 or -2.5", "data.columns.label"),
+        rule("lost_text", "rows have a field that leaves no token", with_outcome(Outcome.LOST_TEXT),
+             "give a chat template that renders it, or take it out of the rows (reasoning: data.reasoning: drop)",
+             "data.chat_template"),
         rule("unsupervised", "rows have no supervised token",
              np.concatenate([where(facts.supervised == 0), with_outcome(Outcome.UNSUPERVISED)]),
              "nothing is learnt from them: check the columns and the template", "data"),

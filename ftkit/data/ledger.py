@@ -33,6 +33,7 @@ class Outcome(IntEnum):
     UNKNOWN_LABEL = 6
     UNSUPERVISED = 7
     NO_NUMBER = 8
+    LOST_TEXT = 9
 
     @property
     def words(self) -> str:
@@ -48,7 +49,7 @@ _WORDS = {
     Outcome.KEPT: "kept whole", Outcome.CUT_TEXT: "kept, end of the text cut", Outcome.CUT_PROMPT: "kept, prompt cut",
     Outcome.CUT_ANSWER: "kept, answer cut", Outcome.TOO_LONG: "dropped, too long", Outcome.EMPTY: "dropped, empty field",
     Outcome.UNKNOWN_LABEL: "dropped, unknown label", Outcome.UNSUPERVISED: "dropped, no supervised token",
-    Outcome.NO_NUMBER: "dropped, label is no number",
+    Outcome.NO_NUMBER: "dropped, label is no number", Outcome.LOST_TEXT: "dropped, a field leaves no token",
 }  # fmt: skip
 
 

@@ -4,14 +4,19 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, Features, Json, List
 
 from ftkit.data.diagnose import ReadableFile, load_json, mixed_types
 from ftkit.errors import RowError, UserError
 
-SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "system": "system", "tool": "tool"}
+SHAREGPT_ROLES = {
+    "human": "user", "gpt": "assistant", "system": "system", "tool": "tool", "function_call": "assistant",
+    "function_response": "tool", "observation": "tool", "chatgpt": "assistant", "bot": "assistant",
+}  # fmt: skip
 OPENAI_ROLES = {"user", "assistant", "system", "tool", "developer"}
 ONE_ROW_LISTS = {"messages", "conversations"}  # lists of objects that are one row each
+FUNCTION_CALL = "function_call"
+OF_TURN = ("from", "value", "role", "content")
 JSON_HINT = "JSON data is a list of objects, or an object a line"
 
 
@@ -180,7 +185,7 @@ def _kind(value: Any) -> str:
     return "missing" if value is None else f"a JSON {type(value).__name__}"
 
 
-def to_messages(conversations: list[dict[str, Any]]) -> list[dict[str, str]]:
+def to_messages(conversations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A ShareGPT conversation, [{from, value}], as messages of the OpenAI form, [{role, content}].
 
     Raises:
@@ -195,10 +200,23 @@ def to_messages(conversations: list[dict[str, Any]]) -> list[dict[str, str]]:
         if not role:
             hint = f"each turn is {{from, value}}, from one of {', '.join(SHAREGPT_ROLES)}"
             raise UserError(f"turn {number} of a conversation is from '{speaker}'", hint)
-        if not isinstance(content, str):
+        kept = {key: value for key, value in turn.items() if value is not None and key not in OF_TURN}
+        if speaker == FUNCTION_CALL:
+            kept, content = kept | {"tool_calls": _calls(number, content)}, ""
+        if not isinstance(content, str | list) and not (content is None and kept.get("tool_calls")):
             raise UserError(f"turn {number} of a conversation has no text", "give each turn a value, or remove the row")
-        messages.append({"role": role, "content": content})
+        messages.append({"role": role, "content": content, **kept})
     return messages
+
+
+def _calls(number: int, value: Any) -> list[dict[str, Any]]:
+    """The calls of a turn of ShareGPT's, {name, arguments} or a list of them, mostly as the text of JSON."""
+    found = _loaded(value) if isinstance(value, str) else value
+    calls = found if isinstance(found, list) else [found]
+    if not all(isinstance(call, dict) and "name" in call for call in calls):
+        message = f"turn {number} of a conversation is no call: {' '.join(str(value).split())[:60]}"
+        raise UserError(message, 'a call is {"name": …, "arguments": {…}}')
+    return [{"type": "function", "function": call} for call in calls]
 
 
 def with_messages(rows: Dataset) -> Dataset:
@@ -222,4 +240,6 @@ def with_messages(rows: Dataset) -> Dataset:
                 raise RowError(number, error.message, error.hint) from None
         return {"messages": converted}
 
-    return rows.map(convert, batched=True, with_indices=True, remove_columns=["conversations"])
+    others = {column: kind for column, kind in (rows.features or {}).items() if column != "conversations"}
+    features = Features({**others, "messages": List(Json())})  # turns differ in their keys
+    return rows.map(convert, batched=True, with_indices=True, remove_columns=["conversations"], features=features)

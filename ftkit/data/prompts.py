@@ -9,13 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from ftkit.data.encode import IGNORED
 from ftkit.errors import UserError
 
-ANY_ANSWER = "any answer at all"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 ALPACA = (
@@ -30,21 +28,6 @@ ALPACA_WITH_INPUT = (
 
 
 TextIds = Callable[[PreTrainedTokenizerBase, list[str]], list[list[int]]]
-
-
-# Chat templates that a recipe may name, each with an end token behind every answer.
-CHAT_TEMPLATES = {
-    "alpaca": (
-        "{% for message in messages %}{% if message.role == 'assistant' %}{{ message.content }}{{ eos_token }}"
-        "{% elif message.role == 'system' %}{{ message.content }}\n\n"
-        "{% else %}{% if loop.first %}" + ALPACA.partition("{")[0] + "{% else %}\n\n### Instruction:\n{% endif %}"
-        "{{ message.content }}\n\n### Response:\n{% endif %}{% endfor %}"
-    ),
-    "chatml": (
-        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    ),
-}
 
 
 @dataclass
@@ -112,84 +95,3 @@ def last_answer(input_ids: list[int], labels: list[int]) -> tuple[list[int], lis
     while start and labels[start - 1] != IGNORED:
         start -= 1
     return input_ids[:start], labels[start:end]
-
-
-def turn_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The last token of an assistant's turn in the tokenizer's chat template, where that is more than the turn's text."""
-    if not tokenizer.chat_template:
-        return set()
-    chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": ANY_ANSWER}]
-    try:
-        text = str(tokenizer.apply_chat_template(chat, tokenize=False)).rstrip()
-    except TemplateError:
-        return set()
-    closing = text.rpartition(ANY_ANSWER)[2].strip()
-    return set(tokenizer(closing, add_special_tokens=False)["input_ids"][-1:]) if closing else set()
-
-
-def chat_example(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], supervise: str = "all") -> Example:
-    """A chat through the tokenizer's template, with the assistant's turns and their end tokens supervised.
-
-    Args:
-        supervise: "all" turns of the assistant, or the "last" one.
-
-    Raises:
-        UserError: the template fails, or does not put a turn behind the turns before it.
-    """
-    text, spans = _assistant_spans(tokenizer, messages)
-    if supervise == "last":
-        spans = spans[-1:]
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    offsets = encoded["offset_mapping"]
-    crossing = any(first < start < last for first, last in offsets for start, _ in spans)
-    if crossing or not all(_prompt_is_served(tokenizer, text, start, encoded) for start, _ in spans):
-        return _chat_by_pieces(tokenizer, text, spans)
-    labels = [IGNORED] * len(offsets)
-    for start, end in spans:
-        for index, (first, last) in enumerate(offsets):
-            if start <= first and last <= end and first < last:
-                labels[index] = encoded["input_ids"][index]
-    return Example(list(encoded["input_ids"]), labels)
-
-
-def _assistant_spans(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]]
-) -> tuple[str, list[tuple[int, int]]]:
-    def render(turns: list[dict[str, Any]], opened: bool) -> str:
-        try:
-            return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opened))
-        except TemplateError as error:
-            raise UserError(f"the chat template fails: {error}", "mend it, or the rows", key="data.chat_template") from error
-
-    text, spans = render(messages, False), []
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        before, through = render(messages[:index], True) if index else "", render(messages[: index + 1], False)
-        if not (text.startswith(before) and text.startswith(through)):
-            message_text = (
-                "the chat template rewrites earlier turns, so that an answer's prompt is not what stands before it"
-            )
-            raise UserError(message_text, "give another with data.chat_template", key="data.chat_template")
-        turn = text[len(before) : len(through)].rstrip()
-        spans.append((len(before), len(before) + len(turn)))
-    return text, spans
-
-
-def _prompt_is_served(tokenizer: PreTrainedTokenizerBase, text: str, start: int, encoded: Any) -> bool:
-    """Whether the tokens before an answer are those of the prompt alone: some tokenizers look at what follows."""
-    before = sum(first < start for first, _ in encoded["offset_mapping"])
-    alone = tokenizer(text[:start], add_special_tokens=False)["input_ids"]
-    return list(encoded["input_ids"][:before]) == list(alone)
-
-
-def _chat_by_pieces(tokenizer: PreTrainedTokenizerBase, text: str, spans: list[tuple[int, int]]) -> Example:
-    """As `chat_example`, for a tokenizer that would merge the border of prompt and answer into one token."""
-    example, position = Example([], []), 0
-    for start, end in [*spans, (len(text), len(text))]:
-        for piece, supervised in ((text[position:start], False), (text[start:end], True)):
-            ids = tokenizer(piece, add_special_tokens=False)["input_ids"] if piece else []
-            example.input_ids += ids
-            example.labels += ids if supervised else [IGNORED] * len(ids)
-        position = end
-    return example

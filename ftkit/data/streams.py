@@ -16,8 +16,8 @@ from ftkit.data.archives import LIBRARY_ERRORS
 from ftkit.data.clean import clean_batch, cleaned_features
 from ftkit.data.columns import given_rows, map_columns
 from ftkit.data.duplicates import Copies
-from ftkit.data.encode import OUTCOME, TOKENS, Cutter, Encoded, Encoder
-from ftkit.data.gate import OF_LABELS, Finding, inspect, judge, require
+from ftkit.data.encode import OUTCOME, PLACE, TOKENS, Cutter, Encoded, Encoder, outcomes_of_rows
+from ftkit.data.gate import OF_FIELDS, OF_LABELS, Finding, inspect, judge, require
 from ftkit.data.ledger import REMEMBERED, ROW, Counts, Ledger, Outcome
 from ftkit.data.places import Places
 from ftkit.data.sources import places_of, stream_source
@@ -174,7 +174,7 @@ class StreamEncoder:
         ends: token ids that end an answer.
         start: the tokenizer's start token, or None.
         pairs: the model reads a prompt with one part and writes with another.
-        name_labels: the labels that the model does not know, in words; of rows with their numbers.
+        name_faults: what breaks a rule in words, as labels that the model does not know; of rows with their numbers.
         name_rows: rows in words, by their numbers.
     """
 
@@ -188,7 +188,7 @@ class StreamEncoder:
     pairs: bool
     gate: Gate
     max_length: int
-    name_labels: Callable[[Dataset, Encoded], str]
+    name_faults: Callable[[Dataset, Encoded, str], str]
     name_rows: Callable[[np.ndarray], str]
 
     def __call__(self, batch: dict[str, list[Any]], found: Pass) -> list[Entry]:
@@ -216,18 +216,19 @@ class StreamEncoder:
         places = {position: place for place, position in enumerate(positions.tolist())}
         with rows_named(lambda position: self.name_rows(numbers[[places[position]]])):
             made = self.encoder(rows[:], positions.tolist())
-        outcomes = np.array(made.pop(OUTCOME), np.int8)
-        kept = np.flatnonzero(outcomes < Outcome.TOO_LONG)
+        found_outcomes, rows_of = np.array(made.pop(OUTCOME), np.int8), np.array(made.pop(PLACE, range(len(rows))), np.int64)
+        outcomes = outcomes_of_rows(found_outcomes, rows_of, len(rows))
+        kept = np.flatnonzero(found_outcomes < Outcome.TOO_LONG)
         made = {name: [made[name][index] for index in kept] for name in self.columns}
-        encoded = Encoded(Dataset.from_dict(made, features=self.columns), kept.tolist(), outcomes)
+        encoded = Encoded(Dataset.from_dict(made, features=self.columns), rows_of[kept].tolist(), outcomes)
         facts = inspect(encoded.dataset, self.ends, self.start, pairs=self.pairs)
         found.judged += len(rows)
         for finding in judge("train", numbers, encoded, facts, self.gate, self.max_length):
-            if finding.rule in OF_LABELS and finding.rule not in found.findings:
-                finding.message += f": {self.name_labels(rows.add_column(ROW, numbers), encoded)}"
+            if finding.rule in (*OF_LABELS, *OF_FIELDS) and finding.rule not in found.findings:
+                finding.message += f": {self.name_faults(rows.add_column(ROW, numbers), encoded, finding.rule)}"
             found.add(finding)
         learnt = facts.supervised > 0
-        outcomes[kept[~learnt]] = Outcome.UNSUPERVISED
+        outcomes[rows_of[kept[~learnt]]] = Outcome.UNSUPERVISED
         for outcome in Outcome:
             found.counts.mark(numbers[outcomes == outcome], f"train: {outcome.words}")
         entries = (dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True))

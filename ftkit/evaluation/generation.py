@@ -136,6 +136,12 @@ def _until_stop(ids: list[int], stops: list[int]) -> list[int]:
     return ids
 
 
+def answer_text(tokenizer: PreTrainedTokenizerBase, ids: list[int], stops: list[int]) -> str:
+    """An answer as it is served: without the token that ends it, which need not be a special one."""
+    said = ids[:-1] if ids and ids[-1] in stops else ids
+    return str(tokenizer.decode(said, skip_special_tokens=True)).strip()
+
+
 def _describe(
     tokenizer: PreTrainedTokenizerBase,
     row: int,
@@ -147,7 +153,7 @@ def _describe(
     return {
         "row": row,
         "prompt": tokenizer.decode(prompt, skip_special_tokens=True),
-        "target": tokenizer.decode(target, skip_special_tokens=True).strip(),
-        "generated": tokenizer.decode(answer, skip_special_tokens=True).strip(),
+        "target": answer_text(tokenizer, target, stops),
+        "generated": answer_text(tokenizer, answer, stops),
         "stopped": bool(answer) and answer[-1] in stops,
     }

@@ -10,9 +10,9 @@ from difflib import ndiff
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from ftkit.data.chat_templates import TEMPLATE_ERRORS
 from ftkit.data.encode import Encoded
 from ftkit.data.ledger import Ledger, Outcome, row_numbers
 from ftkit.data.prompts import fill, last_answer
@@ -38,10 +38,11 @@ def record(task: Task, rows: Any, encoded: Encoded, ledger: Ledger, encoder_deco
         return []
     found, numbers = [], row_numbers(rows)
     for index, row in enumerate(encoded.rows):
-        if encoded.outcomes[row] == Outcome.KEPT:
+        is_last = encoded.rows[index + 1 : index + 2] != [row]  # of a row's entries, as its prompt is of its last answer
+        if encoded.outcomes[row] == Outcome.KEPT and is_last and (parts := task.prompt_parts(rows[row])):
             entry = encoded.dataset[index]
             ids = entry["input_ids"] if encoder_decoder else last_answer(entry["input_ids"], entry["labels"])[0]
-            found.append({"row": ledger.name([numbers[row]]), **task.prompt_parts(rows[row]), "ids": ids})
+            found.append({"row": ledger.name([numbers[row]]), **parts, "ids": ids})
         if len(found) == ENTRIES:
             break
     return found
@@ -59,9 +60,10 @@ def compare(folder: Path, entries: list[dict[str, Any]], *, own_code: bool) -> l
     differences = []
     for entry in entries:
         saved = build(tokenizer, forms, entry)
-        if saved != entry["ids"]:
-            diff = token_diff(tokenizer, entry["ids"], saved)
-            differences.append(Difference(entry["row"], len(entry["ids"]), len(saved), diff))
+        trained = entry["ids"][: len(saved)] if entry.get("shown") and saved else entry["ids"]  # less shown reasoning
+        if saved != trained:
+            diff = token_diff(tokenizer, trained, saved)
+            differences.append(Difference(entry["row"], len(trained), len(saved), diff))
     return differences
 
 
@@ -69,9 +71,12 @@ def build(tokenizer: PreTrainedTokenizerBase, forms: dict[str, str], entry: dict
     """The ids of one prompt, as somebody who serves the model would get them; empty where it cannot be built."""
     if "messages" in entry:
         try:
-            made = tokenizer.apply_chat_template(entry["messages"], add_generation_prompt=True, return_dict=False)
+            made = tokenizer.apply_chat_template(
+                entry["messages"], tools=entry.get("tools") or None, add_generation_prompt=True, return_dict=False,
+                **entry.get("arguments", {}),
+            )  # fmt: skip
             return list(made)
-        except (TemplateError, ValueError):
+        except TEMPLATE_ERRORS:
             return []
     text = fill(forms.get(entry["form"], ""), entry["values"])
     ids: list[int] = list(tokenizer(text)["input_ids"])

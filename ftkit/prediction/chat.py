@@ -70,7 +70,7 @@ class Conversation:
         question, forgotten = self._ask(text)
         prompt, ends = self.trained.prompt(question)
         stops = sorted(ends | {self.trained.tokenizer.eos_token_id})
-        stream = AnswerStream(self.trained.tokenizer, write)
+        stream = AnswerStream(self.trained.tokenizer, write, stops)
         interrupted = stopped = False
         try:
             with torch.inference_mode():
@@ -121,15 +121,21 @@ def require_fitting(question: Question) -> Question:
         return question
     if question.outcome is Outcome.TOO_LONG:
         raise UserError("this is longer than the model was trained on", "say it in fewer words")
+    if question.outcome is Outcome.LOST_TEXT:
+        raise UserError("something of it leaves no token under the chat template", "say it without a system message")
     raise UserError("there is nothing in it")
 
 
 class AnswerStream(TextStreamer):
-    """Hands an answer on as whole words, and keeps it."""
+    """Hands an answer on as whole words, less the token that ends it, and keeps it."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, write: Write) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, write: Write, stops: list[int]) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self.write, self.text = write, ""
+        self.write, self.text, self.stops = write, "", stops
+
+    def put(self, value: torch.Tensor) -> None:
+        if self.next_tokens_are_prompt or value.flatten().tolist()[-1] not in self.stops:
+            super().put(value)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> Any:
         piece = text if self.text else text.lstrip()

@@ -10,11 +10,14 @@ from transformers import EvalPrediction
 
 from ftkit.data.ledger import Outcome
 from ftkit.errors import UserError
-from ftkit.evaluation.generation import autocast, generate_ids
+from ftkit.evaluation.generation import answer_text, autocast, generate_ids
 from ftkit.prediction.rows import InputRow
 from ftkit.prediction.trained import Question, Trained
 
-PROBLEMS = {Outcome.EMPTY: "a field is empty", Outcome.TOO_LONG: "too long: the prompt is never cut in this task"}
+PROBLEMS = {
+    Outcome.EMPTY: "a field is empty", Outcome.TOO_LONG: "too long: the prompt is never cut in this task",
+    Outcome.LOST_TEXT: "a field leaves no token under the chat template",
+}  # fmt: skip
 Answered = dict[str, Any]
 
 
@@ -71,6 +74,11 @@ class Predictor:
             message = error.message.replace(" in row 1:", ":").removeprefix("row 1: ")  # it was encoded alone
             raise UserError(message, error.hint, row.place) from None
 
+    def _problem(self, question: Question) -> str:
+        """Why a row cannot be answered, with the fields that leave no token."""
+        fields = self.trained.task.lost_fields(question.values) if question.outcome is Outcome.LOST_TEXT else []
+        return ": ".join([PROBLEMS[question.outcome], *([", ".join(fields)] if fields else [])])
+
     def _answer(self, asked: list[tuple[InputRow, Question | str]]) -> list[Answered]:
         whole = [found for _, found in asked if isinstance(found, Question) and found.entry]
         answers = iter(answer(self.trained, whole) if whole else [])
@@ -79,7 +87,7 @@ class Predictor:
             if isinstance(found, Question) and found.entry:
                 said = next(answers) | ({"cut": True} if found.cut else {})
             else:
-                said = {"problem": found if isinstance(found, str) else PROBLEMS[found.outcome]}
+                said = {"problem": found if isinstance(found, str) else self._problem(found)}
             self.counts.update({"rows": 1, "cut": "cut" in said, "not answered": "problem" in said})
             made.append({"row": row.number} | row.fields | {"row": row.number} | said)
         return made
@@ -109,7 +117,7 @@ def generated(trained: Trained, questions: list[Question]) -> list[Answered]:
     answers = generate_ids(trained.model, tokenizer, list(prompts), trained.generation, stops)
     return [
         {
-            "generated": tokenizer.decode(ids, skip_special_tokens=True).strip(),
+            "generated": answer_text(tokenizer, ids, stops),
             "stopped": bool(ids) and ids[-1] in stops,
         }
         for ids in answers

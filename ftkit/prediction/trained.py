@@ -13,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit import console
 from ftkit.data.columns import ANSWERS
-from ftkit.data.encode import Encoder
+from ftkit.data.encode import PLACE, Encoder
 from ftkit.data.ledger import Outcome
 from ftkit.data.nested import to_messages
 from ftkit.data.prompts import PLACEHOLDER
@@ -135,7 +135,7 @@ def load_run(run: Run, *, max_length: int | None = None, max_new_tokens: int | N
     saved = recipe.model.model_copy(update={"name": str(run.model), "revision": None, "tokenizer": None})
     with tempfile.TemporaryDirectory() as folder:
         arguments = training_arguments(recipe.training, Path(folder), recipe.spec.metrics)
-    task = TASKS[recipe.task](recipe.data)
+    task = TASKS[recipe.task](recipe.data.model_copy(update={"supervise": "last"}))  # of a chat one answer is asked for
     if not (task.generates or task.new_head):
         message = f"a run of {recipe.task} has nothing to predict for a row"
         raise UserError(message, "measure it with `ftkit eval RUN --data FILE`", str(run.folder))
@@ -214,5 +214,6 @@ def role_values(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
 def encode_one(encoder: Encoder, values: dict[str, Any]) -> tuple[dict[str, Any], Outcome]:
     """One row's entry as the collator takes it, and what became of the row."""
     made = encoder({name: [value] for name, value in values.items()}, [0])
+    made.pop(PLACE, None)
     outcome = Outcome(made.pop("outcome")[0])
     return {name: column[0] for name, column in made.items()} if outcome.is_kept else {}, outcome

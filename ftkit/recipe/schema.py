@@ -190,6 +190,11 @@ class Gate(Block):
     empty: Allowed = Field(0.0, description="Rows left out because a field is empty; drop_empty allows any number.")
     unknown_label: Allowed = Field(0.0, description="Rows left out because the model does not know their label.")
     no_number: Allowed = Field(0.0, description="Rows left out because their label is no number, in text-regression.")
+    lost_text: Allowed = Field(
+        0.0,
+        description="Rows left out because a text of a supervised turn, a turn that is given, or the definition of a tool "
+        "leaves no token under the chat template.",
+    )
     unsupervised: Allowed = Field(0.0, description="Rows left out because no token of them is supervised.")
     without_end: Allowed = Field(0.0, description="Rows with an answer that does not end with an end token.")
     double_start: Allowed = Field(0.0, description="Rows that start with two start tokens.")
@@ -288,7 +293,23 @@ class Data(Block):
         description="Put whole training rows together into blocks of max_length, kept apart in attention; plain texts that "
         "are longer become several examples.",
     )
-    supervise: Literal["all", "last"] = Field("all", description="In chats: every turn of the assistant, or the last one.")
+    supervise: Literal["marked", "all", "last"] = Field(
+        "marked",
+        description="In chats: every turn of the assistant but those marked with weight: 0 or train: false, every turn, or "
+        "the last one.",
+    )
+    reasoning: Literal["learn", "show", "drop"] = Field(
+        "learn",
+        description="The reasoning of a supervised turn (reasoning_content, or between <think> and </think>) is learnt, "
+        "only shown before the answer, or taken out of all turns.",
+    )
+    tools: list[dict[str, Any]] = Field(
+        default_factory=list, description="Definitions of the tools of all chats; a row's own, in the column tools, come first."
+    )
+    template_arguments: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], bool | int | float | str] = Field(
+        default_factory=dict,
+        description="Values that the chat template takes, as {enable_thinking: true}; the saved template has them too.",
+    )
     over_long: Literal["cut_prompt", "drop", "cut_answer"] | None = Field(
         None, description="What is done with rows longer than max_length; default cut_prompt in summarization, else drop."
     )

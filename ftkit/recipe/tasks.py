@@ -11,11 +11,16 @@ WITHOUT_NEW_HEAD = ("full", "lora", "qlora")
 
 @dataclass(frozen=True)
 class Format:
-    """One shape of a row: the roles that must be there, those that may, and what the format is called."""
+    """One shape of a row: the roles that must be there, those that may, and what the format is called.
+
+    Attributes:
+        foreign: columns that would change what such a row means, and that are not read.
+    """
 
     name: str
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -83,6 +88,8 @@ HEALTH_METRICS = {"stop_rate": True, "empty_rate": False, "repetition": False, "
 _GENERATION_KEYS = frozenset(
     {"data.prompt", "data.streaming", "data.over_long", "data.packing", "evaluation.generation", "evaluation.few_shot"}
 )
+_BESIDE_CHATS = ("system", "history", "tools")
+_CHANGE_CHATS = ("label", "chosen", "rejected", "weight")
 
 TASK_SPECS: dict[str, TaskSpec] = {
     "text-classification": TaskSpec(
@@ -130,15 +137,16 @@ TASK_SPECS: dict[str, TaskSpec] = {
     "instruction": TaskSpec(
         about="An answer to an instruction, a prompt or a chat; only the answer is supervised.",
         formats=(
-            Format("alpaca", ("instruction", "output"), ("input",)),
-            Format("prompt-completion", ("prompt", "completion")),
-            Format("chat", ("messages",)),
+            Format("alpaca", ("instruction", "output"), ("input", *_BESIDE_CHATS), _CHANGE_CHATS),
+            Format("prompt-completion", ("prompt", "completion"), _BESIDE_CHATS, _CHANGE_CHATS),
+            Format("chat", ("messages",), _BESIDE_CHATS, _CHANGE_CHATS),
         ),
         metrics=TEXT_METRICS | _TEXT_LOSS_METRICS,
         default_metrics=("exact_match", "rougeL", "loss"),
         sample="instructions",
         smoke_steps=320,
-        keys=_GENERATION_KEYS | {"data.chat_template", "data.supervise"},
+        keys=_GENERATION_KEYS
+        | {"data.chat_template", "data.supervise", "data.reasoning", "data.tools", "data.template_arguments"},
     ),
     "language-modeling": TaskSpec(
         about="The next token of plain text, for adapting a decoder to a domain.",

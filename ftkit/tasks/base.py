@@ -113,6 +113,9 @@ class Task(Protocol):
     def unknown_labels(self, rows: Dataset) -> list[dict[str, str]]:
         """Of each row the labels that the model does not know, each with the nearest that it knows, or nothing."""
 
+    def lost_fields(self, row: dict[str, Any]) -> list[str]:
+        """What of a row, by its field, leaves no token where it should; once there was an encoder."""
+
     def arrange(self, encoded: Encoded, max_length: int) -> Encoded:
         """The entries that are trained and measured on, where those are not the rows themselves."""
 
@@ -174,6 +177,9 @@ class WithoutPrompts:
 
     def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:
         return {}
+
+    def lost_fields(self, row: dict[str, Any]) -> list[str]:
+        return []
 
     def arrange(self, encoded: Encoded, max_length: int) -> Encoded:
         return encoded

@@ -1,36 +1,58 @@
 """Instruction following: an answer to an Alpaca row, a prompt or a chat; only answers and end tokens are supervised."""
 
+from dataclasses import replace
 from typing import Any
 
 from datasets import Features
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.data.encode import Encoder, is_empty
-from ftkit.data.ledger import ROW, Outcome
+from ftkit.data.chat_rows import BESIDE, Reading, are_chats, chat_of, has_empty_answer
+from ftkit.data.chat_templates import turn_ends, with_template
+from ftkit.data.chats import Answer, Template, chat_examples, render_chat
+from ftkit.data.encode import PLACE, Encoder
+from ftkit.data.ledger import Outcome
 from ftkit.data.prompts import (
     ALPACA,
     ALPACA_WITH_INPUT,
-    CHAT_TEMPLATES,
+    PLACEHOLDER,
     Example,
     answer_ids,
-    chat_example,
     end_token,
     fill,
     prompt_ids,
-    turn_ends,
 )
+from ftkit.data.turns import read_tools
 from ftkit.errors import RowError, UserError
+from ftkit.recipe.schema import Data
 from ftkit.tasks.base import BLANK
 from ftkit.tasks.language import LanguageTask, as_columns, decoder_class, fitted, text_of
 
-ROLES = {"system", "user", "assistant", "tool"}
+Made = list[tuple[Example | None, Outcome]]
 
 
 class Instruction(LanguageTask):
     generates = True
 
+    def __init__(self, data: Data) -> None:
+        super().__init__(data)
+        self.reading = Reading(data.supervise, data.reasoning, self._tools())
+        self.template: Template | None = None  # once there was an encoder that met chats
+
+    def _tools(self) -> list[dict[str, Any]]:
+        try:
+            return read_tools(self.data.tools, "data.tools")
+        except UserError as error:
+            raise UserError(error.message, error.hint, key="data.tools") from None
+
     def auto_class(self, config: PretrainedConfig) -> Any:
         return decoder_class(config, "instruction")
+
+    def are_chats(self, columns: Any) -> bool:
+        """Whether rows with these columns are said as chats; what a prompt of the recipe's own names is in its place."""
+        if self.data.prompt is not None and "messages" not in columns:
+            require_place(self.data.prompt, columns)
+            return bool(self.data.chat_template)
+        return are_chats(columns) or bool(self.data.chat_template or self.data.tools or self.data.template_arguments)
 
     def encoder(
         self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
@@ -39,51 +61,89 @@ class Instruction(LanguageTask):
         if over_long == "cut_prompt":
             message = "an instruction's prompt is not cut: half a question has another answer"
             raise UserError(message, "drop or cut_answer", key="data.over_long")
-
-        chats = "messages" in rows or bool(self.data.chat_template)
-        if chats:  # now, not with the first row: where all are in the cache, none is encoded
-            tokenizer = with_template(tokenizer, self.data.chat_template)
+        # now, not with the first row: where all are in the cache, none is encoded
+        template = self.template_of(tokenizer, rows) if self.are_chats(rows) else None
+        if "messages" in rows and "Json" not in str(rows["messages"]):  # columns side by side: what a turn lacks is null
+            self.reading = replace(self.reading, keep_nulls=False)
 
         def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
-            if chats:
-                return self._encode_chats(batch, positions, tokenizer, max_length, over_long)
-            answer = "output" if "output" in batch else "completion"
-            asked = "prompt" if "prompt" in batch else "instruction"
-            for index, row in enumerate(positions if "input" in batch else ()):
-                text_of(batch, "input", index, row)  # refuses what is no text
-            full = [
-                index
-                for index, row in enumerate(positions)
-                if text_of(batch, answer, index, row) and text_of(batch, asked, index, row)
-            ]
-            forms, rows = self.prompt_forms(), [{name: values[index] for name, values in batch.items()} for index in full]
-            prompts = [fill(forms[parts["form"]], parts["values"]) for parts in map(self.prompt_parts, rows)]
-            pairs = zip(prompt_ids(tokenizer, prompts), answer_ids(tokenizer, [batch[answer][i] for i in full]), strict=True)
-            made = {index: fitted(*pair, max_length, over_long) for index, pair in zip(full, pairs, strict=True)}
-            return as_columns([made.get(index, (None, Outcome.EMPTY)) for index in range(len(positions))])
+            if self.are_chats(batch):
+                found = template or self.template_of(tokenizer, batch)
+                return self._encode_chats(batch, positions, found, max_length, over_long)
+            return as_columns(self._encode_prompts(batch, positions, tokenizer, max_length, over_long))
 
         return encode
 
-    def _encode_chats(
-        self, batch: dict[str, list[Any]], positions: list[int],
-        tokenizer: PreTrainedTokenizerBase, max_length: int, over_long: str,
-    ) -> dict[str, list[Any]]:  # fmt: skip
+    def template_of(self, tokenizer: PreTrainedTokenizerBase, columns: Any) -> Template:
+        """The chat template of the run, which the tokenizer then has; of rows that are no turns it may be Alpaca's.
+
+        Raises:
+            UserError: there is none, or the recipe has a prompt too.
+        """
         if self.data.prompt is not None:
             raise UserError("data.prompt has no effect on chats", "the template makes the prompt", key="data.prompt")
-        made: list[tuple[Example | None, Outcome]] = []
-        for index, row in enumerate(positions):
-            messages = as_messages({name: values[index] for name, values in batch.items()}, row)
-            if not messages or has_empty_answer(messages, self.data.supervise):
-                made.append((None, Outcome.EMPTY))
-                continue
-            example = chat_example(tokenizer, messages, self.data.supervise)
-            if len(example.input_ids) <= max_length:
-                made.append((example, Outcome.KEPT))
-            elif over_long == "cut_answer":
-                made.append((Example(example.input_ids[:max_length], example.labels[:max_length]), Outcome.CUT_ANSWER))
-            else:
-                made.append((None, Outcome.TOO_LONG))
-        return as_columns(made)
+        arguments = self.data.template_arguments
+        fallback = None if "messages" in columns else "alpaca"
+        must_end = not self.data.gate.without_end
+        with_template(tokenizer, self.data.chat_template, arguments, fallback, must_end=must_end)
+        self.template = Template(tokenizer, arguments)
+        return self.template
+
+    def _encode_prompts(
+        self, batch: dict[str, list[Any]], positions: list[int],
+        tokenizer: PreTrainedTokenizerBase, max_length: int, over_long: str,
+    ) -> Made:  # fmt: skip
+        answer = "output" if "output" in batch else "completion"
+        asked = "prompt" if "prompt" in batch else "instruction"
+        for index, row in enumerate(positions if "input" in batch else ()):
+            text_of(batch, "input", index, row)  # refuses what is no text
+        full = [
+            index
+            for index, row in enumerate(positions)
+            if text_of(batch, answer, index, row) and text_of(batch, asked, index, row)
+        ]
+        forms, rows = self.prompt_forms(), [{name: values[index] for name, values in batch.items()} for index in full]
+        prompts = [fill(forms[parts["form"]], parts["values"]) for parts in map(self.prompt_parts, rows)]
+        pairs = zip(prompt_ids(tokenizer, prompts), answer_ids(tokenizer, [batch[answer][i] for i in full]), strict=True)
+        made = {index: fitted(*pair, max_length, over_long) for index, pair in zip(full, pairs, strict=True)}
+        return [made.get(index, (None, Outcome.EMPTY)) for index in range(len(positions))]
+
+    def _encode_chats(
+        self, batch: dict[str, list[Any]], positions: list[int], template: Template, max_length: int, over_long: str
+    ) -> dict[str, list[Any]]:
+        made: Made = []
+        places: list[int] = []
+        for index, position in enumerate(positions):
+            row = {name: values[index] for name, values in batch.items()}
+            try:
+                found = self._encode_chat(row, template, max_length, over_long)
+            except UserError as error:
+                raise RowError(position, error.message, error.hint, key=error.key) from error
+            made += found
+            places += [index] * len(found)
+        return as_columns(made) | {PLACE: places}
+
+    def _encode_chat(self, row: dict[str, Any], template: Template, max_length: int, over_long: str) -> Made:
+        """The examples of one row, none of them where one is too long."""
+        chat = chat_of(row, self.reading)
+        if chat is None or has_empty_answer(chat):
+            return [(None, Outcome.EMPTY)]
+        if not chat.learnt:
+            return [(None, Outcome.UNSUPERVISED)]
+        _, answers, missing = render_chat(template, chat, shown=self.reading.reasoning == "show")
+        if missing:
+            return [(None, Outcome.LOST_TEXT)]
+        examples = chat_examples(template, answers)
+        if all(len(example.input_ids) <= max_length for example in examples):
+            return [(example, Outcome.KEPT) for example in examples]
+        if over_long == "cut_answer":
+            cut = [Example(example.input_ids[:max_length], example.labels[:max_length]) for example in examples]
+            return [(example, Outcome.CUT_ANSWER) for example in cut]
+        return [(None, Outcome.TOO_LONG)]
+
+    def lost_fields(self, row: dict[str, Any]) -> list[str]:
+        chat = chat_of(row, self.reading)
+        return [] if chat is None or self.template is None else render_chat(self.template, chat)[2]
 
     def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
         return {end_token(tokenizer)} | turn_ends(tokenizer)
@@ -101,16 +161,42 @@ class Instruction(LanguageTask):
         return {"alpaca": ALPACA, "alpaca with input": ALPACA_WITH_INPUT, "prompt": "{prompt}"}
 
     def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:
-        if "messages" in row or self.data.chat_template:
-            messages = as_messages(row, 0)
-            last = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
-            while last and messages[last - 1]["role"] == "assistant":  # turns in a row are one answer
-                last -= 1
-            return {"messages": messages[:last]}
-        values = {name: row.get(name) or "" for name in ("instruction", "input", "prompt")}
+        if self.are_chats(row):
+            return self._chat_parts(row)
+        values = {name: row.get(name) or "" for name in ("instruction", "input", "prompt", "system")}
         if self.data.prompt is not None or "prompt" in row:
             return {"form": "prompt", "values": values}
         return {"form": "alpaca with input" if values["input"].strip() else "alpaca", "values": values}
+
+    def _chat_parts(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What the prompt of a chat's last supervised stretch is made of; nothing where it has no turn before it."""
+        chat = chat_of(row, self.reading)
+        if chat is None or not chat.learnt or self.template is None:
+            return {}
+        rendered, answers, _ = render_chat(self.template, chat)
+        place = first_of_stretch(answers)
+        parts = {"messages": rendered.messages[:place], "tools": chat.tools, "arguments": self.data.template_arguments}
+        thinks = self.reading.reasoning == "show"  # it then stands before what is supervised
+        return {**parts, "shown": thinks} if place else {}
+
+
+def require_place(prompt: str, columns: Any) -> None:
+    """Raises UserError where rows have something beside them that the recipe's prompt does not show."""
+    for name in BESIDE:
+        if name in columns and not (name == "system" and name in PLACEHOLDER.findall(prompt)):
+            hint = "write {system} into it, or " if name == "system" else ""
+            hint += "give data.chat_template in place of data.prompt"
+            raise UserError(f"the prompt has no place for the column '{name}'", hint, key="data.prompt")
+
+
+def first_of_stretch(answers: list[Answer]) -> int:
+    """The place of the first turn of the last supervised stretch: turns with nothing between them are one."""
+    last = answers[-1]
+    for earlier in reversed(answers[:-1]):
+        if earlier.end != last.start or not last.text.startswith(earlier.text):
+            break
+        last = earlier
+    return last.place
 
 
 def unanswered(messages: list[Any]) -> list[Any]:
@@ -125,53 +211,3 @@ def unanswered(messages: list[Any]) -> list[Any]:
     if not end:
         raise UserError("the chat has no turn to be answered", "end it with a turn of the user's")
     return messages[:end]
-
-
-def with_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> PreTrainedTokenizerBase:
-    """The tokenizer with the recipe's chat template, which is saved with it.
-
-    Raises:
-        UserError: neither the recipe nor the tokenizer has a template.
-    """
-    if template:
-        tokenizer.chat_template = CHAT_TEMPLATES.get(template, template)
-    if not tokenizer.chat_template:
-        message = "the rows are chats, and the model's tokenizer has no chat template"
-        raise UserError(message, "give one with data.chat_template: Jinja, or alpaca or chatml", key="data.chat_template")
-    return tokenizer
-
-
-def has_empty_answer(messages: list[dict[str, Any]], supervise: str) -> bool:
-    """Whether a supervised turn of the assistant says nothing; one that calls tools says something."""
-    answers = [turn for turn in messages if turn["role"] == "assistant"]
-    asked = answers[-1:] if supervise == "last" else answers
-    return any(is_empty(turn["content"]) and not turn.get("tool_calls") for turn in asked)
-
-
-def as_messages(row: dict[str, Any], number: int) -> list[dict[str, Any]]:
-    """A row of any format as a chat; an empty list where a field is empty.
-
-    Raises:
-        RowError: a turn has no known role or no text, or no turn is the assistant's.
-    """
-    if any(is_empty(value) for name, value in row.items() if name not in ("input", ROW)):
-        return []
-    if "messages" not in row:
-        if "prompt" in row:
-            question, answer = row["prompt"], row["completion"]
-        else:
-            question, answer = "\n\n".join(filter(None, [row["instruction"], row.get("input")])), row["output"]
-        return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    messages = row["messages"]
-    for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in ROLES or message.get("content") is None:
-            needed = f"a turn needs a role ({', '.join(sorted(ROLES))}) and a content"
-            raise RowError(number, f"{str(message)[:80]} is no turn of a chat", needed, key="data.columns.messages")
-    if not any(message["role"] == "assistant" for message in messages):
-        raise RowError(
-            number,
-            "the chat has no assistant's turn",
-            "there is nothing to learn in it",
-            key="data.columns.messages",
-        )
-    return list(messages)

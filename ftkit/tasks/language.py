@@ -73,6 +73,9 @@ class LanguageTask(WithoutPrompts):
             "over_long": data.over_long,
             "seed": data.seed,
             "supervise": data.supervise,
+            "reasoning": data.reasoning,
+            "tools": data.tools,
+            "template_arguments": data.template_arguments,
         }
 
     def config_values(self) -> dict[str, Any]:

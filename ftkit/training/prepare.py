@@ -15,7 +15,7 @@ from ftkit import console
 from ftkit.data.columns import given_rows
 from ftkit.data.duplicates import Copies
 from ftkit.data.encode import Encoded, beside_cache, digest, encode, encoding_key
-from ftkit.data.gate import OF_LABELS, Facts, Finding, caveats, inspect, judge, require
+from ftkit.data.gate import OF_FIELDS, OF_LABELS, Facts, Finding, caveats, inspect, judge, require
 from ftkit.data.ledger import ROW, Ledger, Outcome, row_numbers
 from ftkit.data.packing import pack
 from ftkit.data.splits import MEASURED_PARTS, Splits, find_overlap, fingerprint, read_splits
@@ -240,8 +240,8 @@ def add_split(
     streamed = name == "train" and data.splits.stream is not None and "eval" in data.rows  # judged and counted as it is read
     found = [] if streamed else judge(name, numbers, encoded, facts, gate, data.max_length)
     for finding in found:
-        if finding.rule in OF_LABELS:
-            finding.message += f": {unknown_labels(data.rows[name], encoded, task, data.ledger)}"
+        if finding.rule in (*OF_LABELS, *OF_FIELDS):
+            finding.message += f": {named_faults(data.rows[name], encoded, task, data.ledger, finding.rule)}"
     data.judged += found
     if gate.unsupervised and not facts.supervised.all():
         encoded.outcomes = encoded.outcomes.copy()
@@ -259,6 +259,18 @@ def add_split(
         data.facts[name] = facts if arranged is encoded and len(facts.lengths) == len(encoded.rows) else inspect(
             arranged.dataset, set(), None, pairs=pairs
         )  # fmt: skip
+
+
+def named_faults(rows: Dataset, encoded: Encoded, task: Task, ledger: Ledger, rule: str) -> str:
+    """The first few faults of a rule whose findings name them."""
+    return (lost_fields if rule in OF_FIELDS else unknown_labels)(rows, encoded, task, ledger)
+
+
+def lost_fields(rows: Dataset, encoded: Encoded, task: Task, ledger: Ledger) -> str:
+    """What leaves no token in the first row that is left out for it."""
+    first = rows.select(np.flatnonzero(encoded.outcomes == Outcome.LOST_TEXT)[:1])
+    place = f" in {ledger.name([first[0][ROW]])}" if ROW in rows.column_names else ""
+    return ", ".join(task.lost_fields(first[0])[:MOST_LABELS]) + place
 
 
 def unknown_labels(rows: Dataset, encoded: Encoded, task: Task, ledger: Ledger) -> str:
@@ -289,7 +301,7 @@ def open_stream(
         copies={name: Copies(held, held.column_names, block.gate.similarity) for name, held in measured.items()},
         ends=task.end_tokens(tokenizer), start=tokenizer.bos_token_id, pairs=has_targets(task, config),
         gate=allowances(recipe), max_length=data.max_length,
-        name_labels=lambda labelled, encoded: unknown_labels(labelled, encoded, task, data.ledger),
+        name_faults=lambda labelled, encoded, rule: named_faults(labelled, encoded, task, data.ledger, rule),
         name_rows=lambda numbers: data.ledger.name(numbers, lines=True),
     )  # fmt: skip
     return Stream(rows, encoder, recipe.place, lambda: task.cutter(data.max_length))

@@ -13,6 +13,7 @@ from typing import Any
 
 from ftkit import console
 from ftkit.cache import cache_folder
+from ftkit.data.chat_templates import CHAT_TEMPLATES
 from ftkit.data.prompts import ALPACA, ALPACA_WITH_INPUT, fill
 from ftkit.data.samples.table import generate
 from ftkit.errors import UserError
@@ -31,6 +32,8 @@ KEPT_DATA = (
     "label_separator",
     "seed",
     "supervise",
+    "reasoning",
+    "template_arguments",
     "over_long",
     "packing",
     "drop_overlap",
@@ -66,6 +69,8 @@ def smoke_recipe(recipe: Recipe, train: Callable[..., Any]) -> Recipe:
     sample = f"sample:{recipe.spec.sample}"
     kept = {name: values["data"][name] for name in KEPT_DATA if name in values["data"]}
     sources = {"train": {"path": sample, "rows": TRAIN_ROWS}, "eval": {"path": sample, "rows": EVAL_ROWS}}
+    if recipe.data.chat_template not in (None, *CHAT_TEMPLATES):  # its end of turn need be no token of a stand-in's
+        kept["gate"] = kept.get("gate", {}) | {"without_end": 1.0}
     values["data"] = sources | kept | {"drop_overlap": True, "columns": SAMPLE_COLUMNS.get(recipe.task, {})}
     values["training"] = smoke_training(values["training"], recipe)
     values.setdefault("speed", {})["liger_kernel"] = None  # else a recipe for a GPU would be refused without one

@@ -9,7 +9,8 @@ from datasets import Dataset
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from ftkit.data.encode import IGNORED
-from ftkit.data.prompts import ALPACA, CHAT_TEMPLATES, chat_example, fill, last_answer, turn_ends
+from ftkit.data.chat_templates import CHAT_TEMPLATES, turn_ends
+from ftkit.data.prompts import ALPACA, fill, last_answer
 from ftkit.errors import UserError
 from ftkit.models.load import load_tokenizer
 from ftkit.recipe.schema import Data, Model
@@ -18,7 +19,7 @@ from ftkit.tasks.table import TASKS
 from ftkit.training.prepare import encode_rows
 
 CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}{{ eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 CHAT = [
@@ -91,22 +92,23 @@ def test_a_row_that_is_too_long_is_dropped_whole_and_counted(tokenizer: PreTrain
 def test_every_assistant_turn_of_a_chat_is_supervised_with_its_end(tokenizer: PreTrainedTokenizerBase) -> None:
     entry = encode("instruction", tokenizer, [{"messages": CHAT}], chat_template=CHATML).dataset[0]
     text = tokenizer.decode(supervised(entry))
-    assert text == "The chef.<|im_end|>He went home.<|im_end|>"
+    assert text == f"The chef.{tokenizer.eos_token}He went home.{tokenizer.eos_token}"
     prompt, _ = last_answer(entry["input_ids"], entry["labels"])
     assert prompt == tokenizer.apply_chat_template(CHAT[:3], add_generation_prompt=True, return_dict=False)
 
 
 def test_a_template_without_an_end_of_turn_does_not_end_an_answer(tokenizer: PreTrainedTokenizerBase) -> None:
-    tokenizer.chat_template = CHATML.replace("<|im_end|>", "")
+    silent = CHATML.replace("{{ eos_token }}", "")
+    entry = encode("instruction", tokenizer, [{"messages": CHAT}], chat_template=silent).dataset[0]
     assert turn_ends(tokenizer) == set()
-    assert supervised(vars(chat_example(tokenizer, CHAT)))[-1] != tokenizer.eos_token_id
-    tokenizer.chat_template = CHATML
-    assert turn_ends(tokenizer) == {supervised(vars(chat_example(tokenizer, CHAT)))[-1]}
+    assert supervised(entry)[-1] != tokenizer.eos_token_id
+    entry = encode("instruction", tokenizer, [{"messages": CHAT}], chat_template=CHATML).dataset[0]
+    assert turn_ends(tokenizer) == {supervised(entry)[-1]}
 
 
 def test_the_last_turn_alone_can_be_supervised(tokenizer: PreTrainedTokenizerBase) -> None:
     entry = encode("instruction", tokenizer, [{"messages": CHAT}], chat_template=CHATML, supervise="last").dataset[0]
-    assert tokenizer.decode(supervised(entry)) == "He went home.<|im_end|>"
+    assert tokenizer.decode(supervised(entry)) == f"He went home.{tokenizer.eos_token}"
 
 
 @pytest.mark.parametrize("messages", [[{"role": "user", "content": "x"}], [{"role": "robot", "content": "x"}, CHAT[1]]])
@@ -161,7 +163,7 @@ def test_fill_leaves_other_braces_alone() -> None:
 @pytest.mark.parametrize("name", CHAT_TEMPLATES)
 def test_a_named_template_ends_every_answer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     entry = encode("instruction", tokenizer, [{"messages": CHAT}], chat_template=name).dataset[0]
-    end = {"alpaca": tokenizer.eos_token, "chatml": "<|im_end|>"}[name]
+    end = tokenizer.eos_token  # <|im_end|> is no token of these
     assert tokenizer.decode(supervised(entry)) == f"The chef.{end}He went home.{end}"
 
 

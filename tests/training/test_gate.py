@@ -17,7 +17,8 @@ from ftkit import Recipe, UserError, check, train
 from ftkit.api import evaluate, preview, verify
 from ftkit.data.encode import IGNORED
 from ftkit.data.ledger import Ledger, ranges
-from ftkit.data.prompts import chat_example, last_answer
+from ftkit.data.chats import Chat, Template, chat_examples, render_answers
+from ftkit.data.prompts import last_answer
 from ftkit.errors import Unverified
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.recipe.load import load_values
@@ -30,7 +31,7 @@ from ftkit.training.prepare import encode_rows
 
 RecipeMaker = Callable[..., Recipe]
 CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}{{ eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 WORDS = [
@@ -121,7 +122,7 @@ def test_answers_are_cut_only_where_the_recipe_says_so_twice(instruct: Callable[
 
 
 def test_a_template_without_an_end_of_turn_is_refused(instruct: Callable[..., Recipe]) -> None:
-    made = instruct(chats(8), chats(12)[8:], data={"chat_template": CHATML.replace("<|im_end|>", "")})
+    made = instruct(chats(8), chats(12)[8:], data={"chat_template": CHATML.replace("{{ eos_token }}", "")})
     assert "train: 8/8 rows have an answer that does not end with an end token" in refusal(made)
 
 
@@ -387,7 +388,7 @@ def test_supervised_turns_of_a_chat_are_exactly_the_assistants(
     encoded = encode_rows(task, Dataset.from_list([{"messages": messages}]), tokenizer, config, 4096, "train")
     supervised = [label for label in encoded.dataset[0]["labels"] if label != IGNORED]
     answers = turns[1::2][-1:] if last else turns[1::2]
-    assert tokenizer.decode(supervised) == "".join(f"{answer}<|im_end|>" for answer in answers)
+    assert tokenizer.decode(supervised) == "".join(f"{answer}{tokenizer.eos_token}" for answer in answers)
 
 
 def test_the_padding_share_is_that_of_random_batches() -> None:
@@ -470,7 +471,9 @@ def test_a_tokenizer_that_looks_at_what_follows_still_gets_the_prompts_of_traini
         "{% endif %}{% endfor %}"
     )
     chat = chats(1)[0]["messages"]
-    example = chat_example(tokenizer, chat)
+    made = Chat(chat, ["turn 1", "turn 2"], ["", ""], [1])
+    template = Template(tokenizer, {})
+    example = chat_examples(template, render_answers(template, made))[0]
     served = tokenizer.apply_chat_template(chat[:1], add_generation_prompt=True, return_dict=False)
     assert last_answer(example.input_ids, example.labels)[0] == served
 
