@@ -24,7 +24,7 @@ from ftkit.evaluation.forgetting import GeneralText
 from ftkit.evaluation.measure import Measurement, join_rows, own_texts
 from ftkit.evaluation.parity import compare as compare_prompts
 from ftkit.evaluation.parity import record
-from ftkit.evaluation.reported import Measured, figure_failures, read_measured
+from ftkit.evaluation.reported import as_measured, figure_failures, read_measured
 from ftkit.evaluation.score import CheckReport, Score
 from ftkit.evaluation.target import SPLITS, Target, resolve_target
 from ftkit.evaluation.verification import begin, conclude, is_recorded, reloading, verify_model
@@ -533,7 +533,7 @@ def save_and_measure(recipe: Recipe, run: Run, parts: Parts) -> Measurement:
         tuned = measured("tuned", recipe, parts)
         keep(tuned, run.outputs / "tuned.npz")
         if reloader:
-            reported = Measured(parts.task, tuned.outputs.prediction) if tuned.outputs else None
+            reported = as_measured(parts.task, tuned.outputs) if tuned.outputs else None
             rough = autocast_dtype(parts.trainer.args) is not None or bool(parts.trainer.args.tf32)
             run.update(verified=conclude(run.verification, parts.model, reloader, reported, rough=rough))
     return tuned
@@ -629,8 +629,8 @@ def finish(
         training: seconds that training took.
         started: when the run began, by time.monotonic.
     """
-    texts = own_texts(parts.data.encoded["eval"], parts.tokenizer)
-    rows = join_rows(parts.data.rows["eval"], before.baseline, tuned, row_names(parts), texts)
+    texts = own_texts(parts.data.encoded["eval"], tuned, parts.tokenizer)
+    rows = join_rows(parts.data.rows["eval"], before.baseline, tuned, row_names(parts, tuned), texts)
     metrics = evidence(recipe, run, parts, before, tuned)
     write_json(run.metrics_file, metrics)
     write_jsonl(run.predictions_file, rows)

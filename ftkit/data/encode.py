@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,15 @@ from ftkit.data.ledger import Outcome
 IGNORED = -100  # the label of tokens that do not count in the loss
 BATCH = 1000
 OUTCOME = "outcome"
+OF = "of"  # where rows may have several entries: of each entry, which row of the batch it is of
+LOST = "lost"  # labels of the words that stand behind the cut
+REFERENCES = "references"  # all right answers of a row that has several, the one that is learnt first
+SEVERAL = "rows in several windows"
+ASIDE = (LOST, REFERENCES)  # what an encoder says of an entry that the model does not take
 TOKENS = List(Value("int32"))
 
-# Takes a batch of columns and the rows' positions; gives the columns that the model takes and each row's outcome.
+# Takes a batch of columns and the rows' positions; gives the columns of `Task.columns` and the outcome, one a row; or one an
+# entry, entries of a row side by side, and then says in the column OF which row each is of.
 Encoder = Callable[[dict[str, list[Any]], list[int]], dict[str, list[Any]]]
 
 # Takes the token ids of one row after another; gives the blocks that are full, and keeps the rest for the next rows.
@@ -36,22 +42,33 @@ class Encoded:
     """Rows as the model takes them.
 
     Attributes:
-        dataset: input_ids, labels and what else the model takes; one entry a kept row, or a block of text.
+        dataset: input_ids, labels and what else the model takes; one entry a kept row, or a window or block of text.
         rows: for each entry the position of the row in the split that it comes from.
         outcomes: for each row of the split an `Outcome`, shape (rows,).
         notes: further counts, as the number of tokens.
+        aside: for each entry what is known of it beside what the model takes, by the names in ASIDE; None where nothing is.
     """
 
     dataset: Dataset
     rows: list[int]
     outcomes: np.ndarray
     notes: dict[str, int] = field(default_factory=dict)
+    aside: Dataset | None = None
 
     @property
     def counts(self) -> dict[str, int]:
         """Rows by outcome in words, without those that did not occur."""
         found = Counter(self.outcomes.tolist())
         return {outcome.words: found[outcome] for outcome in Outcome if found[outcome]}
+
+    def known(self, name: str) -> list[Any] | None:
+        """Of each entry what is known beside what the model takes; None where the task says no such thing."""
+        return self.aside[name][:] if self.aside is not None and name in self.aside.column_names else None
+
+    def select(self, entries: np.ndarray) -> "Encoded":
+        """Some of the entries; the rows of the others keep their outcome."""
+        aside = self.aside.select(entries) if self.aside is not None else None
+        return replace(self, dataset=self.dataset.select(entries), rows=[self.rows[entry] for entry in entries], aside=aside)
 
 
 def encode(rows: Dataset, encoder: Encoder, columns: Features, key: str, name: str) -> Encoded:
@@ -67,19 +84,45 @@ def encode(rows: Dataset, encoder: Encoder, columns: Features, key: str, name: s
 
         def step(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
             made = encoder(batch, positions)
+            made[OF] = [positions[index] for index in entries_of(made)]
             bar.advance(task, len(positions))
             return made
 
         encoded = rows.map(
             step, batched=True, batch_size=BATCH, with_indices=True, remove_columns=rows.column_names,
-            features=Features({**columns, OUTCOME: Value("int8")}), load_from_cache_file=True,
+            features=Features({**columns, OUTCOME: Value("int8"), OF: Value("int64")}), load_from_cache_file=True,
             new_fingerprint=digest(rows._fingerprint, key),
         )  # fmt: skip
         bar.update(task, completed=len(rows))
-    outcomes = encoded.data.column(OUTCOME).to_numpy()
+    outcomes, of = (encoded.data.column(column).to_numpy() for column in (OUTCOME, OF))
+    beside = [column for column in ASIDE if column in columns]
+    found = Encoded(
+        encoded.remove_columns([OUTCOME, OF, *beside]), of.tolist(), outcomes_of_rows(outcomes, of),
+        several(of), encoded.select_columns(beside) if beside else None,
+    )  # fmt: skip
     kept = np.flatnonzero(outcomes < Outcome.TOO_LONG)
-    dataset = encoded.remove_columns(OUTCOME)
-    return Encoded(dataset if len(kept) == len(dataset) else dataset.select(kept), kept.tolist(), outcomes)
+    return found if len(kept) == len(of) else found.select(kept)
+
+
+def entries_of(made: dict[str, list[Any]]) -> list[int]:
+    """Of each entry that an encoder made of a batch, which row of the batch it is of; takes the column out."""
+    return list(made.pop(OF, range(len(made[OUTCOME]))))
+
+
+def outcomes_of_rows(outcomes: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Each row's outcome, shape (rows,), from those of its entries, which are all alike."""
+    return np.asarray(outcomes[np.unique(of, return_index=True)[1]])
+
+
+def several(of: np.ndarray) -> dict[str, int]:
+    """The note that says how many rows have several entries, where some have."""
+    found = int((np.unique(of, return_counts=True)[1] > 1).sum())
+    return {SEVERAL: found} if found else {}
+
+
+def model_columns(columns: Features) -> Features:
+    """Those of an encoder's columns that the model takes."""
+    return Features({name: kind for name, kind in columns.items() if name not in ASIDE})
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from ftkit.data.encode import IGNORED, Encoded
+from ftkit.data.encode import IGNORED, LOST, Encoded
 from ftkit.data.ledger import Ledger, Outcome
 from ftkit.errors import Mistake, RecipeError
 from ftkit.recipe.schema import Gate
@@ -200,6 +200,9 @@ def judge(split: str, numbers: np.ndarray, encoded: Encoded, facts: Facts, gate:
              "raise model.max_length", "model.max_length"),
         rule("cut_answer", f"rows lose the end of their answer, cut at {length}", with_outcome(Outcome.CUT_ANSWER),
              "raise model.max_length, or drop them with data.over_long: drop", "data.over_long"),
+        rule("cut_text", f"rows lose the end of their text, cut at {length}{lost_share(encoded, facts)}",
+             np.concatenate([with_outcome(Outcome.CUT_TEXT), with_outcome(Outcome.CUT_PROMPT)]),
+             "raise model.max_length, or shorten the texts", "model.max_length"),
         rule("empty", "rows have an empty field", with_outcome(Outcome.EMPTY),
              "mend the data, or drop and count such rows with data.drop_empty: true", "data.columns"),
         rule("unknown_label", "rows have a label that the model does not know", with_outcome(Outcome.UNKNOWN_LABEL),
@@ -215,6 +218,13 @@ def judge(split: str, numbers: np.ndarray, encoded: Encoded, facts: Facts, gate:
              "the template and the tokenizer both add one: take it out of the template or prompt", "data.chat_template"),
     ]  # fmt: skip
     return [finding for finding in found if finding.found]
+
+
+def lost_share(encoded: Encoded, facts: Facts) -> str:
+    """What stands behind the cut, where words are counted: they are not learnt, and when measured they count as missed."""
+    lost = sum(map(len, encoded.known(LOST) or []))
+    share = 100 * lost / max(lost + int(facts.supervised.sum()), 1)
+    return f": {share:.{1 if share < 10 else 0}f} % of the words stand behind the cut and count as missed" if lost else ""
 
 
 def require(findings: Sequence[Finding], ledger: Ledger, place: Callable[[str], str]) -> None:

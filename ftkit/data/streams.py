@@ -14,7 +14,7 @@ from ftkit import console
 from ftkit.data.clean import clean_batch, cleaned_features
 from ftkit.data.columns import given_rows, map_columns
 from ftkit.data.duplicates import Copies
-from ftkit.data.encode import OUTCOME, TOKENS, Cutter, Encoded, Encoder
+from ftkit.data.encode import OUTCOME, TOKENS, Cutter, Encoded, Encoder, entries_of, outcomes_of_rows
 from ftkit.data.files import LIBRARY_ERRORS
 from ftkit.data.gate import OF_LABELS, Finding, inspect, judge, require
 from ftkit.data.ledger import REMEMBERED, ROW, Counts, Ledger, Outcome
@@ -158,7 +158,7 @@ class StreamEncoder:
 
     Attributes:
         features: of the rows before cleaning.
-        columns: what the encoder makes, without the outcome.
+        columns: what the encoder makes that the model takes.
         copies: the rows of each measured part; training rows like them are dropped.
         ends: token ids that end an answer.
         start: the tokenizer's start token, or None.
@@ -201,10 +201,10 @@ class StreamEncoder:
         if not len(rows):
             return []
         made = self.encoder(rows[:], positions.tolist())
-        outcomes = np.array(made.pop(OUTCOME), np.int8)
-        kept = np.flatnonzero(outcomes < Outcome.TOO_LONG)
+        of, fates = np.array(entries_of(made)), np.array(made.pop(OUTCOME), np.int8)
+        outcomes, kept = outcomes_of_rows(fates, of), np.flatnonzero(fates < Outcome.TOO_LONG)
         made = {name: [made[name][index] for index in kept] for name in self.columns}
-        encoded = Encoded(Dataset.from_dict(made, features=self.columns), kept.tolist(), outcomes)
+        encoded = Encoded(Dataset.from_dict(made, features=self.columns), of[kept].tolist(), outcomes)
         facts = inspect(encoded.dataset, self.ends, self.start, pairs=self.pairs)
         found.judged += len(rows)
         for finding in judge("train", numbers, encoded, facts, self.gate, self.max_length):
@@ -212,7 +212,7 @@ class StreamEncoder:
                 finding.message += f": {self.name_labels(rows.add_column(ROW, numbers), encoded)}"
             found.add(finding)
         learnt = facts.supervised > 0
-        outcomes[kept[~learnt]] = Outcome.UNSUPERVISED
+        outcomes[of[kept[~learnt]]] = Outcome.UNSUPERVISED
         for outcome in Outcome:
             found.counts.mark(numbers[outcomes == outcome], f"train: {outcome.words}")
         entries = (dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True))

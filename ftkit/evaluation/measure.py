@@ -1,7 +1,8 @@
 """Measure a model on encoded rows: the task's metrics, those of generated text, and what was predicted for each row."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,22 +25,29 @@ from ftkit.tasks.base import Encoded, Task
 
 @dataclass
 class Outputs:
-    """What a model made of the rows: reduced logits and labels of each, and an object an answer where it generated."""
+    """What a model made of the entries: reduced logits and labels of each, and an object an answer where it generated.
+
+    Attributes:
+        rows: which row of the split each entry is of.
+    """
 
     prediction: EvalPrediction
     answers: list[dict[str, Any]]
+    rows: list[int]
 
     def save(self, file: Path) -> None:
         """Write the arrays to an .npz file, and the answers beside it."""
         write_jsonl(file.with_suffix(".jsonl"), self.answers)
-        write_arrays(file, predictions=self.prediction.predictions, labels=self.prediction.label_ids)
+        write_arrays(file, predictions=self.prediction.predictions, labels=self.prediction.label_ids, rows=self.rows)
 
 
 def load_outputs(file: Path) -> Outputs:
     """What `Outputs.save` wrote."""
     with np.load(file) as arrays:
         prediction = EvalPrediction(arrays["predictions"], arrays["labels"])
-    return Outputs(prediction, read_jsonl(file.with_suffix(".jsonl")))
+        # a run of an earlier version kept none: each row had one entry there
+        rows = arrays["rows"].tolist() if "rows" in arrays else list(range(len(prediction.label_ids)))
+    return Outputs(prediction, read_jsonl(file.with_suffix(".jsonl")), rows)
 
 
 def write_arrays(file: Path, **arrays: Any) -> None:
@@ -88,16 +96,27 @@ def measure(
     Args:
         kept: the same rows with a part of the model computed already, where there are such.
     """
-    output = predict_by_length(trainer, encoded.dataset) if kept is None else trainer.predict(kept)
+    with without_metrics(trainer):
+        output = predict_by_length(trainer, encoded.dataset) if kept is None else trainer.predict(kept)
     prediction = EvalPrediction(predictions=output.predictions, label_ids=output.label_ids)
-    prediction = task.complete(prediction, encoded.dataset, tokenizer)
+    prediction = task.complete(prediction, encoded, tokenizer)
     answers = []
     if task.generates and block.generation.rows:
         answers = generate_answers(
             trainer.model, tokenizer, encoded, block.generation,
             batch_size=trainer.args.per_device_eval_batch_size, end_tokens=task.end_tokens(tokenizer),
         )  # fmt: skip
-    return assess(Outputs(prediction, answers), task, encoded.rows, block, spec)
+    return assess(Outputs(prediction, answers, encoded.rows), task, block, spec)
+
+
+@contextmanager
+def without_metrics(trainer: Trainer) -> Iterator[None]:
+    """Inside the block the Trainer computes no metrics of what it predicts: its own are of the rows in their order."""
+    before, trainer.compute_metrics = trainer.compute_metrics, None
+    try:
+        yield
+    finally:
+        trainer.compute_metrics = before
 
 
 def predict_by_length(trainer: Trainer, dataset: Dataset) -> Any:
@@ -110,13 +129,10 @@ def predict_by_length(trainer: Trainer, dataset: Dataset) -> Any:
     return output._replace(predictions=output.predictions[back], label_ids=output.label_ids[back])
 
 
-def assess(outputs: Outputs, task: Task, numbers: list[int], block: Evaluation, spec: TaskSpec) -> Measurement:
-    """The figures that follow from what a model made of the rows.
-
-    Args:
-        numbers: which row of the split each entry is.
-    """
-    prediction, answers = outputs.prediction, outputs.answers
+def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> Measurement:
+    """The figures that follow from what a model made of the rows."""
+    answers = outputs.answers
+    prediction, numbers = task.merge(outputs.prediction, outputs.rows)
     metrics, resamplers = task.score(prediction), task.resamplers(prediction)
     rows = [{"row": row, **task.describe(prediction, index)} for index, row in enumerate(numbers)]
     right, quality, quality_name = task.right(prediction), task.quality(prediction), task.quality_name
@@ -158,10 +174,11 @@ def wanted(metrics: dict[str, float], block: Evaluation, spec: TaskSpec, *, heal
     return [name for name in names if name in metrics] or ["loss"]
 
 
-def own_texts(encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """The text of each entry that is not the only one of its row, by the entry's number."""
-    counts = Counter(encoded.rows)
-    chosen = [index for index, row in enumerate(encoded.rows) if counts[row] > 1]
+def own_texts(encoded: Encoded, found: Measurement, tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """The text of each entry that was measured by itself and is not the only one of its row, by the entry's number."""
+    rows = [row["row"] for row in found.rows]
+    counts = Counter(rows)
+    chosen = [index for index, row in enumerate(rows) if counts[row] > 1]
     entries = encoded.dataset.select(chosen)["input_ids"]
     return {index: tokenizer.decode(ids, skip_special_tokens=True) for index, ids in zip(chosen, entries, strict=True)}
 

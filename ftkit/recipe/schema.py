@@ -186,6 +186,9 @@ class Gate(Block):
 
     dropped: Allowed = Field(0.1, description="Rows left out because their answer does not fit into model.max_length.")
     cut_answer: Allowed = Field(0.0, description="Rows whose answer loses its end, with over_long: cut_answer.")
+    cut_text: Allowed = Field(
+        1.0, description="Rows whose text or prompt loses its end at model.max_length; allowed ones are said as a caveat."
+    )
     empty: Allowed = Field(0.0, description="Rows left out because a field is empty; drop_empty allows any number.")
     unknown_label: Allowed = Field(0.0, description="Rows left out because the model does not know their label.")
     no_number: Allowed = Field(0.0, description="Rows left out because their label is no number, in text-regression.")
@@ -286,8 +289,14 @@ class Data(Block):
         "are longer become several examples.",
     )
     supervise: Literal["all", "last"] = Field("all", description="In chats: every turn of the assistant, or the last one.")
-    over_long: Literal["cut_prompt", "drop", "cut_answer"] | None = Field(
-        None, description="What is done with rows longer than max_length; default cut_prompt in summarization, else drop."
+    over_long: Literal["cut_prompt", "drop", "cut_answer", "windows", "cut"] | None = Field(
+        None,
+        description="What is done with rows longer than max_length; default cut_prompt in summarization, windows in "
+        "token-classification, else drop. windows reads a long row in parts that overlap, each word where most stands "
+        "around it; with cut the words behind the cut count as missed.",
+    )
+    window_overlap: int | None = Field(
+        None, ge=0, description="Tokens that neighbouring windows of a long row share; default a quarter of a window."
     )
     drop_empty: Boolean = Field(False, description="Drop rows with an empty field, and count them, instead of refusing.")
     prompt: str | None = Field(

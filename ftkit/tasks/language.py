@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, EvalPrediction, PretrainedConfig,
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from ftkit.compat import pad_by_position
-from ftkit.data.encode import BATCH, IGNORED, TOKENS, is_empty
+from ftkit.data.encode import BATCH, IGNORED, TOKENS, Encoded, is_empty
 from ftkit.data.ledger import Outcome
 from ftkit.data.prompts import Example, join
 from ftkit.errors import UserError
@@ -81,9 +81,10 @@ class LanguageTask(WithoutPrompts):
     def reduce_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return token_loss_sums(logits, labels, shift=True)
 
-    def complete(self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
+    def complete(self, prediction: EvalPrediction, encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
         """A third column: the bytes of each row's supervised text, for bits per byte."""
-        bytes_of_rows = [text_bytes(tokenizer, batch["labels"]) for batch in rows.select_columns("labels").iter(BATCH)]
+        labels = encoded.dataset.select_columns("labels")
+        bytes_of_rows = [text_bytes(tokenizer, batch["labels"]) for batch in labels.iter(BATCH)]
         sums = np.concatenate([prediction.predictions, np.concatenate(bytes_of_rows)[:, None]], axis=1)
         return EvalPrediction(predictions=sums, label_ids=prediction.label_ids)
 
