@@ -200,7 +200,7 @@ def judge(split: str, numbers: np.ndarray, encoded: Encoded, facts: Facts, gate:
              "raise model.max_length", "model.max_length"),
         rule("cut_answer", f"rows lose the end of their answer, cut at {length}", with_outcome(Outcome.CUT_ANSWER),
              "raise model.max_length, or drop them with data.over_long: drop", "data.over_long"),
-        rule("cut_text", f"rows lose the end of their text, cut at {length}{lost_share(encoded, facts)}",
+        rule("cut_text", f"rows lose the end of their text, cut at {length}{lost_share(split, encoded, facts)}",
              np.concatenate([with_outcome(Outcome.CUT_TEXT), with_outcome(Outcome.CUT_PROMPT)]),
              "raise model.max_length, or shorten the texts", "model.max_length"),
         rule("empty", "rows have an empty field", with_outcome(Outcome.EMPTY),
@@ -220,11 +220,12 @@ def judge(split: str, numbers: np.ndarray, encoded: Encoded, facts: Facts, gate:
     return [finding for finding in found if finding.found]
 
 
-def lost_share(encoded: Encoded, facts: Facts) -> str:
-    """What stands behind the cut, where words are counted: they are not learnt, and when measured they count as missed."""
+def lost_share(split: str, encoded: Encoded, facts: Facts) -> str:
+    """What stands behind the cut, where words are counted, and what becomes of it."""
     lost = sum(map(len, encoded.known(LOST) or []))
     share = 100 * lost / max(lost + int(facts.supervised.sum()), 1)
-    return f": {share:.{1 if share < 10 else 0}f} % of the words stand behind the cut and count as missed" if lost else ""
+    fate = "are not learnt" if split == "train" else "count as missed"
+    return f": {share:.{1 if share < 10 else 0}f} % of the words stand behind the cut and {fate}" if lost else ""
 
 
 def require(findings: Sequence[Finding], ledger: Ledger, place: Callable[[str], str]) -> None:

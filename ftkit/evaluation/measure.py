@@ -67,6 +67,7 @@ class Measurement:
         resamplers: those metrics for any weights of the rows; of generated text, of the rows that were generated for.
         right: whether each row is right, shape (rows,), or of the generated rows; None where the task knows no right.
         quality: how good each row is, the same rows, more being better; for the analysis of errors.
+        judged: which of `rows` right and quality are about.
         quality_name: of which metric it is each row's value, or its negative.
         by_label: precision, recall, F1 and number of each label or type of entity, where the task has such.
         outputs: what the figures were computed from.
@@ -80,6 +81,7 @@ class Measurement:
     quality_name: str = ""
     by_label: list[dict[str, Any]] | None = None
     outputs: Outputs | None = None
+    judged: list[int] = field(default_factory=list)
 
 
 def measure(
@@ -90,10 +92,13 @@ def measure(
     block: Evaluation,
     spec: TaskSpec,
     kept: Any = None,
+    *,
+    seed: int,
 ) -> Measurement:
-    """Score every row in batches, and generate for the first rows where the task does so.
+    """Score every row in batches, and generate for some rows where the task does so.
 
     Args:
+        seed: of the draw of those rows.
         kept: the same rows with a part of the model computed already, where there are such.
     """
     with without_metrics(trainer):
@@ -105,6 +110,7 @@ def measure(
         answers = generate_answers(
             trainer.model, tokenizer, encoded, block.generation,
             batch_size=trainer.args.per_device_eval_batch_size, end_tokens=task.end_tokens(tokenizer),
+            seed=seed,
         )  # fmt: skip
     return assess(Outputs(prediction, answers, encoded.rows), task, block, spec)
 
@@ -136,15 +142,19 @@ def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> M
     metrics, resamplers = task.score(prediction), task.resamplers(prediction)
     rows = [{"row": row, **task.describe(prediction, index)} for index, row in enumerate(numbers)]
     right, quality, quality_name = task.right(prediction), task.quality(prediction), task.quality_name
+    judged = list(range(len(rows)))
     if answers:
+        # a run of an earlier version generated for the first entries
+        judged = [answer.get("entry", place) for place, answer in enumerate(answers)]
         texts, targets = [row["generated"] for row in answers], [row["target"] for row in answers]
         scores = text_scores(texts, targets)
         health = health_scores(texts, targets, [row["stopped"] for row in answers])
         metrics |= text_metrics(texts, targets) | {name: metric.value() for name, metric in health.items()}
         resamplers |= text_resamplers(texts, targets) | health
         right, quality, quality_name = scores["exact_match"] > 0, scores["rougeL"], "rougeL"
-        for row, answer, score in zip(rows, answers, quality, strict=False):
-            row |= {**answer, "rougeL": round(float(score), 6)}
+        for place, answer, score in zip(judged, answers, quality, strict=True):
+            told = {key: value for key, value in answer.items() if key != "entry"}
+            rows[place] |= {**told, "rougeL": round(float(score), 6)}
     names = wanted(metrics, block, spec, health=task.generates)
     metrics, found = {name: metrics[name] for name in names}, {name: resamplers[name] for name in names}
     if block.metric_file is not None:
@@ -152,7 +162,7 @@ def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> M
         predicted, references = comparable(prediction, answers)
         metrics |= custom.compute(predicted, references)
         found |= custom.resamplers(predicted, references)
-    return Measurement(metrics, rows, found, right, quality, quality_name, task.by_label(prediction), outputs)
+    return Measurement(metrics, rows, found, right, quality, quality_name, task.by_label(prediction), outputs, judged)
 
 
 def comparable(prediction: EvalPrediction, answers: list[dict[str, Any]]) -> tuple[list[Any], list[Any]]:

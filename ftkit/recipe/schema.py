@@ -198,7 +198,7 @@ class Gate(Block):
     overlap: Allowed = Field(
         0.0,
         description="Eval or test rows that are also training rows by what is given to the model: equal, equal but for case "
-        "and punctuation, or nearly equal.",
+        "and punctuation or with the texts of a pair swapped, or nearly equal.",
     )
     similarity: float = Field(
         0.8,
@@ -315,7 +315,11 @@ class Data(Block):
 class Generation(Block):
     """How answers are generated when a prompted task is measured."""
 
-    rows: int = Field(32, ge=0, description="Generate for so many eval rows, before and after training; 0 for none.")
+    rows: int = Field(
+        32,
+        ge=0,
+        description="Generate for so many eval rows, drawn with data.seed, before and after training; 0 for none.",
+    )
     max_new_tokens: int = Field(64, ge=1, description="The longest answer, in tokens.")
     num_beams: int = Field(1, ge=1, description="Beams; 1 is greedy.")
 

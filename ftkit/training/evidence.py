@@ -99,7 +99,10 @@ def measured(name: str, recipe: Recipe, parts: Parts, encoded: Encoded | None = 
     with console.status(f"measuring the {name}"):
         rows = encoded or parts.data.encoded["eval"]
         kept = parts.frozen.rows("eval") if parts.frozen and encoded is None else None
-        return measure(parts.trainer, parts.task, parts.tokenizer, rows, recipe.evaluation, recipe.spec, kept)
+        return measure(
+            parts.trainer, parts.task, parts.tokenizer, rows, recipe.evaluation, recipe.spec, kept,
+            seed=recipe.data.seed,
+        )  # fmt: skip
 
 
 def few_shot_entries(recipe: Recipe, parts: Parts) -> Encoded:
@@ -172,7 +175,8 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
     lost = forgetting(before.text, before.general, after, seed) if before.text and after is not None else None
     return {
         "rows": len(tuned.rows),
-        "generated_rows": sum("generated" in row for row in tuned.rows),
+        "generated_rows": (answered := sum("generated" in row for row in tuned.rows)),
+        "generated_seed": recipe.data.seed if 0 < answered < len(tuned.rows) else None,
         "baseline": baseline.metrics if baseline else None,
         "tuned": tuned.metrics,
         "other_baselines": {name: other.metrics for name, other in others.items()},

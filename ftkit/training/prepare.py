@@ -291,7 +291,7 @@ def overlap_findings(data: Data, name: str, gate: Gate) -> list[Finding]:
     train, measured = (kept_rows(data, part) for part in ("train", name))
     found, ledger = find_overlap(train, measured, gate.similarity), data.ledger
     numbers, train_numbers = row_numbers(measured), row_numbers(train)
-    kinds = {"equal": found.exact, "equal but for case and punctuation": found.normalised, "nearly equal": found.near}
+    kinds = found.kinds()
     pairs = [(kind, row, other) for kind, rows in kinds.items() for row, other in rows]
     if not pairs:
         return []
