@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 import tokenizers
 import transformers
 from datasets import Dataset, Features, List, Value
@@ -65,6 +66,12 @@ class Encoded:
         """Of each entry what is known beside what the model takes; None where the task says no such thing."""
         return self.aside[name][:] if self.aside is not None and name in self.aside.column_names else None
 
+    def count(self, name: str) -> np.ndarray:
+        """Of each entry how many such things are known; of none where the task says no such thing, shape (entries,)."""
+        if self.aside is None or name not in self.aside.column_names:
+            return np.zeros(len(self.rows), np.int64)
+        return np.asarray(pc.list_value_length(self.aside.with_format("arrow")[:][name]).to_numpy())
+
     def select(self, entries: np.ndarray) -> "Encoded":
         """Some of the entries; the rows of the others keep their outcome."""
         aside = self.aside.select(entries) if self.aside is not None else None
@@ -79,12 +86,14 @@ def encode(rows: Dataset, encoder: Encoder, columns: Features, key: str, name: s
         key: names all that the result depends on beside the rows; the same key on the same rows is read from the cache.
         name: what the rows are called while the progress is shown.
     """
+    beside = [column for column in ASIDE if column in columns]
     with console.progress_bar() as bar, without_collection():
         task = bar.add_task(f"encoding {name}", total=len(rows))
 
         def step(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
             made = encoder(batch, positions)
             made[OF] = [positions[index] for index in entries_of(made)]
+            made |= {name: [[]] * len(made[OF]) for name in beside if name not in made}
             bar.advance(task, len(positions))
             return made
 
@@ -95,7 +104,6 @@ def encode(rows: Dataset, encoder: Encoder, columns: Features, key: str, name: s
         )  # fmt: skip
         bar.update(task, completed=len(rows))
     outcomes, of = (encoded.data.column(column).to_numpy() for column in (OUTCOME, OF))
-    beside = [column for column in ASIDE if column in columns]
     found = Encoded(
         encoded.remove_columns([OUTCOME, OF, *beside]), of.tolist(), outcomes_of_rows(outcomes, of),
         several(of), encoded.select_columns(beside) if beside else None,

@@ -222,7 +222,7 @@ def judge(split: str, numbers: np.ndarray, encoded: Encoded, facts: Facts, gate:
 
 def lost_share(split: str, encoded: Encoded, facts: Facts) -> str:
     """What stands behind the cut, where words are counted, and what becomes of it."""
-    lost = sum(map(len, encoded.known(LOST) or []))
+    lost = int(encoded.count(LOST).sum())
     share = 100 * lost / max(lost + int(facts.supervised.sum()), 1)
     fate = "are not learnt" if split == "train" else "count as missed"
     return f": {share:.{1 if share < 10 else 0}f} % of the words stand behind the cut and {fate}" if lost else ""

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ftkit import console
 from ftkit.compat import without_router_loss
-from ftkit.data.encode import IGNORED, Encoded
+from ftkit.data.encode import IGNORED, REFERENCES, Encoded
 from ftkit.data.prompts import last_answer
 from ftkit.models.architecture import named_positions
 from ftkit.recipe.schema import Generation
@@ -50,10 +50,18 @@ def generate_answers(
             generated = generate_ids(model, tokenizer, [pairs[index][0] for index in batch], block, stops)
             answers |= dict(zip(batch, generated, strict=True))
             bar.advance(task, len(batch))
+    told = [_describe(tokenizer, encoded.rows[entry], *pairs[at], answers[at], stops) for at, entry in enumerate(drawn)]
+    references = encoded.known(REFERENCES) or [[]] * len(encoded.rows)
     return [
-        {"entry": entry} | _describe(tokenizer, encoded.rows[entry], *pairs[at], answers[at], stops)
-        for at, entry in enumerate(drawn)
+        {"entry": entry} | answer | all_references(tokenizer, references[entry])
+        for entry, answer in zip(drawn, told, strict=True)
     ]
+
+
+def all_references(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> dict[str, list[str]]:
+    """The references of a row that has several, as the tokenizer has them, like the target; nothing of other rows."""
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    return {"references": [tokenizer.decode(own, skip_special_tokens=True).strip() for own in ids]} if texts else {}
 
 
 def drawn_places(count: int, wanted: int, seed: int) -> list[int]:

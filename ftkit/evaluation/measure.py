@@ -16,7 +16,7 @@ from ftkit.data.ledger import ROW
 from ftkit.evaluation.generation import generate_answers
 from ftkit.metrics.custom import CustomMetric
 from ftkit.metrics.resampling import Resampler
-from ftkit.metrics.text import health_scores, text_metrics, text_resamplers, text_scores
+from ftkit.metrics.text import health_scores, references_of, text_metrics, text_resamplers, text_scores
 from ftkit.recipe.schema import Evaluation
 from ftkit.recipe.tasks import HEALTH_METRICS, TaskSpec
 from ftkit.run import read_jsonl, write_jsonl
@@ -146,7 +146,7 @@ def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> M
     if answers:
         # a run of an earlier version generated for the first entries
         judged = [answer.get("entry", place) for place, answer in enumerate(answers)]
-        texts, targets = [row["generated"] for row in answers], [row["target"] for row in answers]
+        texts, targets = [row["generated"] for row in answers], [targets_of(row) for row in answers]
         scores = text_scores(texts, targets)
         health = health_scores(texts, targets, [row["stopped"] for row in answers])
         metrics |= text_metrics(texts, targets) | {name: metric.value() for name, metric in health.items()}
@@ -165,10 +165,17 @@ def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> M
     return Measurement(metrics, rows, found, right, quality, quality_name, task.by_label(prediction), outputs, judged)
 
 
+def targets_of(answer: dict[str, Any]) -> str | list[str]:
+    """What an answer is held against: the target, or all references of a row that has several."""
+    return answer.get("references") or answer["target"]
+
+
 def comparable(prediction: EvalPrediction, answers: list[dict[str, Any]]) -> tuple[list[Any], list[Any]]:
     """Predictions and references as the `evaluate` package has them: texts where the task generates, else ids or numbers."""
     if answers:
-        return [row["generated"] for row in answers], [row["target"] for row in answers]
+        targets = [targets_of(row) for row in answers]
+        plain = all(isinstance(target, str) for target in targets)
+        return [row["generated"] for row in answers], targets if plain else [references_of(target) for target in targets]
     values, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
     if values.ndim == 2 and labels.ndim == 1:
         return (values.argmax(-1) if values.shape[1] > 1 else values[:, 0]).tolist(), labels.tolist()
@@ -202,10 +209,10 @@ def join_rows(
         names: of the rows, as `eval.jsonl row 3`, by which metrics.json and analysis.json name them.
         texts: of entries that are a part of their row's text; else a long one would stand there as often as it has parts.
     """
-    shared = {"row", "prompt", "target"}
+    shared = {"row", "prompt", "target", "references"}
     joined = []
     for index, tuned in enumerate(after.rows):
-        row: dict[str, Any] = {key: tuned[key] for key in ("row", "prompt", "target") if key in tuned}
+        row: dict[str, Any] = {key: tuned[key] for key in ("row", "prompt", "target", "references") if key in tuned}
         if "prompt" not in row:
             shown = {name: value for name, value in source[tuned["row"]].items() if name != ROW}
             row |= {name: value for name, value in shown.items() if isinstance(value, str | int | float | list)}

@@ -5,7 +5,7 @@ from typing import Any
 from datasets import Features
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.data.encode import Encoder, is_empty
+from ftkit.data.encode import REFERENCES, Encoder, is_empty
 from ftkit.data.ledger import ROW, Outcome
 from ftkit.data.prompts import (
     ALPACA,
@@ -21,7 +21,7 @@ from ftkit.data.prompts import (
 )
 from ftkit.errors import UserError
 from ftkit.tasks.base import BLANK
-from ftkit.tasks.language import LanguageTask, as_columns, decoder_class, fitted, text_of
+from ftkit.tasks.language import LanguageTask, as_columns, decoder_class, first_answers, fitted, text_of
 
 ROLES = {"system", "user", "assistant", "tool"}
 
@@ -45,9 +45,12 @@ class Instruction(LanguageTask):
             tokenizer = with_template(tokenizer, self.data.chat_template)
 
         def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
-            if chats:
+            if "messages" in batch:
                 return self._encode_chats(batch, positions, tokenizer, max_length, over_long)
             answer = "output" if "output" in batch else "completion"
+            batch, references = first_answers(batch, answer, positions)
+            if chats:
+                return self._encode_chats(batch, positions, tokenizer, max_length, over_long) | {REFERENCES: references}
             asked = "prompt" if "prompt" in batch else "instruction"
             for index, row in enumerate(positions if "input" in batch else ()):
                 text_of(batch, "input", index, row)  # refuses what is no text
@@ -60,7 +63,8 @@ class Instruction(LanguageTask):
             prompts = [fill(forms[parts["form"]], parts["values"]) for parts in map(self.prompt_parts, rows)]
             pairs = zip(prompt_ids(tokenizer, prompts), answer_ids(tokenizer, [batch[answer][i] for i in full]), strict=True)
             made = {index: fitted(*pair, max_length, over_long) for index, pair in zip(full, pairs, strict=True)}
-            return as_columns([made.get(index, (None, Outcome.EMPTY)) for index in range(len(positions))])
+            columns = as_columns([made.get(index, (None, Outcome.EMPTY)) for index in range(len(positions))])
+            return columns | {REFERENCES: references}
 
         return encode
 

@@ -18,7 +18,7 @@ from ftkit.evaluation.analysis import analyse
 from ftkit.evaluation.evidence import BASELINE, TUNED, changes, fallen, flags, intervals, resampled, verdict
 from ftkit.evaluation.few_shot import with_shots
 from ftkit.evaluation.forgetting import DRIFT, KEY, LOSS, TEXTS, GeneralText, forgetting, general_text, measure_general
-from ftkit.evaluation.measure import Measurement, Outputs, assess, load_outputs, measure, write_arrays
+from ftkit.evaluation.measure import Measurement, Outputs, assess, load_outputs, measure, targets_of, write_arrays
 from ftkit.metrics.custom import CustomMetric
 from ftkit.metrics.text import signatures
 from ftkit.models.architecture import named_positions
@@ -186,9 +186,16 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
         "forgetting": lost,
         "verdict": asdict(verdict(baseline, tuned, better, found)),
         "flags": [*fallen(baseline, tuned, better, found), *flags(baseline, tuned, found, lost)],
-        "signatures": signatures() if {"bleu", "chrf"} & tuned.metrics.keys() else {},
+        "signatures": written_signatures(tuned),
         "caveats": parts.data.caveats("eval"),
     }
+
+
+def written_signatures(tuned: Measurement) -> dict[str, str]:
+    """How BLEU and chrF were computed, where they were."""
+    if not tuned.outputs or not {"bleu", "chrf"} & tuned.metrics.keys():
+        return {}
+    return signatures([targets_of(answer) for answer in tuned.outputs.answers])
 
 
 def error_analysis(

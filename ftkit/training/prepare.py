@@ -14,7 +14,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from ftkit import console
 from ftkit.data.columns import given_rows
 from ftkit.data.duplicates import Copies
-from ftkit.data.encode import SEVERAL, Encoded, beside_cache, digest, encode, encoding_key, model_columns
+from ftkit.data.encode import REFERENCES, SEVERAL, Encoded, beside_cache, digest, encode, encoding_key, model_columns
 from ftkit.data.gate import OF_LABELS, Facts, Finding, caveats, inspect, judge, require
 from ftkit.data.ledger import ROW, Ledger, Outcome, row_numbers
 from ftkit.data.packing import pack
@@ -222,6 +222,10 @@ def add_split(
             data.ledger.mark(numbers[outcomes], f"{name}: {outcome.words}")
     if several := encoded.notes.get(SEVERAL):
         console.say(f"{name}: {several:,} rows are longer than model.max_length {data.max_length} and read in windows")
+    if several := int((encoded.count(REFERENCES) > 0).sum()):
+        how = "the first is learnt" if name == "train" else "the loss is of the first, metrics of text are of all"
+        console.say(f"{name}: {several:,} rows have several answers; {how}")
+        encoded = replace(encoded, notes={**encoded.notes, "rows with several answers": several})
     arranged = task.arrange(encoded, data.max_length) if encoded.rows else encoded
     if packing and arranged.rows:
         arranged = packed(arranged, data.max_length)
