@@ -21,10 +21,11 @@ from ftkit.errors import Interrupted, Unverified, UserError
 from ftkit.evaluation.benchmarks import BenchmarkScores, benchmark_target
 from ftkit.evaluation.evidence import TUNED, middle, resampled
 from ftkit.evaluation.forgetting import GeneralText
+from ftkit.evaluation.leaks import training_row_caveats
 from ftkit.evaluation.measure import Measurement, join_rows, own_texts
 from ftkit.evaluation.parity import compare as compare_prompts
 from ftkit.evaluation.parity import record
-from ftkit.evaluation.reported import Measured, figure_failures, read_measured
+from ftkit.evaluation.reported import as_measured, figure_failures, read_measured
 from ftkit.evaluation.score import CheckReport, Score
 from ftkit.evaluation.target import SPLITS, Target, resolve_target
 from ftkit.evaluation.verification import begin, conclude, is_recorded, reloading, verify_model
@@ -55,6 +56,7 @@ from ftkit.run import (
     end_run,
     environment,
     finished_run,
+    is_run,
     now,
     read_jsonl,
     remove_empty,
@@ -87,7 +89,7 @@ from ftkit.training.levers import speed_facts, speed_reasons, speed_words
 from ftkit.training.memory import peak_memory_bytes, peak_within
 from ftkit.training.plan import Plan, make_plan
 from ftkit.training.planner import predicted_peaks
-from ftkit.training.prepare import allowances, prepare
+from ftkit.training.prepare import allowances, kept_rows, prepare
 from ftkit.training.probe import probe
 from ftkit.training.resume import load_finished, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
@@ -302,20 +304,31 @@ def benchmark(
 
 
 def known_caveats(target: Target, parts: Parts) -> list[str]:
-    """What a run's own report says of the same rows, as that they are among its training rows."""
-    run, split = Run(target.trained.parent) if target.trained else None, target.split
-    if run is None or split == "train":
+    """What a run's own report says of the same rows; of others, how many of them it was trained on."""
+    run, split = run_of(target), target.split
+    if run is None:
         return []
+    if split == "train" and target.own_rows:
+        return ["these are rows that the run was trained on"]
     known = run.record.get("data", {}).get(split, {})
-    if parts.data.describe()["eval"]["sha256"] != known.get("sha256"):
+    if split == "train" or parts.data.describe()["eval"]["sha256"] != known.get("sha256"):
         changed = f"the data changed since the run: these are not its {split} rows, and may be among its training rows"
         unseen = f"the run did not look for its {split} rows among its training rows"
-        return [changed if known else unseen] if target.own_rows else []
+        with console.status("looking for the run's training rows"):
+            found = training_row_caveats(run, kept_rows(parts.data, "eval"), parts.data.ledger)
+        return [changed if known else unseen, *found] if target.own_rows else found
     if split == "eval":
         caveats = json.loads(run.metrics_file.read_text(encoding="utf-8")).get("caveats", [])
     else:
         caveats = json.loads(run.data_report.read_text(encoding="utf-8"))["caveats"][split]
     return [caveat for caveat in caveats if caveat not in parts.data.caveats(split)]
+
+
+def run_of(target: Target) -> Run | None:
+    """The finished run that the target's model was trained by, named itself or by the folder of its model."""
+    model = (target.trained or Path(target.name)).resolve()
+    run = Run(model.parent)
+    return run if is_run(run.folder) and model == run.model.resolve() else None
 
 
 def verify(folder: str | Path) -> CheckReport:
@@ -533,7 +546,7 @@ def save_and_measure(recipe: Recipe, run: Run, parts: Parts) -> Measurement:
         tuned = measured("tuned", recipe, parts)
         keep(tuned, run.outputs / "tuned.npz")
         if reloader:
-            reported = Measured(parts.task, tuned.outputs.prediction) if tuned.outputs else None
+            reported = as_measured(parts.task, tuned.outputs) if tuned.outputs else None
             rough = autocast_dtype(parts.trainer.args) is not None or bool(parts.trainer.args.tf32)
             run.update(verified=conclude(run.verification, parts.model, reloader, reported, rough=rough))
     return tuned
@@ -629,8 +642,8 @@ def finish(
         training: seconds that training took.
         started: when the run began, by time.monotonic.
     """
-    texts = own_texts(parts.data.encoded["eval"], parts.tokenizer)
-    rows = join_rows(parts.data.rows["eval"], before.baseline, tuned, row_names(parts), texts)
+    texts = own_texts(parts.data.encoded["eval"], tuned, parts.tokenizer)
+    rows = join_rows(parts.data.rows["eval"], before.baseline, tuned, row_names(parts, tuned), texts)
     metrics = evidence(recipe, run, parts, before, tuned)
     write_json(run.metrics_file, metrics)
     write_jsonl(run.predictions_file, rows)

@@ -38,7 +38,7 @@ def _of_pair(rows: Dataset, name: str) -> str:
 
 
 def _of_weight(rows: Dataset, name: str) -> str:
-    values = {value for value in _values(rows, name) if value is not None} - {1, 1.0, "1", "1.0"}
+    values = {value for value in _values(rows, name) if value is not None} - {1, "1", "1.0"}
     different = values or not isinstance(rows, Dataset)
     return f"the column '{name}' gives rows a weight of their own, which is not read" if different else ""
 

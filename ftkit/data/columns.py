@@ -7,8 +7,8 @@ from typing import Any
 
 from datasets import Dataset, Features, Value
 
-from ftkit.data.cells import join_columns, read_lists
 from ftkit.data.beside import require_meaning
+from ftkit.data.cells import join_columns, read_lists
 from ftkit.data.files import header_hint
 from ftkit.data.ledger import ROW
 from ftkit.data.texts import as_text, normalise

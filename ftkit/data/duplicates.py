@@ -6,7 +6,7 @@ Near ones share most of their shingles (shingles.py). Rows are read in batches, 
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -67,48 +67,68 @@ class Overlap:
     Args:
         exact: the columns are equal.
         normalised: they are equal after `normalise`.
+        swapped: so are they with the texts of the columns in another order, as a pair (a, b) and (b, a).
         near: their word 3-grams have a Jaccard similarity of at least the threshold.
     """
 
     exact: Pairs = field(default_factory=list)
     normalised: Pairs = field(default_factory=list)
+    swapped: Pairs = field(default_factory=list)
     near: Pairs = field(default_factory=list)
+
+    def kinds(self) -> dict[str, Pairs]:
+        """The pairs by their kind in words."""
+        return {
+            "equal": self.exact, "equal but for case and punctuation": self.normalised,
+            "equal with their texts swapped": self.swapped, "nearly equal": self.near,
+        }  # fmt: skip
+
+    def pairs(self) -> Pairs:
+        """Those of all kinds."""
+        return [pair for pairs in self.kinds().values() for pair in pairs]
 
 
 def overlap(train: Dataset, eval: Dataset, columns: list[str], threshold: float = 0.8) -> Overlap:
     """What of the eval rows the train rows give away; each eval row once, under the strongest kind, with one train row.
 
-    For exact and normalised copies it is the earliest train row. Near copies are looked for among texts of at least 5 words
-    only (shorter ones are alike by chance), and not at a threshold of 1. Every near pair is verified; at the threshold about
-    one in 1,000 is missed, more where many texts share most of their words.
+    For all but near copies it is the earliest train row. Near ones are looked for among texts of at least 5 words only
+    (shorter ones are alike by chance), and not at a threshold of 1. Every near pair is verified; at the threshold about one
+    in 1,000 is missed, more where many texts share most of their words.
 
     The eval rows are indexed (about 600 bytes a row at a threshold of 0.8), the train rows are streamed.
     """
     if not len(eval) or not len(train):
         return Overlap()
     exact, normalised = (_earliest(eval, train, columns, form) for form in (str, normalise))
-    found = (exact >= 0) | (normalised >= 0)
+    swapped = _earliest(eval, train, columns, normalise, ordered=False) if len(columns) > 1 else normalised.copy()
+    found = (exact >= 0) | (normalised >= 0) | (swapped >= 0)
     near = _near_overlap(train, eval, columns, threshold, found=found) if threshold < 1 else np.full(len(eval), -1)
+    swapped[normalised >= 0] = -1
     normalised[exact >= 0] = -1
 
     def pairs(earliest: Numbers) -> Pairs:
         rows = np.flatnonzero(earliest >= 0)
         return list(zip(rows.tolist(), earliest[rows].tolist(), strict=True))
 
-    return Overlap(pairs(exact), pairs(normalised), pairs(near))
+    return Overlap(pairs(exact), pairs(normalised), pairs(swapped), pairs(near))
 
 
-def _hash_texts(batch: list[tuple[str, ...]], form: Callable[[str], str]) -> Hashes:
-    """One 64-bit hash a row: in 1,000,000 different rows, two are alike with a chance of 3 in 100,000,000."""
-    texts = (COLUMN_BREAK.join(map(form, texts)) for texts in batch)
+def _hash_texts(batch: list[tuple[str, ...]], form: Callable[[str], str], *, ordered: bool = True) -> Hashes:
+    """One 64-bit hash a row: in 1,000,000 different rows, two are alike with a chance of 3 in 100,000,000.
+
+    Args:
+        ordered: the order of a row's texts counts.
+    """
+    order: Callable[[Iterable[str]], Iterable[str]] = iter if ordered else sorted
+    texts = (COLUMN_BREAK.join(order(map(form, texts))) for texts in batch)
     return np.frombuffer(b"".join(blake2b(text.encode(), digest_size=8).digest() for text in texts), dtype="<u8")
 
 
-def _row_hashes(rows: Dataset, columns: list[str], form: Callable[[str], str]) -> Hashes:
+def _row_hashes(rows: Dataset, columns: list[str], form: Callable[[str], str], *, ordered: bool = True) -> Hashes:
     hashes = np.empty(len(rows), dtype=np.uint64)
     start = 0
     for batch in texts_of(rows, columns):
-        hashes[start : start + len(batch)] = _hash_texts(batch, form)
+        hashes[start : start + len(batch)] = _hash_texts(batch, form, ordered=ordered)
         start += len(batch)
     return hashes
 
@@ -119,13 +139,15 @@ def _repeats(hashes: Hashes) -> Numbers:
     return np.flatnonzero(repeats)
 
 
-def _earliest(eval: Dataset, train: Dataset, columns: list[str], form: Callable[[str], str]) -> Numbers:
+def _earliest(
+    eval: Dataset, train: Dataset, columns: list[str], form: Callable[[str], str], *, ordered: bool = True
+) -> Numbers:
     """For each eval row the first train row with the same hash, or -1."""
-    wanted, places = np.unique(_row_hashes(eval, columns, form), return_inverse=True)
+    wanted, places = np.unique(_row_hashes(eval, columns, form, ordered=ordered), return_inverse=True)
     earliest = np.full(len(wanted), np.iinfo(np.int64).max)
     start = 0
     for batch in texts_of(train, columns):
-        hashes = _hash_texts(batch, form)
+        hashes = _hash_texts(batch, form, ordered=ordered)
         nearest = np.minimum(np.searchsorted(wanted, hashes), len(wanted) - 1)
         hits = np.flatnonzero(wanted[nearest] == hashes)
         np.minimum.at(earliest, nearest[hits], start + hits)
@@ -234,12 +256,12 @@ def _pair_across(
 class Copies:
     """Rows that are indexed once, and of which copies are looked for in batch after batch of other rows.
 
-    Exact and normalised copies are found by 64-bit hashes, near ones as by `overlap`.
+    Exact, normalised and swapped copies are found by 64-bit hashes, near ones as by `overlap`.
     """
 
     def __init__(self, rows: Dataset, columns: list[str], threshold: float) -> None:
         self.columns, self.threshold = columns, threshold
-        self._hashes = np.unique(_row_hashes(rows, columns, normalise))
+        self._hashes = np.unique(_row_hashes(rows, columns, normalise, ordered=False))
         folder = tempfile.mkdtemp()
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._index = Index(rows, columns, threshold, OVERLAP_WORDS, Path(folder)) if threshold < 1 else None
@@ -247,8 +269,8 @@ class Copies:
         self._count = len(rows)
 
     def find(self, batch: Dataset) -> npt.NDArray[np.bool_]:
-        """Which rows of the batch are equal to an indexed row, equal but for case and punctuation, or nearly equal."""
-        found = np.isin(_row_hashes(batch, self.columns, normalise), self._hashes)
+        """Which rows of the batch are equal to an indexed row, but for case, punctuation and order, or nearly equal."""
+        found = np.isin(_row_hashes(batch, self.columns, normalise, ordered=False), self._hashes)
         if self._index is None or not self._buckets:
             return found
         start = 0

@@ -6,11 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 import tokenizers
 import transformers
 from datasets import Dataset, Features, List, Value
@@ -22,11 +23,15 @@ from ftkit.data.ledger import Outcome
 IGNORED = -100  # the label of tokens that do not count in the loss
 BATCH = 1000
 OUTCOME = "outcome"
-PLACE = "place"  # of each entry, which row of the batch it is of, where a row may become several
+OF = "of"  # where rows may have several entries: of each entry, which row of the batch it is of
+LOST = "lost"  # labels of the words that stand behind the cut
+REFERENCES = "references"  # all right answers of a row that has several, the one that is learnt first
+SEVERAL = "rows in several windows"
+ASIDE = (LOST, REFERENCES)  # what an encoder says of an entry that the model does not take
 TOKENS = List(Value("int32"))
 
-# Takes a batch of columns and the rows' positions; gives the columns that the model takes and each row's outcome. Where it
-# makes several entries of a row it says of each, under `place`, which row of the batch it is of.
+# Takes a batch of columns and the rows' positions; gives the columns of `Task.columns` and the outcome, one a row; or one an
+# entry, entries of a row side by side, and then says in the column OF which row each is of.
 Encoder = Callable[[dict[str, list[Any]], list[int]], dict[str, list[Any]]]
 
 # Takes the token ids of one row after another; gives the blocks that are full, and keeps the rest for the next rows.
@@ -38,22 +43,39 @@ class Encoded:
     """Rows as the model takes them.
 
     Attributes:
-        dataset: input_ids, labels and what else the model takes; one entry a kept row or several, or a block of text.
+        dataset: input_ids, labels and what else the model takes; one entry a kept row, or a window or block of text.
         rows: for each entry the position of the row in the split that it comes from.
         outcomes: for each row of the split an `Outcome`, shape (rows,).
         notes: further counts, as the number of tokens.
+        aside: for each entry what is known of it beside what the model takes, by the names in ASIDE; None where nothing is.
     """
 
     dataset: Dataset
     rows: list[int]
     outcomes: np.ndarray
     notes: dict[str, int] = field(default_factory=dict)
+    aside: Dataset | None = None
 
     @property
     def counts(self) -> dict[str, int]:
         """Rows by outcome in words, without those that did not occur."""
         found = Counter(self.outcomes.tolist())
         return {outcome.words: found[outcome] for outcome in Outcome if found[outcome]}
+
+    def known(self, name: str) -> list[Any] | None:
+        """Of each entry what is known beside what the model takes; None where the task says no such thing."""
+        return self.aside[name][:] if self.aside is not None and name in self.aside.column_names else None
+
+    def count(self, name: str) -> np.ndarray:
+        """Of each entry how many such things are known; of none where the task says no such thing, shape (entries,)."""
+        if self.aside is None or name not in self.aside.column_names:
+            return np.zeros(len(self.rows), np.int64)
+        return np.asarray(pc.list_value_length(self.aside.with_format("arrow")[:][name]).to_numpy())
+
+    def select(self, entries: np.ndarray) -> "Encoded":
+        """Some of the entries; the rows of the others keep their outcome."""
+        aside = self.aside.select(entries) if self.aside is not None else None
+        return replace(self, dataset=self.dataset.select(entries), rows=[self.rows[entry] for entry in entries], aside=aside)
 
 
 def encode(rows: Dataset, encoder: Encoder, columns: Features, key: str, name: str) -> Encoded:
@@ -64,32 +86,51 @@ def encode(rows: Dataset, encoder: Encoder, columns: Features, key: str, name: s
         key: names all that the result depends on beside the rows; the same key on the same rows is read from the cache.
         name: what the rows are called while the progress is shown.
     """
+    beside = [column for column in ASIDE if column in columns]
     with console.progress_bar() as bar, without_collection():
         task = bar.add_task(f"encoding {name}", total=len(rows))
 
         def step(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
             made = encoder(batch, positions)
+            made[OF] = [positions[index] for index in entries_of(made)]
+            made |= {name: [[]] * len(made[OF]) for name in beside if name not in made}
             bar.advance(task, len(positions))
-            return made | {PLACE: [positions[place] for place in made.get(PLACE, range(len(positions)))]}
+            return made
 
         encoded = rows.map(
             step, batched=True, batch_size=BATCH, with_indices=True, remove_columns=rows.column_names,
-            features=Features({**columns, OUTCOME: Value("int8"), PLACE: Value("int64")}), load_from_cache_file=True,
+            features=Features({**columns, OUTCOME: Value("int8"), OF: Value("int64")}), load_from_cache_file=True,
             new_fingerprint=digest(rows._fingerprint, key),
         )  # fmt: skip
         bar.update(task, completed=len(rows))
-    found, places = (encoded.data.column(name).to_numpy() for name in (OUTCOME, PLACE))
-    outcomes = outcomes_of_rows(found, places, len(rows))
-    kept = np.flatnonzero(found < Outcome.TOO_LONG)
-    dataset = encoded.remove_columns([OUTCOME, PLACE])
-    return Encoded(dataset if len(kept) == len(dataset) else dataset.select(kept), places[kept].tolist(), outcomes)
+    outcomes, of = (encoded.data.column(column).to_numpy() for column in (OUTCOME, OF))
+    found = Encoded(
+        encoded.remove_columns([OUTCOME, OF, *beside]), of.tolist(), outcomes_of_rows(outcomes, of),
+        several(of), encoded.select_columns(beside) if beside else None,
+    )  # fmt: skip
+    kept = np.flatnonzero(outcomes < Outcome.TOO_LONG)
+    return found if len(kept) == len(of) else found.select(kept)
 
 
-def outcomes_of_rows(found: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
-    """The outcome of each row, shape (rows,), from those of its entries: it is the same for all of a row."""
-    outcomes = np.full(count, Outcome.UNSUPERVISED, np.int8)
-    outcomes[places] = found
-    return outcomes
+def entries_of(made: dict[str, list[Any]]) -> list[int]:
+    """Of each entry that an encoder made of a batch, which row of the batch it is of; takes the column out."""
+    return list(made.pop(OF, range(len(made[OUTCOME]))))
+
+
+def outcomes_of_rows(outcomes: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Each row's outcome, shape (rows,), from those of its entries, which are all alike."""
+    return np.asarray(outcomes[np.unique(of, return_index=True)[1]])
+
+
+def several(of: np.ndarray) -> dict[str, int]:
+    """The note that says how many rows have several entries, where some have."""
+    found = int((np.unique(of, return_counts=True)[1] > 1).sum())
+    return {SEVERAL: found} if found else {}
+
+
+def model_columns(columns: Features) -> Features:
+    """Those of an encoder's columns that the model takes."""
+    return Features({name: kind for name, kind in columns.items() if name not in ASIDE})
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from ftkit.data.encode import IGNORED, Encoded
+from ftkit.data.encode import IGNORED, LOST, Encoded
 from ftkit.data.ledger import Ledger, Outcome
 from ftkit.errors import Mistake, RecipeError
 from ftkit.recipe.schema import Gate
@@ -201,6 +201,9 @@ def judge(split: str, numbers: np.ndarray, encoded: Encoded, facts: Facts, gate:
              "raise model.max_length", "model.max_length"),
         rule("cut_answer", f"rows lose the end of their answer, cut at {length}", with_outcome(Outcome.CUT_ANSWER),
              "raise model.max_length, or drop them with data.over_long: drop", "data.over_long"),
+        rule("cut_text", f"rows lose the end of their text, cut at {length}{lost_share(split, encoded, facts)}",
+             np.concatenate([with_outcome(Outcome.CUT_TEXT), with_outcome(Outcome.CUT_PROMPT)]),
+             "raise model.max_length, or shorten the texts", "model.max_length"),
         rule("empty", "rows have an empty field", with_outcome(Outcome.EMPTY),
              "mend the data, or drop and count such rows with data.drop_empty: true", "data.columns"),
         rule("unknown_label", "rows have a label that the model does not know", with_outcome(Outcome.UNKNOWN_LABEL),
@@ -219,6 +222,14 @@ def judge(split: str, numbers: np.ndarray, encoded: Encoded, facts: Facts, gate:
              "the template and the tokenizer both add one: take it out of the template or prompt", "data.chat_template"),
     ]  # fmt: skip
     return [finding for finding in found if finding.found]
+
+
+def lost_share(split: str, encoded: Encoded, facts: Facts) -> str:
+    """What stands behind the cut, where words are counted, and what becomes of it."""
+    lost = int(encoded.count(LOST).sum())
+    share = 100 * lost / max(lost + int(facts.supervised.sum()), 1)
+    fate = "are not learnt" if split == "train" else "count as missed"
+    return f": {share:.{1 if share < 10 else 0}f} % of the words stand behind the cut and {fate}" if lost else ""
 
 
 def require(findings: Sequence[Finding], ledger: Ledger, place: Callable[[str], str]) -> None:

@@ -249,7 +249,7 @@ def _drop_overlap(splits: Splits, similarity: float) -> None:
 def _drop_rows_of(part: str, splits: Splits, similarity: float) -> None:
     measured = splits.rows[part]
     seen = find_overlap(measured, splits.rows["train"], similarity)  # looks up each training row
-    twice = {row for pairs in (seen.exact, seen.normalised, seen.near) for row, _ in pairs}
+    twice = {row for row, _ in seen.pairs()}
     while twice:
         train = splits.rows["train"]
         if len(twice) == len(train):
@@ -258,7 +258,7 @@ def _drop_rows_of(part: str, splits: Splits, similarity: float) -> None:
         splits.ledger.mark(row_numbers(train)[sorted(twice)], f"removed: among the {part} rows too")
         splits.rows["train"] = train = train.select(np.setdiff1d(np.arange(len(train)), sorted(twice)))
         seen = find_overlap(train, measured, similarity)  # near ones are found by sampling: until the gate finds none
-        twice = {other for pairs in (seen.exact, seen.normalised, seen.near) for _, other in pairs}
+        twice = {other for _, other in seen.pairs()}
 
 
 def find_overlap(train: Dataset, measured: Dataset, similarity: float) -> Overlap:

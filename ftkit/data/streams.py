@@ -16,7 +16,7 @@ from ftkit.data.archives import LIBRARY_ERRORS
 from ftkit.data.clean import clean_batch, cleaned_features
 from ftkit.data.columns import given_rows, map_columns
 from ftkit.data.duplicates import Copies
-from ftkit.data.encode import OUTCOME, PLACE, TOKENS, Cutter, Encoded, Encoder, outcomes_of_rows
+from ftkit.data.encode import OUTCOME, TOKENS, Cutter, Encoded, Encoder, entries_of, outcomes_of_rows
 from ftkit.data.gate import OF_FIELDS, OF_LABELS, Finding, inspect, judge, require
 from ftkit.data.ledger import REMEMBERED, ROW, Counts, Ledger, Outcome
 from ftkit.data.places import Places
@@ -169,7 +169,7 @@ class StreamEncoder:
 
     Attributes:
         features: of the rows before cleaning.
-        columns: what the encoder makes, without the outcome.
+        columns: what the encoder makes that the model takes.
         copies: the rows of each measured part; training rows like them are dropped.
         ends: token ids that end an answer.
         start: the tokenizer's start token, or None.
@@ -216,11 +216,10 @@ class StreamEncoder:
         places = {position: place for place, position in enumerate(positions.tolist())}
         with rows_named(lambda position: self.name_rows(numbers[[places[position]]])):
             made = self.encoder(rows[:], positions.tolist())
-        found_outcomes, rows_of = np.array(made.pop(OUTCOME), np.int8), np.array(made.pop(PLACE, range(len(rows))), np.int64)
-        outcomes = outcomes_of_rows(found_outcomes, rows_of, len(rows))
-        kept = np.flatnonzero(found_outcomes < Outcome.TOO_LONG)
+        of, fates = np.array(entries_of(made)), np.array(made.pop(OUTCOME), np.int8)
+        outcomes, kept = outcomes_of_rows(fates, of), np.flatnonzero(fates < Outcome.TOO_LONG)
         made = {name: [made[name][index] for index in kept] for name in self.columns}
-        encoded = Encoded(Dataset.from_dict(made, features=self.columns), rows_of[kept].tolist(), outcomes)
+        encoded = Encoded(Dataset.from_dict(made, features=self.columns), of[kept].tolist(), outcomes)
         facts = inspect(encoded.dataset, self.ends, self.start, pairs=self.pairs)
         found.judged += len(rows)
         for finding in judge("train", numbers, encoded, facts, self.gate, self.max_length):
@@ -228,7 +227,7 @@ class StreamEncoder:
                 finding.message += f": {self.name_faults(rows.add_column(ROW, numbers), encoded, finding.rule)}"
             found.add(finding)
         learnt = facts.supervised > 0
-        outcomes[rows_of[kept[~learnt]]] = Outcome.UNSUPERVISED
+        outcomes[of[kept[~learnt]]] = Outcome.UNSUPERVISED
         for outcome in Outcome:
             found.counts.mark(numbers[outcomes == outcome], f"train: {outcome.words}")
         entries = (dict(zip(made, values, strict=True)) for values in zip(*made.values(), strict=True))

@@ -44,14 +44,14 @@ def analyse(
         properties: what slices are made by; a value a row, None where a row has none.
         seed: of the bootstrap.
     """
-    quality = tuned.quality
-    count = len(quality)
-    slices = make_slices({by: values[:count] for by, values in properties.items()})
+    quality, judged = tuned.quality, tuned.judged
+    rows, names = [rows[index] for index in judged], [names[index] for index in judged]
+    slices = make_slices({by: [values[index] for index in judged] for by, values in properties.items()})
     return {
         "confusion": confusion(*labels, before=baseline_labels) if labels else None,
         "per_label": tuned.by_label,
         "slices": judge_slices(slices, quality, tuned.quality_name, sign, seed),
-        "worst": worst_rows(rows[:count], names, quality, sign),
+        "worst": worst_rows(rows, names, quality, sign),
         "changed": changed_rows(rows, names, baseline, tuned),
     }
 

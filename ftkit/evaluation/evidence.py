@@ -88,12 +88,14 @@ def changes(baseline: Measurement | None, tuned: Measurement, names: list[str]) 
     """The rows that became right and those that became wrong, by name.
 
     Args:
-        names: of the rows, in their order.
+        names: of all rows, in their order.
     """
     if baseline is None or baseline.right is None or tuned.right is None:
         return None
     before, after = baseline.right, tuned.right
-    fixed, broken = ([names[index] for index in np.flatnonzero(mask)] for mask in (~before & after, before & ~after))
+    fixed, broken = (
+        [names[tuned.judged[place]] for place in np.flatnonzero(mask)] for mask in (~before & after, before & ~after)
+    )
     return {"rows": len(after), "fixed": fixed, "broken": broken}
 
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from ftkit.data.encode import IGNORED
 from ftkit.errors import UserError
 from ftkit.evaluation.evidence import RESAMPLES, middle
-from ftkit.evaluation.generation import autocast
+from ftkit.evaluation.generation import autocast, drawn_places
 from ftkit.metrics.resampling import draws, of_means, of_ratio
 from ftkit.tasks.language import token_loss_sums
 from ftkit.tasks.masked_language_modeling import hide
@@ -48,7 +48,7 @@ class GeneralText:
 def general_text(
     rows: Dataset, name: str, tokenizer: PreTrainedTokenizerBase, *, kind: str, masked: bool, room: int, seed: int
 ) -> GeneralText:
-    """The first texts of a data set, made ready.
+    """Texts drawn from a data set, made ready.
 
     Args:
         rows: with a column `text`.
@@ -60,7 +60,7 @@ def general_text(
     """
     if "text" not in rows.column_names:
         raise UserError(f"{name} has no column 'text'", f"it has {', '.join(rows.column_names)}", key=KEY)
-    texts = [text for text in rows.select(range(min(TEXTS, len(rows))))["text"] if text and text.strip()]
+    texts = [text for text in rows.select(drawn_places(len(rows), TEXTS, seed))["text"] if text and text.strip()]
     cutting = {"truncation": True, "max_length": min(LONGEST, room), "return_special_tokens_mask": True}
     encoded = tokenizer(texts or ["a"], **cutting)
     pairs = zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)

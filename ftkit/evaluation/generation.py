@@ -1,4 +1,4 @@
-"""Generate answers for the first rows of a split: batched, padded on the left, greedy or by beams.
+"""Generate answers for rows drawn from a split: batched, padded on the left, greedy or by beams.
 
 Without autocast, whatever the precision of training: in bfloat16 the padding of a batch moves near ties, so that the batch
 size would change the text.
@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from ftkit import console
 from ftkit.compat import without_router_loss
-from ftkit.data.encode import IGNORED, Encoded
+from ftkit.data.encode import IGNORED, REFERENCES, Encoded
 from ftkit.data.prompts import last_answer
 from ftkit.models.architecture import named_positions
 from ftkit.recipe.schema import Generation
@@ -27,14 +28,17 @@ def generate_answers(
     *,
     batch_size: int,
     end_tokens: set[int],
+    seed: int,
 ) -> list[dict[str, Any]]:
-    """One object a row: the prompt, the target, the generated text, and whether the answer ended by itself.
+    """One object an answer: its entry, the prompt, the target, the generated text, and whether it ended by itself.
 
     Args:
         end_tokens: token ids that may end an answer.
+        seed: of the draw, where there are more entries than are generated for.
     """
-    count = min(block.rows, len(encoded.rows))
-    pairs = [prompt_and_target(entry, model.config.is_encoder_decoder) for entry in encoded.dataset.select(range(count))]
+    drawn = drawn_places(len(encoded.rows), block.rows, seed)
+    pairs = [prompt_and_target(entry, model.config.is_encoder_decoder) for entry in encoded.dataset.select(drawn)]
+    count = len(drawn)
     stops = sorted(({target[-1] for _, target in pairs} & end_tokens) | {tokenizer.eos_token_id})
     order = sorted(range(count), key=lambda index: len(pairs[index][0]))
     answers: dict[int, list[int]] = {}
@@ -46,7 +50,25 @@ def generate_answers(
             generated = generate_ids(model, tokenizer, [pairs[index][0] for index in batch], block, stops)
             answers |= dict(zip(batch, generated, strict=True))
             bar.advance(task, len(batch))
-    return [_describe(tokenizer, encoded.rows[i], *pairs[i], answers[i], stops) for i in range(count)]
+    told = [_describe(tokenizer, encoded.rows[entry], *pairs[at], answers[at], stops) for at, entry in enumerate(drawn)]
+    references = encoded.known(REFERENCES) or [[]] * len(encoded.rows)
+    return [
+        {"entry": entry} | answer | all_references(tokenizer, references[entry])
+        for entry, answer in zip(drawn, told, strict=True)
+    ]
+
+
+def all_references(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> dict[str, list[str]]:
+    """The references of a row that has several, as the tokenizer has them, like the target; nothing of other rows."""
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    return {"references": [tokenizer.decode(own, skip_special_tokens=True).strip() for own in ids]} if texts else {}
+
+
+def drawn_places(count: int, wanted: int, seed: int) -> list[int]:
+    """So many places of `count`, drawn, in their order; all where there are no more."""
+    if wanted >= count:
+        return list(range(count))
+    return sorted(np.random.default_rng(seed).permutation(count)[:wanted].tolist())
 
 
 def prompt_and_target(entry: dict[str, Any], encoder_decoder: bool) -> tuple[list[int], list[int]]:

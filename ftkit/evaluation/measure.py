@@ -1,7 +1,8 @@
 """Measure a model on encoded rows: the task's metrics, those of generated text, and what was predicted for each row."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ftkit.data.ledger import ROW
 from ftkit.evaluation.generation import generate_answers
 from ftkit.metrics.custom import CustomMetric
 from ftkit.metrics.resampling import Resampler
-from ftkit.metrics.text import health_scores, text_metrics, text_resamplers, text_scores
+from ftkit.metrics.text import health_scores, references_of, text_metrics, text_resamplers, text_scores
 from ftkit.recipe.schema import Evaluation
 from ftkit.recipe.tasks import HEALTH_METRICS, TaskSpec
 from ftkit.run import read_jsonl, write_jsonl
@@ -24,22 +25,29 @@ from ftkit.tasks.base import Encoded, Task
 
 @dataclass
 class Outputs:
-    """What a model made of the rows: reduced logits and labels of each, and an object an answer where it generated."""
+    """What a model made of the entries: reduced logits and labels of each, and an object an answer where it generated.
+
+    Attributes:
+        rows: which row of the split each entry is of.
+    """
 
     prediction: EvalPrediction
     answers: list[dict[str, Any]]
+    rows: list[int]
 
     def save(self, file: Path) -> None:
         """Write the arrays to an .npz file, and the answers beside it."""
         write_jsonl(file.with_suffix(".jsonl"), self.answers)
-        write_arrays(file, predictions=self.prediction.predictions, labels=self.prediction.label_ids)
+        write_arrays(file, predictions=self.prediction.predictions, labels=self.prediction.label_ids, rows=self.rows)
 
 
 def load_outputs(file: Path) -> Outputs:
     """What `Outputs.save` wrote."""
     with np.load(file) as arrays:
         prediction = EvalPrediction(arrays["predictions"], arrays["labels"])
-    return Outputs(prediction, read_jsonl(file.with_suffix(".jsonl")))
+        # a run of an earlier version kept none: each row had one entry there
+        rows = arrays["rows"].tolist() if "rows" in arrays else list(range(len(prediction.label_ids)))
+    return Outputs(prediction, read_jsonl(file.with_suffix(".jsonl")), rows)
 
 
 def write_arrays(file: Path, **arrays: Any) -> None:
@@ -59,6 +67,7 @@ class Measurement:
         resamplers: those metrics for any weights of the rows; of generated text, of the rows that were generated for.
         right: whether each row is right, shape (rows,), or of the generated rows; None where the task knows no right.
         quality: how good each row is, the same rows, more being better; for the analysis of errors.
+        judged: which of `rows` right and quality are about.
         quality_name: of which metric it is each row's value, or its negative.
         by_label: precision, recall, F1 and number of each label or type of entity, where the task has such.
         outputs: what the figures were computed from.
@@ -72,6 +81,7 @@ class Measurement:
     quality_name: str = ""
     by_label: list[dict[str, Any]] | None = None
     outputs: Outputs | None = None
+    judged: list[int] = field(default_factory=list)
 
 
 def measure(
@@ -82,22 +92,37 @@ def measure(
     block: Evaluation,
     spec: TaskSpec,
     kept: Any = None,
+    *,
+    seed: int,
 ) -> Measurement:
-    """Score every row in batches, and generate for the first rows where the task does so.
+    """Score every row in batches, and generate for some rows where the task does so.
 
     Args:
+        seed: of the draw of those rows.
         kept: the same rows with a part of the model computed already, where there are such.
     """
-    output = predict_by_length(trainer, encoded.dataset) if kept is None else trainer.predict(kept)
+    with without_metrics(trainer):
+        output = predict_by_length(trainer, encoded.dataset) if kept is None else trainer.predict(kept)
     prediction = EvalPrediction(predictions=output.predictions, label_ids=output.label_ids)
-    prediction = task.complete(prediction, encoded.dataset, tokenizer)
+    prediction = task.complete(prediction, encoded, tokenizer)
     answers = []
     if task.generates and block.generation.rows:
         answers = generate_answers(
             trainer.model, tokenizer, encoded, block.generation,
             batch_size=trainer.args.per_device_eval_batch_size, end_tokens=task.end_tokens(tokenizer),
+            seed=seed,
         )  # fmt: skip
-    return assess(Outputs(prediction, answers), task, encoded.rows, block, spec)
+    return assess(Outputs(prediction, answers, encoded.rows), task, block, spec)
+
+
+@contextmanager
+def without_metrics(trainer: Trainer) -> Iterator[None]:
+    """Inside the block the Trainer computes no metrics of what it predicts: its own are of the rows in their order."""
+    before, trainer.compute_metrics = trainer.compute_metrics, None
+    try:
+        yield
+    finally:
+        trainer.compute_metrics = before
 
 
 def predict_by_length(trainer: Trainer, dataset: Dataset) -> Any:
@@ -110,25 +135,26 @@ def predict_by_length(trainer: Trainer, dataset: Dataset) -> Any:
     return output._replace(predictions=output.predictions[back], label_ids=output.label_ids[back])
 
 
-def assess(outputs: Outputs, task: Task, numbers: list[int], block: Evaluation, spec: TaskSpec) -> Measurement:
-    """The figures that follow from what a model made of the rows.
-
-    Args:
-        numbers: which row of the split each entry is.
-    """
-    prediction, answers = outputs.prediction, outputs.answers
+def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> Measurement:
+    """The figures that follow from what a model made of the rows."""
+    answers = outputs.answers
+    prediction, numbers = task.merge(outputs.prediction, outputs.rows)
     metrics, resamplers = task.score(prediction), task.resamplers(prediction)
     rows = [{"row": row, **task.describe(prediction, index)} for index, row in enumerate(numbers)]
     right, quality, quality_name = task.right(prediction), task.quality(prediction), task.quality_name
+    judged = list(range(len(rows)))
     if answers:
-        texts, targets = [row["generated"] for row in answers], [row["target"] for row in answers]
+        # a run of an earlier version generated for the first entries
+        judged = [answer.get("entry", place) for place, answer in enumerate(answers)]
+        texts, targets = [row["generated"] for row in answers], [targets_of(row) for row in answers]
         scores = text_scores(texts, targets)
         health = health_scores(texts, targets, [row["stopped"] for row in answers])
         metrics |= text_metrics(texts, targets) | {name: metric.value() for name, metric in health.items()}
         resamplers |= text_resamplers(texts, targets) | health
         right, quality, quality_name = scores["exact_match"] > 0, scores["rougeL"], "rougeL"
-        for row, answer, score in zip(rows, answers, quality, strict=False):
-            row |= {**answer, "rougeL": round(float(score), 6)}
+        for place, answer, score in zip(judged, answers, quality, strict=True):
+            told = {key: value for key, value in answer.items() if key != "entry"}
+            rows[place] |= {**told, "rougeL": round(float(score), 6)}
     names = wanted(metrics, block, spec, health=task.generates)
     metrics, found = {name: metrics[name] for name in names}, {name: resamplers[name] for name in names}
     if block.metric_file is not None:
@@ -136,13 +162,20 @@ def assess(outputs: Outputs, task: Task, numbers: list[int], block: Evaluation, 
         predicted, references = comparable(prediction, answers)
         metrics |= custom.compute(predicted, references)
         found |= custom.resamplers(predicted, references)
-    return Measurement(metrics, rows, found, right, quality, quality_name, task.by_label(prediction), outputs)
+    return Measurement(metrics, rows, found, right, quality, quality_name, task.by_label(prediction), outputs, judged)
+
+
+def targets_of(answer: dict[str, Any]) -> str | list[str]:
+    """What an answer is held against: the target, or all references of a row that has several."""
+    return answer.get("references") or answer["target"]
 
 
 def comparable(prediction: EvalPrediction, answers: list[dict[str, Any]]) -> tuple[list[Any], list[Any]]:
     """Predictions and references as the `evaluate` package has them: texts where the task generates, else ids or numbers."""
     if answers:
-        return [row["generated"] for row in answers], [row["target"] for row in answers]
+        targets = [targets_of(row) for row in answers]
+        plain = all(isinstance(target, str) for target in targets)
+        return [row["generated"] for row in answers], targets if plain else [references_of(target) for target in targets]
     values, labels = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
     if values.ndim == 2 and labels.ndim == 1:
         return (values.argmax(-1) if values.shape[1] > 1 else values[:, 0]).tolist(), labels.tolist()
@@ -158,10 +191,11 @@ def wanted(metrics: dict[str, float], block: Evaluation, spec: TaskSpec, *, heal
     return [name for name in names if name in metrics] or ["loss"]
 
 
-def own_texts(encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """The text of each entry that is not the only one of its row, by the entry's number."""
-    counts = Counter(encoded.rows)
-    chosen = [index for index, row in enumerate(encoded.rows) if counts[row] > 1]
+def own_texts(encoded: Encoded, found: Measurement, tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """The text of each entry that was measured by itself and is not the only one of its row, by the entry's number."""
+    rows = [row["row"] for row in found.rows]
+    counts = Counter(rows)
+    chosen = [index for index, row in enumerate(rows) if counts[row] > 1]
     entries = encoded.dataset.select(chosen)["input_ids"]
     return {index: tokenizer.decode(ids, skip_special_tokens=True) for index, ids in zip(chosen, entries, strict=True)}
 
@@ -175,10 +209,10 @@ def join_rows(
         names: of the rows, as `eval.jsonl row 3`, by which metrics.json and analysis.json name them.
         texts: of entries that are a part of their row's text; else a long one would stand there as often as it has parts.
     """
-    shared = {"row", "prompt", "target"}
+    shared = {"row", "prompt", "target", "references"}
     joined = []
     for index, tuned in enumerate(after.rows):
-        row: dict[str, Any] = {key: tuned[key] for key in ("row", "prompt", "target") if key in tuned}
+        row: dict[str, Any] = {key: tuned[key] for key in ("row", "prompt", "target", "references") if key in tuned}
         if "prompt" not in row:
             shown = {name: value for name, value in source[tuned["row"]].items() if name != ROW}
             row |= {name: value for name, value in shown.items() if isinstance(value, str | int | float | list)}

@@ -10,7 +10,7 @@ import numpy as np
 from transformers import EvalPrediction
 
 from ftkit.errors import UserError
-from ftkit.evaluation.measure import load_outputs
+from ftkit.evaluation.measure import Outputs, load_outputs
 from ftkit.models.load import load_config
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run
@@ -28,10 +28,15 @@ CLOSE = 1e-6  # of metrics.json and the arrays that it was computed from, relati
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run measured of the tuned model: outputs/tuned.npz, from which the figures of its report follow."""
+    """What a run measured of the tuned model: outputs/tuned.npz, from which the figures of its report follow.
+
+    Attributes:
+        rows: which of the eval rows each entry of the prediction is of.
+    """
 
     task: Task
     prediction: EvalPrediction
+    rows: list[int]
 
     def losses(self, entries: list[int]) -> tuple[np.ndarray, float]:
         """The loss of each of these eval rows, shape (rows,), and over them, each as the report's follows from all rows.
@@ -66,9 +71,14 @@ def read_measured(run: Run, recipe: Recipe) -> Measured | None:
         return None
     task.recall(load_config(recipe.model.model_copy(update={"name": str(run.model), "revision": None}), {}))
     try:
-        return Measured(task, load_outputs(file).prediction)
+        outputs = load_outputs(file)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} cannot be read: {error}") from error
+    return as_measured(task, outputs)
+
+
+def as_measured(task: Task, outputs: Outputs) -> Measured:
+    return Measured(task, outputs.prediction, outputs.rows)
 
 
 def figure_failures(run: Run, recipe: Recipe, measured: Measured) -> list[str]:
@@ -76,7 +86,7 @@ def figure_failures(run: Run, recipe: Recipe, measured: Measured) -> list[str]:
     if recipe.evaluation.metric_file is not None:
         return []
     shown = json.loads(run.metrics_file.read_text(encoding="utf-8"))["tuned"]
-    found = measured.task.score(measured.prediction)
+    found = measured.task.score(measured.task.merge(measured.prediction, measured.rows)[0])
     return [
         f"{run.metrics_file} reports {name} {shown[name]:.6g}, {run.outputs / 'tuned.npz'} has {value:.6g}: one of them was "
         "changed since the run"
@@ -171,7 +181,7 @@ def check_losses(measured: Measured, facts: dict[str, Any], answer: dict[str, An
         for place, loss in zip(facts["padded"], answer["padded_losses"], strict=True)
         if math.isfinite(loss)  # what is no number explains none
     ]
-    return LossCheck(len(pairs), whole, pairs[worst], entries[worst] + 1, max(padded, default=0.0), coarse)
+    return LossCheck(len(pairs), whole, pairs[worst], measured.rows[entries[worst]] + 1, max(padded, default=0.0), coarse)
 
 
 def weighted(values: np.ndarray, counts: np.ndarray) -> float:

@@ -30,7 +30,7 @@ class Score:
 
     def table(self) -> Group:
         rows = [[name, f"{value:.4f}", self._interval(name)] for name, value in self.metrics.items()]
-        note = f", text metrics over the first {self.generated_rows}" if self.generated_rows else ""
+        note = f", text metrics over {drawn_words(self.generated_rows, self.rows)}" if self.generated_rows else ""
         grid = console.table(
             f"{self.task} · {self.target}",
             [f"metric ({self.rows:,} {self.split} rows{note})", "value", "95 % interval"],
@@ -40,6 +40,11 @@ class Score:
 
     def _interval(self, name: str) -> str:
         return "{:.4f} to {:.4f}".format(*self.intervals[name]) if name in self.intervals else "-"
+
+
+def drawn_words(some: int, rows: int) -> str:
+    """Which rows answers were generated for, in words."""
+    return f"{some:,} rows drawn with data.seed" if some < rows else "all of them"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """A user's own metric: a Python file, in the interface of the `evaluate` package.
 
 The file has a function `compute(predictions, references)` that returns a mapping of names to numbers, or a class of
-`evaluate.Metric` whose method of that name does. Predictions and references are texts where the task generates, label ids
-in classification, numbers in regression.
+`evaluate.Metric` whose method of that name does. Predictions and references are texts where the task generates (references
+are lists of texts where rows have several), label ids in classification, numbers in regression.
 """
 
 import importlib.util

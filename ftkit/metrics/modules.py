@@ -81,7 +81,7 @@ def load_metric(name: str, task: str | None = None) -> RunMetric:
       roc_auc, calibration_error and loss take the logits of a row's labels; the logarithms of probabilities are such.
     - text-regression: numbers.
     - token-classification: a row's tags as a list of words, such as B-person.
-    - summarization, instruction: texts.
+    - summarization, instruction: texts; references may be lists of several a row.
 
     Raises:
         UserError: there is no such metric, or the task has not.
@@ -125,7 +125,7 @@ def of_numbers(name: str, predictions: list[float], references: list[float]) -> 
     return regression_metrics(np.array(predictions), np.array(references))
 
 
-def of_texts(name: str, predictions: list[str], references: list[str]) -> dict[str, float]:
+def of_texts(name: str, predictions: list[str], references: list[Any]) -> dict[str, float]:
     return {name: text_metric(name, predictions, references)}
 
 
@@ -172,7 +172,7 @@ LOGITS = Kind(
 )
 NUMBERS = Kind("Numbers.", ((NUMBER, NUMBER),), of_numbers)
 TAGS = Kind("A row's tags as a list of words.", ((List(WORDS), List(WORDS)),), of_tags)
-TEXTS = Kind("Texts.", ((WORDS, WORDS),), of_texts)
+TEXTS = Kind("Texts; of several references a row a list.", ((WORDS, WORDS), (WORDS, List(WORDS))), of_texts)
 
 METRICS: dict[str, dict[str, Kind]] = {
     "text-classification": {

@@ -4,6 +4,8 @@ import math
 import re
 import string
 from collections import Counter
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -14,50 +16,66 @@ from ftkit.metrics.resampling import Resampler, of_means, of_ratio, of_sums, rat
 ROUGE_NAMES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 CORPUS_METRICS: dict[str, Any] = {"bleu": sacrebleu.BLEU, "chrf": sacrebleu.CHRF}  # of all texts together
 REPEATED_WORDS = 4
+
+Targets = Sequence[str | Sequence[str]]  # of each row its reference, or all of several
 LARGEST_EXPONENT = 700.0
 
 
-def text_metrics(generated: list[str], targets: list[str]) -> dict[str, float]:
+def text_metrics(generated: list[str], targets: Targets) -> dict[str, float]:
     """ROUGE F-measures (0 to 1, mean over rows, stemmed), corpus BLEU and chrF (0 to 100), exact match and token F1.
+
+    Of several references each metric takes what its own definition says: BLEU and chrF count against all of them
+    (sacreBLEU), ROUGE is that of the best one (rouge-score's `score_multi`, as in `evaluate`), and so are exact match and
+    token F1 (SQuAD's script).
 
     Args:
         generated: what the model wrote, one text a row.
-        targets: the reference of each row.
+        targets: the reference of each row, or a list of all.
     """
     scores = {name: float(values.mean()) for name, values in text_scores(generated, targets).items()}
     return scores | {name: text_metric(name, generated, targets) for name in CORPUS_METRICS}
 
 
-def text_metric(name: str, generated: list[str], targets: list[str]) -> float:
+def text_metric(name: str, generated: list[str], targets: Targets) -> float:
     """One of `text_metrics` alone."""
     if name in CORPUS_METRICS:
-        return float(CORPUS_METRICS[name]().corpus_score(generated, [targets]).score)
+        return float(CORPUS_METRICS[name]().corpus_score(generated, reference_streams(targets)).score)
     rouge = name in ROUGE_NAMES
     return float((rouge_scores if rouge else word_scores)(generated, targets)[name].mean())
 
 
-def text_scores(generated: list[str], targets: list[str]) -> dict[str, np.ndarray]:
+def references_of(target: str | Sequence[str]) -> list[str]:
+    """All references of a row."""
+    return [target] if isinstance(target, str) else list(target)
+
+
+def reference_streams(targets: Targets) -> list[list[str | None]]:
+    """The references as sacreBLEU takes them: a list of first ones, of second ones, …; None where a row has no more."""
+    return [list(stream) for stream in zip_longest(*map(references_of, targets))]
+
+
+def text_scores(generated: list[str], targets: Targets) -> dict[str, np.ndarray]:
     """Those metrics that are means over rows, shape (rows,) each."""
     return rouge_scores(generated, targets) | word_scores(generated, targets)
 
 
-def rouge_scores(generated: list[str], targets: list[str]) -> dict[str, np.ndarray]:
+def rouge_scores(generated: list[str], targets: Targets) -> dict[str, np.ndarray]:
     from rouge_score import rouge_scorer  # it brings nltk and scikit-learn, which is time that other metrics need not take
 
     scorer, pairs = rouge_scorer.RougeScorer(ROUGE_NAMES, use_stemmer=True), list(zip(generated, targets, strict=True))
-    rows = [scorer.score(target, text) for text, target in pairs]
+    rows = [scorer.score_multi(references_of(target), text) for text, target in pairs]
     return {name: np.array([row[name].fmeasure for row in rows], dtype=float) for name in ROUGE_NAMES}
 
 
-def word_scores(generated: list[str], targets: list[str]) -> dict[str, np.ndarray]:
-    pairs = list(zip(generated, targets, strict=True))
+def word_scores(generated: list[str], targets: Targets) -> dict[str, np.ndarray]:
+    pairs = list(zip(generated, map(references_of, targets), strict=True))
     return {
-        "exact_match": np.array([float(text.strip() == target.strip()) for text, target in pairs]),
-        "token_f1": np.array([token_f1(text, target) for text, target in pairs]),
+        "exact_match": np.array([max(float(text.strip() == one.strip()) for one in target) for text, target in pairs]),
+        "token_f1": np.array([max(token_f1(text, one) for one in target) for text, target in pairs]),
     }
 
 
-def text_resamplers(generated: list[str], targets: list[str]) -> dict[str, Resampler]:
+def text_resamplers(generated: list[str], targets: Targets) -> dict[str, Resampler]:
     """The metrics of `text_metrics` for any weights of the rows."""
     found = {name: of_means(values) for name, values in text_scores(generated, targets).items()}
     for name, metric in CORPUS_METRICS.items():
@@ -65,9 +83,9 @@ def text_resamplers(generated: list[str], targets: list[str]) -> dict[str, Resam
     return found
 
 
-def corpus_resampler(metric: sacrebleu.BLEU | sacrebleu.CHRF, generated: list[str], targets: list[str]) -> Resampler:
+def corpus_resampler(metric: sacrebleu.BLEU | sacrebleu.CHRF, generated: list[str], targets: Targets) -> Resampler:
     """A corpus score from each row's own counts, as sacreBLEU's own bootstrap takes them."""
-    counts = np.array(metric._extract_corpus_statistics(generated, [targets]), dtype=np.float64)
+    counts = np.array(metric._extract_corpus_statistics(generated, reference_streams(targets)), dtype=np.float64)
 
     def finish(sums: np.ndarray) -> np.ndarray:
         return np.array([metric._compute_score_from_stats([round(value) for value in line]).score for line in sums])
@@ -75,12 +93,12 @@ def corpus_resampler(metric: sacrebleu.BLEU | sacrebleu.CHRF, generated: list[st
     return of_sums(counts, finish)
 
 
-def signatures() -> dict[str, str]:
+def signatures(targets: Targets = ("a",)) -> dict[str, str]:
     """How sacreBLEU computes BLEU and chrF, in its own words, so that a score can be compared elsewhere."""
     found = {}
     for name, make in CORPUS_METRICS.items():
         metric = make()
-        metric.corpus_score(["a"], [["a"]])  # a signature counts the references, which it takes from a score
+        metric.corpus_score(["a"] * len(targets), reference_streams(targets))  # a signature counts the references
         found[name] = str(metric.get_signature())
     return found
 
@@ -102,20 +120,27 @@ def _plain_words(text: str) -> list[str]:
     return re.sub(r"\b(a|an|the)\b", " ", bare).split()
 
 
-def health_scores(generated: list[str], targets: list[str], stopped: list[bool]) -> dict[str, Resampler]:
+def health_scores(generated: list[str], targets: Targets, stopped: list[bool]) -> dict[str, Resampler]:
     """What goes wrong with generated text whatever it should say.
 
     stop_rate: the share of answers that ended by themselves. empty_rate: the share without a word. repetition: the share of
     runs of four words that stood in the same answer before, mean over answers (Welleck et al., 2020,
-    https://arxiv.org/abs/1908.04319, seq-rep-4). length_ratio: words written for each word wanted.
+    https://arxiv.org/abs/1908.04319, seq-rep-4). length_ratio: words written for each word wanted, of several references
+    in the one that is nearest in length, as BLEU has it.
     """
-    words, wanted = ([text.split() for text in texts] for texts in (generated, targets))
+    words = [text.split() for text in generated]
+    wanted = [nearest_length(len(text), target) for text, target in zip(words, targets, strict=True)]
     return {
         "stop_rate": of_means(np.array(stopped, dtype=float)),
         "empty_rate": of_means(np.array([float(not text) for text in words])),
         "repetition": of_means(np.array([repetition(text) for text in words])),
-        "length_ratio": of_ratio(np.array([*map(len, words)], float), np.array([*map(len, wanted)], float)),
+        "length_ratio": of_ratio(np.array([*map(len, words)], float), np.array(wanted, float)),
     }
+
+
+def nearest_length(words: int, target: str | Sequence[str]) -> int:
+    """Words of the reference that has most nearly so many, the shorter one of two."""
+    return min((len(one.split()) for one in references_of(target)), key=lambda length: (abs(length - words), length))
 
 
 def repetition(words: list[str]) -> float:

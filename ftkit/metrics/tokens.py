@@ -15,6 +15,7 @@ from ftkit.data.encode import IGNORED
 from ftkit.metrics.resampling import Resampler, of_ratio, of_sums, ratio
 
 OUTSIDE = "O"
+UNSEEN = -1  # the predicted label of a word that stands behind the cut: it counts as missed, and in no loss
 _TAG = re.compile(r"([BIESLU])(?:-(.+))?", re.DOTALL)  # BIO, BIOES and BILOU
 
 
@@ -47,7 +48,7 @@ def token_metrics(predictions: np.ndarray, labels: np.ndarray, names: Sequence[s
     """All metrics; those of entities over all types together (micro), zero where there are none.
 
     Args:
-        predictions: shape (rows, tokens, 2), each token's predicted label and its loss in nats.
+        predictions: shape (rows, tokens, 2), each token's predicted label, or UNSEEN, and its loss in nats.
         labels: shape (rows, tokens), -100 where a token is not labelled.
         names: the tag of each label.
     """
@@ -65,14 +66,14 @@ def token_resamplers(predictions: np.ndarray, labels: np.ndarray, names: Sequenc
         by_kind.append(tuple(Counter(entity.kind for entity in members) for members in (right & found, found, right)))
     expected, predicted, shared = np.array(counts, dtype=np.float64).T
     counted = labels != IGNORED
-    tokens = counted.sum(1)
+    seen = counted & (predictions[..., 0] != UNSEEN)
     return {
         "f1": of_ratio(2 * shared, expected + predicted),
         "precision": of_ratio(shared, predicted),
         "recall": of_ratio(shared, expected),
         "f1_macro": _macro_f1(by_kind),
-        "accuracy": of_ratio(((predictions[..., 0] == labels) & counted).sum(1), tokens),
-        "loss": of_ratio(np.where(counted, predictions[..., 1], 0).astype(np.float64).sum(1), tokens),
+        "accuracy": of_ratio(((predictions[..., 0] == labels) & counted).sum(1), counted.sum(1)),
+        "loss": of_ratio(np.where(seen, predictions[..., 1], 0).astype(np.float64).sum(1), seen.sum(1)),
     }
 
 
@@ -116,7 +117,45 @@ def tags_of(row: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> tuple[
     """
     counted = labels != IGNORED
     truth, found = labels[counted].tolist(), row[counted, 0].astype(int).tolist()
-    return [names[label] for label in truth], [names[label] for label in found]
+    return [names[label] for label in truth], [OUTSIDE if label == UNSEEN else names[label] for label in found]
+
+
+def add_unseen(predictions: np.ndarray, labels: np.ndarray, lost: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and labels with the words that no token of a row stands for, behind the row's tokens.
+
+    Args:
+        lost: the labels of each row's such words; empty where no row has any.
+    """
+    most = max(map(len, lost), default=0)
+    if not most:
+        return predictions, labels
+    wider = np.full((len(labels), most), IGNORED, labels.dtype)
+    for row, own in enumerate(lost):
+        wider[row, : len(own)] = own
+    unseen = np.stack([np.full(wider.shape, UNSEEN), np.zeros(wider.shape)], axis=-1).astype(predictions.dtype)
+    return np.concatenate([predictions, unseen], axis=1), np.concatenate([labels, wider], axis=1)
+
+
+def join_entries(predictions: np.ndarray, labels: np.ndarray, rows: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The labelled tokens of the entries of each row, one entry behind the other, in the order in which rows come.
+
+    Args:
+        rows: which row each entry is of.
+
+    Returns:
+        Predictions of shape (rows, most words of a row, 2), and labels, -100 behind a row's words.
+    """
+    counted = labels != IGNORED
+    places: dict[int, list[int]] = {}
+    for entry, row in enumerate(rows):
+        places.setdefault(row, []).append(entry)
+    most = max(int(counted[entries].sum()) for entries in places.values())
+    joined = np.full((len(places), most, 2), IGNORED, predictions.dtype), np.full((len(places), most), IGNORED, labels.dtype)
+    for row, entries in enumerate(places.values()):
+        for values, made in zip((predictions, labels), joined, strict=True):
+            words = values[entries][counted[entries]]
+            made[row, : len(words)] = words
+    return joined
 
 
 def _split(tag: str) -> tuple[str, str]:

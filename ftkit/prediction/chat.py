@@ -117,7 +117,7 @@ class Conversation:
 
 def require_fitting(question: Question) -> Question:
     """Raises UserError where a question cannot be answered."""
-    if question.entry:
+    if question.entries:
         return question
     if question.outcome is Outcome.TOO_LONG:
         raise UserError("this is longer than the model was trained on", "say it in fewer words")

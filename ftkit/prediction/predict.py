@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 from transformers import EvalPrediction
+from transformers.trainer_pt_utils import nested_concat
 
+from ftkit.data.encode import IGNORED
 from ftkit.data.ledger import Outcome
 from ftkit.errors import UserError
 from ftkit.evaluation.generation import answer_text, autocast, generate_ids
@@ -80,11 +82,11 @@ class Predictor:
         return ": ".join([PROBLEMS[question.outcome], *([", ".join(fields)] if fields else [])])
 
     def _answer(self, asked: list[tuple[InputRow, Question | str]]) -> list[Answered]:
-        whole = [found for _, found in asked if isinstance(found, Question) and found.entry]
+        whole = [found for _, found in asked if isinstance(found, Question) and found.entries]
         answers = iter(answer(self.trained, whole) if whole else [])
         made = []
         for row, found in asked:
-            if isinstance(found, Question) and found.entry:
+            if isinstance(found, Question) and found.entries:
                 said = next(answers) | ({"cut": True} if found.cut else {})
             else:
                 said = {"problem": found if isinstance(found, str) else self._problem(found)}
@@ -100,14 +102,26 @@ def answer(trained: Trained, questions: list[Question]) -> list[Answered]:
 
 
 def classified(trained: Trained, questions: list[Question]) -> list[Answered]:
-    batch = trained.task.collator(trained.tokenizer, trained.model)([question.entry for question in questions])
+    """The answers of a model that labels; a long row's entries are read apart, no more at a time than there are rows."""
+    entries = [entry for question in questions for entry in question.entries]
+    rows = [index for index, question in enumerate(questions) for _ in question.entries]
+    found = None
+    for first in range(0, len(entries), len(questions)):
+        read = read_entries(trained, entries[first : first + len(questions)])
+        found = read if found is None else nested_concat(found, read, padding_index=IGNORED)
+    assert found is not None
+    prediction, _ = trained.task.merge(EvalPrediction(*found), rows)
+    return [trained.task.answer(question.values, prediction, index) for index, question in enumerate(questions)]
+
+
+def read_entries(trained: Trained, entries: list[dict[str, Any]]) -> tuple[Any, Any]:
+    """What is kept of the logits of a batch of entries, and their labels."""
+    batch = trained.task.collator(trained.tokenizer, trained.model)(entries)
     batch = {name: values.to(trained.model.device) for name, values in batch.items()}
     labels = batch.pop("labels")
     with autocast(trained.model.device.type, trained.bf16):  # as the Trainer measures
         logits = trained.model(**batch).logits
-    found = trained.task.reduce_logits(logits, labels)
-    prediction = EvalPrediction(predictions=found.cpu().numpy(), label_ids=labels.cpu().numpy())
-    return [trained.task.answer(question.values, prediction, index) for index, question in enumerate(questions)]
+    return trained.task.reduce_logits(logits, labels).cpu().numpy(), labels.cpu().numpy()
 
 
 def generated(trained: Trained, questions: list[Question]) -> list[Answered]:

@@ -13,7 +13,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit import console
 from ftkit.data.columns import ANSWERS
-from ftkit.data.encode import PLACE, Encoder
+from ftkit.data.encode import ASIDE, OUTCOME, Encoder, entries_of
 from ftkit.data.ledger import Outcome
 from ftkit.data.nested import to_messages
 from ftkit.data.prompts import PLACEHOLDER
@@ -38,10 +38,10 @@ MESSAGES = "messages"
 
 @dataclass(frozen=True)
 class Question:
-    """A row as the model takes it; no entry where the outcome is that it cannot be answered."""
+    """A row as the model takes it, in several entries where it is long; in none where it cannot be answered."""
 
     values: dict[str, Any]
-    entry: dict[str, Any]
+    entries: list[dict[str, Any]]
     outcome: Outcome
 
     @property
@@ -92,10 +92,10 @@ class Trained:
             UserError: a field is of the wrong type.
         """
         values = self.task.ask(values)
-        entry, outcome = encode_one(self.encoder, values)
+        entries, outcome = encode_one(self.encoder, values)
         if outcome is Outcome.CUT_PROMPT:
-            entry, outcome = encode_one(self.shorter, values)
-        return Question(values, entry, outcome)
+            entries, outcome = encode_one(self.shorter, values)
+        return Question(values, entries, outcome)
 
     def as_row(self, text: Any) -> dict[str, Any]:
         """Plain text as a row of the kind that the run was trained on."""
@@ -105,7 +105,7 @@ class Trained:
 
     def prompt(self, question: Question) -> tuple[list[int], set[int]]:
         """The ids to generate from, and the token that ends such an answer."""
-        prompt, target = prompt_and_target(question.entry, self.config.is_encoder_decoder)
+        prompt, target = prompt_and_target(question.entries[0], self.config.is_encoder_decoder)
         return prompt, {target[-1]} & self.task.end_tokens(self.tokenizer)
 
     def _clean(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -211,9 +211,11 @@ def role_values(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     raise UserError(f"no field {missing}", f"it has {', '.join(map(str, row))[:200] or 'none'}")
 
 
-def encode_one(encoder: Encoder, values: dict[str, Any]) -> tuple[dict[str, Any], Outcome]:
-    """One row's entry as the collator takes it, and what became of the row."""
+def encode_one(encoder: Encoder, values: dict[str, Any]) -> tuple[list[dict[str, Any]], Outcome]:
+    """One row's entries as the collator takes them, and what became of the row."""
     made = encoder({name: [value] for name, value in values.items()}, [0])
-    made.pop(PLACE, None)
-    outcome = Outcome(made.pop("outcome")[0])
-    return {name: column[0] for name, column in made.items()} if outcome.is_kept else {}, outcome
+    count = len(entries_of(made))
+    outcome = Outcome(made.pop(OUTCOME)[0])
+    columns = {name: column for name, column in made.items() if name not in ASIDE}
+    entries = [{name: column[index] for name, column in columns.items()} for index in range(count)]
+    return entries if outcome.is_kept else [], outcome

@@ -19,6 +19,7 @@ from ftkit.recipe.tasks import TASK_SPECS, TEXT_METRICS, TaskSpec
 from ftkit.recipe.unknown import unknown_key, unknown_strategy
 
 MAX_BYTES = 1_000_000
+OVER_LONG = {how for spec in TASK_SPECS.values() for how in spec.over_long}
 ANSWER_ROLES = ("output", "completion", "summary", "messages")  # what a prompt asks for, and so may not give away
 
 
@@ -267,6 +268,7 @@ def find_task_mistakes(document: Document, values: dict[str, Any], spec: TaskSpe
                 Mistake(document.place((block, key)), f"'{name}' has no effect with task {task}", f"it belongs to {homes}")
             )
     mistakes += find_prompt_mistakes(document, blocks["data"].get("prompt"), spec)
+    mistakes += find_length_mistakes(document, blocks["data"], spec, task)
     columns, metrics = blocks["data"].get("columns"), blocks["evaluation"].get("metrics")
     for role in columns if isinstance(columns, dict) else ():
         if role not in spec.roles:
@@ -298,6 +300,18 @@ def find_prompt_mistakes(document: Document, prompt: Any, spec: TaskSpec) -> lis
     ]
     if not named:
         mistakes.append(Mistake(place, "the prompt names no column", f"write one in braces, as {{{askable[0]}}}"))
+    return mistakes
+
+
+def find_length_mistakes(document: Document, data: dict[str, Any], spec: TaskSpec, task: str) -> list[Mistake]:
+    """What is to be done with long rows, and cannot be in this task; and the overlap of windows that there are none of."""
+    how, mistakes = data.get("over_long"), []
+    if isinstance(how, str) and spec.over_long and how not in spec.over_long and how in OVER_LONG:
+        hint = f"possible are {', '.join(spec.over_long)}"
+        mistakes.append(Mistake(document.place(("data", "over_long")), f"data.over_long: {how} cannot be with {task}", hint))
+    elif data.get("window_overlap") is not None and "windows" in spec.over_long and how in OVER_LONG - {"windows"}:
+        message = f"'data.window_overlap' has no effect with data.over_long: {how}"
+        mistakes.append(Mistake(document.place(("data", "window_overlap")), message, "remove one of the two"))
     return mistakes
 
 

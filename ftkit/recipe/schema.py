@@ -187,6 +187,9 @@ class Gate(Block):
 
     dropped: Allowed = Field(0.1, description="Rows left out because their answer does not fit into model.max_length.")
     cut_answer: Allowed = Field(0.0, description="Rows whose answer loses its end, with over_long: cut_answer.")
+    cut_text: Allowed = Field(
+        1.0, description="Rows whose text or prompt loses its end at model.max_length; allowed ones are said as a caveat."
+    )
     empty: Allowed = Field(0.0, description="Rows left out because a field is empty; drop_empty allows any number.")
     unknown_label: Allowed = Field(0.0, description="Rows left out because the model does not know their label.")
     no_number: Allowed = Field(0.0, description="Rows left out because their label is no number, in text-regression.")
@@ -201,7 +204,7 @@ class Gate(Block):
     overlap: Allowed = Field(
         0.0,
         description="Eval or test rows that are also training rows by what is given to the model: equal, equal but for case "
-        "and punctuation, or nearly equal.",
+        "and punctuation or with the texts of a pair swapped, or nearly equal.",
     )
     similarity: float = Field(
         0.8,
@@ -310,8 +313,14 @@ class Data(Block):
         default_factory=dict,
         description="Values that the chat template takes, as {enable_thinking: true}; the saved template has them too.",
     )
-    over_long: Literal["cut_prompt", "drop", "cut_answer"] | None = Field(
-        None, description="What is done with rows longer than max_length; default cut_prompt in summarization, else drop."
+    over_long: Literal["cut_prompt", "drop", "cut_answer", "windows", "cut"] | None = Field(
+        None,
+        description="What is done with rows longer than max_length; default cut_prompt in summarization, windows in "
+        "token-classification, else drop. windows reads a long row in parts that overlap, each word where most stands "
+        "around it; with cut the words behind the cut count as missed.",
+    )
+    window_overlap: int | None = Field(
+        None, ge=0, description="Tokens that neighbouring windows of a long row share; default a quarter of a window."
     )
     drop_empty: Boolean = Field(False, description="Drop rows with an empty field, and count them, instead of refusing.")
     prompt: str | None = Field(
@@ -330,7 +339,11 @@ class Data(Block):
 class Generation(Block):
     """How answers are generated when a prompted task is measured."""
 
-    rows: int = Field(32, ge=0, description="Generate for so many eval rows, before and after training; 0 for none.")
+    rows: int = Field(
+        32,
+        ge=0,
+        description="Generate for so many eval rows, drawn with data.seed, before and after training; 0 for none.",
+    )
     max_new_tokens: int = Field(64, ge=1, description="The longest answer, in tokens.")
     num_beams: int = Field(1, ge=1, description="Beams; 1 is greedy.")
 

@@ -36,6 +36,7 @@ class TaskSpec:
         formats: the shapes of a row, the first that fits is taken.
         metrics: valid names, each with whether higher is better; `default_metrics` are those measured if none is named.
         strategies: those that make sense; `transfer` needs a task whose model gets a new head.
+        over_long: what may be done with rows that are too long, the default first; nothing where there is no choice.
         keys: optional keys, as `block.key`, that have an effect in this task and not in every other one.
         sample: the packaged sample that stands in for the data in a smoke run.
         sample_by: what a row of a .txt file is: a line or a paragraph.
@@ -50,6 +51,7 @@ class TaskSpec:
     default_metrics: tuple[str, ...]
     sample: str
     strategies: tuple[str, ...] = WITHOUT_NEW_HEAD
+    over_long: tuple[str, ...] = ()
     keys: frozenset[str] = field(default_factory=frozenset)
     sample_by: str = "line"
     smoke_steps: int = 150
@@ -121,7 +123,8 @@ TASK_SPECS: dict[str, TaskSpec] = {
         default_metrics=("f1", "accuracy"),
         sample="entities",
         strategies=STRATEGY_NAMES,
-        keys=frozenset({"data.labels", "data.streaming"}),
+        over_long=("windows", "cut", "drop"),
+        keys=frozenset({"data.labels", "data.streaming", "data.over_long", "data.window_overlap"}),
         list_texts=("tokens", "tags"),
         smoke_steps=200,
     ),
@@ -132,6 +135,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         default_metrics=("rouge1", "rouge2", "rougeL", "loss"),
         sample="dialogues",
         smoke_steps=80,
+        over_long=("cut_prompt", "drop", "cut_answer"),
         keys=_GENERATION_KEYS,
     ),
     "instruction": TaskSpec(
@@ -145,6 +149,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         default_metrics=("exact_match", "rougeL", "loss"),
         sample="instructions",
         smoke_steps=320,
+        over_long=("drop", "cut_answer"),
         keys=_GENERATION_KEYS
         | {"data.chat_template", "data.supervise", "data.reasoning", "data.tools", "data.template_arguments"},
     ),

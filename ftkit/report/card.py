@@ -6,6 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
 
+from ftkit.evaluation.score import drawn_words
 from ftkit.hub import is_hub_id
 from ftkit.report.evidence import Evidence
 from ftkit.report.page import between, comparisons, figure, other_comparisons, signed, verdict
@@ -97,7 +98,7 @@ def body(evidence: Evidence) -> str:
 
 def generated_note(metrics: dict[str, Any]) -> list[str]:
     some = metrics.get("generated_rows")
-    return [f"Metrics of generated text are over the first {some:,} rows.", ""] if some else []
+    return [f"Metrics of generated text are over {drawn_words(some, metrics['rows'])}.", ""] if some else []
 
 
 def metric_table(evidence: Evidence) -> list[str]:

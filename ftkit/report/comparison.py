@@ -60,6 +60,7 @@ class Entry:
     data: str
     caveats: list[str]
     seed: int | None = None
+    generated: tuple[int, int | None] = (0, None)  # rows that answers were generated for, and the seed that drew them
     draws: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def score(self, metric: str, mark: str) -> str:
@@ -183,6 +184,7 @@ def read_entry(folder: Path, name: str) -> Entry:
         data=record.get("data", {}).get("eval", {}).get("sha256", ""),
         caveats=metrics.get("caveats", []),
         seed=(metrics.get("intervals") or {}).get("seed"),
+        generated=(metrics.get("generated_rows", 0), metrics.get("generated_seed")),
         draws=read_draws(run.draws),
     )
 
@@ -205,6 +207,9 @@ def differences(entries: list[Entry]) -> list[str]:
             groups.setdefault((entry.data, entry.rows), []).append(entry.name)
         named = "; ".join(f"{', '.join(names)} ({rows:,} rows)" for (_, rows), names in groups.items())
         found.append(f"the runs were measured on different eval rows: {named}; no best is marked")
+    elif len(drawn := {entry.generated for entry in entries}) > 1:
+        sizes = " and ".join(f"{rows:,} rows (data.seed {seed})" for rows, seed in sorted(drawn, key=str))
+        found.append(f"text metrics are of other rows in each run: {sizes}; no best is marked")
     return found
 
 

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.text import Text
 
 from ftkit import console
+from ftkit.evaluation.score import drawn_words
 from ftkit.recipe.schema import Recipe
 from ftkit.report.usage import loading_words
 from ftkit.units import size_words, time_words
@@ -128,7 +129,7 @@ def closing_table(
     if sentence := metrics.get("verdict", {}).get("sentence"):
         parts.append(Text(sentence, style="bold"))
     if metrics.get("generated_rows"):
-        parts.append(Text(f"text metrics over the first {metrics['generated_rows']} rows", style="dim"))
+        parts.append(Text(f"text metrics over {drawn_words(metrics['generated_rows'], entries)}", style="dim"))
     parts += [Text(line, style="red") for line in unverified(record)]
     parts += [Text(f"look into this: {flag}", style="yellow") for flag in metrics.get("flags", [])]
     parts += [Text(f"read with care: {caveat}", style="yellow") for caveat in metrics.get("caveats", [])]

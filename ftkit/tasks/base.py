@@ -95,7 +95,7 @@ class Task(Protocol):
     def encoder(
         self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
     ) -> Encoder:
-        """A function from a batch of rows to token ids, labels and an `Outcome` each.
+        """A function from a batch of rows to token ids, labels and an `Outcome` each; a row may have several entries.
 
         Args:
             rows: the types of the rows' columns.
@@ -131,8 +131,15 @@ class Task(Protocol):
     def reduce_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """What is kept of a batch's logits, so that memory does not grow with the vocabulary."""
 
-    def complete(self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
+    def complete(self, prediction: EvalPrediction, encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
         """The prediction with what its metrics need of the encoded rows beside the logits, as the bytes of their text."""
+
+    def merge(self, prediction: EvalPrediction, rows: list[int]) -> tuple[EvalPrediction, list[int]]:
+        """One prediction a row where a row's entries are parts of one answer, and which rows these are.
+
+        Args:
+            rows: which row each entry is of.
+        """
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
         """The task's metrics, without those of generated text."""
@@ -190,11 +197,14 @@ class WithoutPrompts:
     def end_tokens(self, tokenizer: PreTrainedTokenizerBase) -> set[int]:
         return set()
 
-    def complete(self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
+    def complete(self, prediction: EvalPrediction, encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
         return prediction
 
     def members(self, rows: Dataset) -> Members | None:
         return None
+
+    def merge(self, prediction: EvalPrediction, rows: list[int]) -> tuple[EvalPrediction, list[int]]:
+        return prediction, rows
 
     def right(self, prediction: EvalPrediction) -> np.ndarray | None:
         return None

@@ -9,7 +9,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from ftkit.data.chat_rows import BESIDE, Reading, are_chats, chat_of, has_empty_answer
 from ftkit.data.chat_templates import turn_ends, with_template
 from ftkit.data.chats import Answer, Template, chat_examples, render_chat
-from ftkit.data.encode import PLACE, Encoder
+from ftkit.data.encode import OF, REFERENCES, Encoder
 from ftkit.data.ledger import Outcome
 from ftkit.data.prompts import (
     ALPACA,
@@ -25,7 +25,7 @@ from ftkit.data.turns import read_tools
 from ftkit.errors import RowError, UserError
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import BLANK
-from ftkit.tasks.language import LanguageTask, as_columns, decoder_class, fitted, text_of
+from ftkit.tasks.language import LanguageTask, as_columns, decoder_class, first_answers, fitted, text_of
 
 Made = list[tuple[Example | None, Outcome]]
 
@@ -67,10 +67,15 @@ class Instruction(LanguageTask):
             self.reading = replace(self.reading, keep_nulls=False)
 
         def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
+            if "messages" in batch:
+                return self._encode_chats(batch, positions, template or self.template_of(tokenizer, batch), max_length, over_long)
+            batch, references = first_answers(batch, "output" if "output" in batch else "completion", positions)
             if self.are_chats(batch):
                 found = template or self.template_of(tokenizer, batch)
-                return self._encode_chats(batch, positions, found, max_length, over_long)
-            return as_columns(self._encode_prompts(batch, positions, tokenizer, max_length, over_long))
+                made = self._encode_chats(batch, positions, found, max_length, over_long)
+                return made | {REFERENCES: [references[index] for index in made[OF]]}
+            made = as_columns(self._encode_prompts(batch, positions, tokenizer, max_length, over_long))
+            return made | {REFERENCES: references}
 
         return encode
 
@@ -121,7 +126,7 @@ class Instruction(LanguageTask):
                 raise RowError(position, error.message, error.hint, key=error.key) from error
             made += found
             places += [index] * len(found)
-        return as_columns(made) | {PLACE: places}
+        return as_columns(made) | {OF: places}
 
     def _encode_chat(self, row: dict[str, Any], template: Template, max_length: int, over_long: str) -> Made:
         """The examples of one row, none of them where one is too long."""

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, Features
+from datasets import Dataset, Features, List, Value
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from ftkit.compat import pad_by_position
-from ftkit.data.encode import BATCH, IGNORED, TOKENS, is_empty
+from ftkit.data.encode import BATCH, IGNORED, REFERENCES, TOKENS, Encoded, is_empty
 from ftkit.data.ledger import Outcome
 from ftkit.data.prompts import Example, join
 from ftkit.errors import RowError, UserError
@@ -63,7 +63,8 @@ class LanguageTask(WithoutPrompts):
         return [{} for _ in rows]
 
     def columns(self, tokenizer: PreTrainedTokenizerBase) -> Features:
-        return Features({"input_ids": TOKENS, "labels": TOKENS})
+        columns = {"input_ids": TOKENS, "labels": TOKENS}
+        return Features(columns | ({REFERENCES: List(Value("string"))} if self.generates else {}))
 
     def settings(self) -> dict[str, Any]:
         data = self.data
@@ -84,9 +85,10 @@ class LanguageTask(WithoutPrompts):
     def reduce_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return token_loss_sums(logits, labels, shift=True)
 
-    def complete(self, prediction: EvalPrediction, rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
+    def complete(self, prediction: EvalPrediction, encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
         """A third column: the bytes of each row's supervised text, for bits per byte."""
-        bytes_of_rows = [text_bytes(tokenizer, batch["labels"]) for batch in rows.select_columns("labels").iter(BATCH)]
+        labels = encoded.dataset.select_columns("labels")
+        bytes_of_rows = [text_bytes(tokenizer, batch["labels"]) for batch in labels.iter(BATCH)]
         sums = np.concatenate([prediction.predictions, np.concatenate(bytes_of_rows)[:, None]], axis=1)
         return EvalPrediction(predictions=sums, label_ids=prediction.label_ids)
 
@@ -143,6 +145,27 @@ def as_columns(examples: list[tuple[Example | None, Outcome]]) -> dict[str, list
         "labels": [example.labels if example else [] for example, _ in examples],
         "outcome": [int(outcome) for _, outcome in examples],
     }
+
+
+def first_answers(
+    batch: dict[str, list[Any]], column: str, positions: list[int]
+) -> tuple[dict[str, list[Any]], list[list[str]]]:
+    """The batch with one answer a row, the first of several; and all answers of the rows that have several.
+
+    Raises:
+        UserError: an answer is no text.
+    """
+    lists = [
+        [text for place in range(len(value)) if (text := text_of({column: value}, column, place, row)) is not None]
+        if isinstance(value, list)
+        else []
+        for value, row in zip(batch[column], positions, strict=True)
+    ]
+    firsts = [
+        (texts[0] if texts else None) if isinstance(value, list) else value
+        for value, texts in zip(batch[column], lists, strict=True)
+    ]
+    return batch | {column: firsts}, [texts if len(texts) > 1 else [] for texts in lists]
 
 
 def fitted(prompt: list[int] | None, answer: list[int], max_length: int, over_long: str) -> tuple[Example | None, Outcome]:

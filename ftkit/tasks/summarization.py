@@ -6,13 +6,13 @@ import torch
 from datasets import Features
 from transformers import AutoModelForSeq2SeqLM, PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.data.encode import Encoder
+from ftkit.data.encode import REFERENCES, Encoder
 from ftkit.data.ledger import Outcome
 from ftkit.data.prompts import Example, TextIds, answer_ids, end_token, fill, own_answer_ids, prompt_ids, whole_ids
 from ftkit.models.architecture import require_class
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import BLANK
-from ftkit.tasks.language import LanguageTask, as_columns, decoder_class, fitted, text_of, token_loss_sums
+from ftkit.tasks.language import LanguageTask, as_columns, decoder_class, first_answers, fitted, text_of, token_loss_sums
 
 DECODER_PROMPT = "Summarize the following text.\n\n{document}\n\nSummary:\n"
 ENCODER_PROMPT = "{document}"
@@ -49,6 +49,7 @@ class Summarization(LanguageTask):
             return example, Outcome.CUT_PROMPT if cut and outcome is Outcome.KEPT else outcome
 
         def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
+            batch, references = first_answers(batch, "summary", positions)
             texts = [
                 (text_of(batch, "document", index, row), text_of(batch, "summary", index, row))
                 for index, row in enumerate(positions)
@@ -57,7 +58,8 @@ class Summarization(LanguageTask):
             prompts = source_ids(tokenizer, [fill(template, {"document": document}) for document, _ in full])
             answers = target_ids(tokenizer, [summary for _, summary in full])
             made = iter([one(document, *ids) for (document, _), *ids in zip(full, prompts, answers, strict=True)])
-            return as_columns([(None, Outcome.EMPTY) if None in pair else next(made) for pair in texts])
+            columns = as_columns([(None, Outcome.EMPTY) if None in pair else next(made) for pair in texts])
+            return columns | {REFERENCES: references}
 
         return encode
 

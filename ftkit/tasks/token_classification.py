@@ -1,6 +1,7 @@
 """Token classification: one tag a word, as of named entities; rows are lists of words with as many tags."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,23 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ftkit.data.encode import IGNORED, TOKENS, Encoder, is_empty
+from ftkit.data.encode import IGNORED, LOST, OF, OUTCOME, TOKENS, Encoded, Encoder, is_empty
 from ftkit.data.ledger import Outcome
 from ftkit.data.tables import list_codes
+from ftkit.data.windows import MOST_OVERLAP, OVERLAP, cut_out, first_window, labels_in, make_windows, read_row
 from ftkit.errors import RowError, UserError
 from ftkit.metrics.resampling import Resampler
-from ftkit.metrics.tokens import OUTSIDE, entities, entity_scores, tags_of, token_metrics, token_resamplers
+from ftkit.metrics.tokens import (
+    OUTSIDE,
+    UNSEEN,
+    add_unseen,
+    entities,
+    entity_scores,
+    join_entries,
+    tags_of,
+    token_metrics,
+    token_resamplers,
+)
 from ftkit.models.architecture import require_class
 from ftkit.models.label_head import Head
 from ftkit.recipe.schema import Data
@@ -31,6 +43,7 @@ from ftkit.tasks.labels import require_one_spelling
 from ftkit.tasks.texts import is_list, model_inputs
 
 KIND = "single_label_classification"  # of each word
+Cutting = Callable[[dict[str, list[int]], list[int | None], list[int]], list[dict[str, Any]]]
 
 
 class TokenClassification(WithoutPrompts):
@@ -94,10 +107,10 @@ class TokenClassification(WithoutPrompts):
         return require_class(AutoModelForTokenClassification, config, "token-classification")
 
     def columns(self, tokenizer: PreTrainedTokenizerBase) -> Features:
-        return Features({**dict.fromkeys(model_inputs(tokenizer), TOKENS), "labels": TOKENS})
+        return Features({**dict.fromkeys(model_inputs(tokenizer), TOKENS), "labels": TOKENS, LOST: TOKENS})
 
     def settings(self) -> dict[str, Any]:
-        return {"labels": self.labels}
+        return {"labels": self.labels, "over_long": self.data.over_long, "overlap": self.data.window_overlap}
 
     def encoder(
         self, rows: Features, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, max_length: int
@@ -107,27 +120,27 @@ class TokenClassification(WithoutPrompts):
             raise UserError(message, "choose a model that comes with a tokenizer.json", key="model.name")
         ids = {name: number for number, name in enumerate(self.labels)}
         inputs, feature, space = model_inputs(tokenizer), rows["tags"], " " * needs_space(tokenizer)
+        cut = row_cutter(max_length, self.data.over_long or "windows", self.data.window_overlap)
 
         def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
             require_lists(batch, positions)
             tags = self._names(batch["tags"], feature)
             sentences = [[space + word for word in words or []] for words in batch["tokens"]]
-            encoded = tokenize_words(tokenizer, [words or ["none"] for words in sentences], max_length)
-            made: dict[str, list[Any]] = {"labels": [], "outcome": []}
+            encoded = tokenize_words(tokenizer, [words or ["none"] for words in sentences])
+            made: list[dict[str, Any]] = []
             for index, words in enumerate(sentences):
                 outcome = (
                     Outcome.EMPTY
                     if not words or None in tags[index]
-                    else Outcome.UNKNOWN_LABEL
-                    if not ids.keys() >= set(tags[index])
-                    else Outcome.CUT_TEXT
-                    if encoded.encodings[index].overflowing
                     else Outcome.KEPT
+                    if ids.keys() >= set(tags[index])
+                    else Outcome.UNKNOWN_LABEL
                 )
+                columns = {name: encoded[name][index] for name in inputs}
                 labels = [ids[str(tag)] for tag in tags[index]] if outcome.is_kept else []
-                made["labels"].append(first_labels(encoded.word_ids(index), labels) if labels else [])
-                made["outcome"].append(int(outcome))
-            return {name: encoded[name] for name in inputs} | made
+                entries = cut(columns, encoded.word_ids(index), labels) if labels else [dropped(columns, outcome)]
+                made += [entry | {OF: index} for entry in entries]
+            return {name: [entry[name] for entry in made] for name in (*inputs, "labels", LOST, OUTCOME, OF)}
 
         return encode
 
@@ -139,6 +152,17 @@ class TokenClassification(WithoutPrompts):
         scores = logits.float()
         loss = cross_entropy(scores.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
         return torch.stack([scores.argmax(-1).float(), loss.view(labels.shape)], dim=-1)
+
+    def complete(self, prediction: EvalPrediction, encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
+        """With the words that stand behind the cut: they have a tag, and the model gave them none."""
+        return EvalPrediction(*add_unseen(prediction.predictions, prediction.label_ids, encoded.known(LOST) or []))
+
+    def merge(self, prediction: EvalPrediction, rows: list[int]) -> tuple[EvalPrediction, list[int]]:
+        """The words of a row's windows one behind the other: each word is labelled in one of them alone."""
+        if len(set(rows)) == len(rows):
+            return prediction, rows
+        predictions, labels = join_entries(prediction.predictions, prediction.label_ids, rows)
+        return EvalPrediction(predictions, labels), list(dict.fromkeys(rows))
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
         return token_metrics(prediction.predictions, prediction.label_ids, self.labels)
@@ -158,8 +182,12 @@ class TokenClassification(WithoutPrompts):
         return np.asarray(right / np.maximum(counted.sum(1), 1), dtype=np.float64)
 
     def labelled(self, prediction: EvalPrediction) -> tuple[list[str], np.ndarray, np.ndarray] | None:
-        counted = prediction.label_ids != IGNORED
-        return self.labels, prediction.label_ids[counted], prediction.predictions[..., 0][counted].astype(int)
+        """Words behind the cut count as outside of entities; where the tags know no outside, they are left out."""
+        predicted = prediction.predictions[..., 0]
+        if OUTSIDE in self.labels:
+            predicted = np.where(predicted == UNSEEN, self.labels.index(OUTSIDE), predicted)
+        counted = (prediction.label_ids != IGNORED) & (predicted != UNSEEN)
+        return self.labels, prediction.label_ids[counted], predicted[counted].astype(int)
 
     def by_label(self, prediction: EvalPrediction) -> list[dict[str, Any]] | None:
         return entity_scores(prediction.predictions, prediction.label_ids, self.labels)
@@ -171,7 +199,7 @@ class TokenClassification(WithoutPrompts):
         shares = np.array([self.counts[label] + 1 for label in self.labels], dtype=np.float32)
         labels = prediction.label_ids
         losses = -np.log(shares / shares.sum())[np.where(labels == IGNORED, 0, labels)]
-        best = np.full(labels.shape, shares.argmax(), dtype=np.float32)
+        best = np.where(prediction.predictions[..., 0] == UNSEEN, UNSEEN, np.float32(shares.argmax()))
         name = f"majority tag ({self.labels[int(shares.argmax())]})"
         return name, EvalPrediction(predictions=np.stack([best, losses], -1), label_ids=labels)
 
@@ -243,14 +271,51 @@ def needs_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bool(text != words)
 
 
-def tokenize_words(tokenizer: PreTrainedTokenizerBase, sentences: list[list[str]], max_length: int) -> BatchEncoding:
-    """Token ids of rows of words, each word at least one token.
+def row_cutter(max_length: int, over_long: str, overlap: int | None) -> Cutting:
+    """A function from a row's columns, the words of its tokens and their labels to its entries, none over `max_length`.
+
+    Args:
+        over_long: "windows" makes several entries of a longer row, "cut" one of its beginning, "drop" none.
+        overlap: tokens that neighbouring windows share.
+
+    That function raises UserError where so many are more than a window has room for.
+    """
+
+    def cut(columns: dict[str, list[int]], word_ids: list[int | None], labels: list[int]) -> list[dict[str, Any]]:
+        row = read_row(word_ids)
+        room = max_length - (len(word_ids) - row.tokens)
+        if row.tokens > room and over_long == "drop":
+            return [dropped(columns, Outcome.TOO_LONG)]
+        shared = int(room * OVERLAP) if overlap is None else overlap
+        if shared > room * MOST_OVERLAP:
+            message = f"windows of {room} tokens cannot share {shared} with the next"
+            raise UserError(message, f"at most {int(room * MOST_OVERLAP)}", key="data.window_overlap")
+        windows = [first_window(row, room)] if over_long == "cut" else make_windows(row, room, shared)
+        lost = labels[windows[-1].last :]
+        outcome = int(Outcome.CUT_TEXT if lost else Outcome.KEPT)
+        made = []
+        for window in windows:
+            shown = {name: cut_out(values, row, window) for name, values in columns.items()}
+            own = labels_in(window, labels, row, len(word_ids) - row.tokens + window.end - window.start)
+            made.append({**shown, "labels": own, LOST: lost, OUTCOME: outcome})
+        return made
+
+    return cut
+
+
+def dropped(columns: dict[str, list[int]], outcome: Outcome) -> dict[str, Any]:
+    """The entry of a row that is not learnt, which is taken out again."""
+    return {**{name: [] for name in columns}, "labels": [], LOST: [], OUTCOME: int(outcome)}
+
+
+def tokenize_words(tokenizer: PreTrainedTokenizerBase, sentences: list[list[str]]) -> BatchEncoding:
+    """Token ids of rows of words, whole, each word at least one token.
 
     A word of which the tokenizer makes nothing, as a lone variation selector, is read as its unknown token: else the word
     would have no prediction, and words could not be counted.
     """
-    cutting = {"is_split_into_words": True, "truncation": True, "max_length": max_length}
-    encoded = tokenizer(sentences, **cutting)
+    options = {"is_split_into_words": True, "verbose": False}  # it would warn of every row that is over its length
+    encoded = tokenizer(sentences, **options)
     lost = [lost_words(encoded, index, len(words)) for index, words in enumerate(sentences)]
     if not any(lost):
         return encoded
@@ -259,20 +324,12 @@ def tokenize_words(tokenizer: PreTrainedTokenizerBase, sentences: list[list[str]
         [unknown if place in gone else word for place, word in enumerate(words)]
         for words, gone in zip(sentences, lost, strict=True)
     ]
-    return tokenizer(mended, **cutting)
+    return tokenizer(mended, **options)
 
 
 def lost_words(encoded: BatchEncoding, index: int, words: int) -> set[int]:
-    """The words of a row that have no token, those aside that were cut off."""
-    seen = {word for word in encoded.word_ids(index) if word is not None}
-    kept = max(seen, default=-1) + 1 if encoded.encodings[index].overflowing else words
-    return set(range(kept)) - seen
-
-
-def first_labels(word_ids: list[int | None], labels: list[int]) -> list[int]:
-    """The label of each word on its first token; -100 on its other tokens and on special tokens."""
-    before = [None, *word_ids[:-1]]
-    return [IGNORED if word is None or word == last else labels[word] for word, last in zip(word_ids, before, strict=True)]
+    """The words of a row that have no token."""
+    return set(range(words)) - {word for word in encoded.word_ids(index) if word is not None}
 
 
 def _outside_first(tag: str) -> tuple[bool, str, str]:

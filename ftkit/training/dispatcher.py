@@ -1,5 +1,6 @@
 """The dispatcher: a recipe becomes encoded data, a tokenizer, a model with its strategy, and a Trainer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
+    EvalPrediction,
     PretrainedConfig,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -320,10 +322,22 @@ def make_trainer(
         train_dataset=data.stream or (data.encoded["train"].dataset if "train" in data.encoded else None),
         eval_dataset=data.encoded["eval"].dataset,
         processing_class=tokenizer,
-        compute_metrics=task.score,
+        compute_metrics=entry_metrics(task, data.encoded["eval"], tokenizer),
         preprocess_logits_for_metrics=task.reduce_logits,
         callbacks=callbacks,
     )
+
+
+def entry_metrics(
+    task: Task, encoded: Encoded, tokenizer: PreTrainedTokenizerBase
+) -> Callable[[EvalPrediction], dict[str, float]]:
+    """The task's metrics of what the Trainer predicts while training: of the eval rows, whatever entries they have."""
+
+    def score(prediction: EvalPrediction) -> dict[str, float]:
+        whole = task.complete(prediction, encoded, tokenizer)
+        return task.score(task.merge(whole, encoded.rows)[0])
+
+    return score
 
 
 def seed_everything(recipe: Recipe) -> None:

@@ -18,7 +18,7 @@ from ftkit.evaluation.analysis import analyse
 from ftkit.evaluation.evidence import BASELINE, TUNED, changes, fallen, flags, intervals, resampled, verdict
 from ftkit.evaluation.few_shot import with_shots
 from ftkit.evaluation.forgetting import DRIFT, KEY, LOSS, TEXTS, GeneralText, forgetting, general_text, measure_general
-from ftkit.evaluation.measure import Measurement, Outputs, assess, load_outputs, measure, write_arrays
+from ftkit.evaluation.measure import Measurement, Outputs, assess, load_outputs, measure, targets_of, write_arrays
 from ftkit.metrics.custom import CustomMetric
 from ftkit.metrics.text import signatures
 from ftkit.models.architecture import named_positions
@@ -91,7 +91,7 @@ def keep(found: Measurement, file: Path) -> None:
 
 
 def assessed(outputs: Outputs, recipe: Recipe, parts: Parts) -> Measurement:
-    return assess(outputs, parts.task, parts.data.encoded["eval"].rows, recipe.evaluation, recipe.spec)
+    return assess(outputs, parts.task, recipe.evaluation, recipe.spec)
 
 
 def measured(name: str, recipe: Recipe, parts: Parts, encoded: Encoded | None = None) -> Measurement:
@@ -99,7 +99,10 @@ def measured(name: str, recipe: Recipe, parts: Parts, encoded: Encoded | None = 
     with console.status(f"measuring the {name}"):
         rows = encoded or parts.data.encoded["eval"]
         kept = parts.frozen.rows("eval") if parts.frozen and encoded is None else None
-        return measure(parts.trainer, parts.task, parts.tokenizer, rows, recipe.evaluation, recipe.spec, kept)
+        return measure(
+            parts.trainer, parts.task, parts.tokenizer, rows, recipe.evaluation, recipe.spec, kept,
+            seed=recipe.data.seed,
+        )  # fmt: skip
 
 
 def few_shot_entries(recipe: Recipe, parts: Parts) -> Encoded:
@@ -153,8 +156,9 @@ def on_general_text(parts: Parts, text: GeneralText) -> np.ndarray:
 
 def trivial_baseline(recipe: Recipe, parts: Parts, tuned: Measurement) -> dict[str, Measurement]:
     """What may be foretold without reading, by name: a fresh head's baseline means little beside it."""
-    found = parts.task.trivial(tuned.outputs.prediction) if tuned.outputs else None
-    return {found[0]: assessed(Outputs(found[1], []), recipe, parts)} if found else {}
+    outputs = tuned.outputs
+    found = parts.task.trivial(outputs.prediction) if outputs else None
+    return {found[0]: assessed(Outputs(found[1], [], outputs.rows), recipe, parts)} if outputs and found else {}
 
 
 def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measurement) -> dict[str, Any]:
@@ -171,19 +175,27 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
     lost = forgetting(before.text, before.general, after, seed) if before.text and after is not None else None
     return {
         "rows": len(tuned.rows),
-        "generated_rows": sum("generated" in row for row in tuned.rows),
+        "generated_rows": (answered := sum("generated" in row for row in tuned.rows)),
+        "generated_seed": recipe.data.seed if 0 < answered < len(tuned.rows) else None,
         "baseline": baseline.metrics if baseline else None,
         "tuned": tuned.metrics,
         "other_baselines": {name: other.metrics for name, other in others.items()},
         "higher_is_better": {name: better[name] for name in tuned.metrics if better.get(name) is not None},
         "intervals": found,
-        "changes": changes(baseline, tuned, row_names(parts)),
+        "changes": changes(baseline, tuned, row_names(parts, tuned)),
         "forgetting": lost,
         "verdict": asdict(verdict(baseline, tuned, better, found)),
         "flags": [*fallen(baseline, tuned, better, found), *flags(baseline, tuned, found, lost)],
-        "signatures": signatures() if {"bleu", "chrf"} & tuned.metrics.keys() else {},
+        "signatures": written_signatures(tuned),
         "caveats": parts.data.caveats("eval"),
     }
+
+
+def written_signatures(tuned: Measurement) -> dict[str, str]:
+    """How BLEU and chrF were computed, where they were."""
+    if not tuned.outputs or not {"bleu", "chrf"} & tuned.metrics.keys():
+        return {}
+    return signatures([targets_of(answer) for answer in tuned.outputs.answers])
 
 
 def error_analysis(
@@ -197,19 +209,27 @@ def error_analysis(
     labels = parts.task.labelled(tuned.outputs.prediction) if tuned.outputs else None
     before = baseline.outputs and parts.task.labelled(baseline.outputs.prediction) if baseline else None
     higher = (recipe.spec.metrics | {"rougeL": True}).get(tuned.quality_name, True)
-    properties = slice_properties(parts, rows, labels)
+    properties = slice_properties(parts, tuned, rows, labels)
     sign, seed = 1 if higher else -1, recipe.training.seed
     return analyse(
-        rows, row_names(parts), baseline, tuned, labels, before[2] if before else None, properties, sign=sign, seed=seed
+        rows,
+        row_names(parts, tuned),
+        baseline,
+        tuned,
+        labels,
+        before[2] if before else None,
+        properties,
+        sign=sign,
+        seed=seed,
     )
 
 
 def slice_properties(
-    parts: Parts, rows: list[dict[str, Any]], labels: tuple[list[str], np.ndarray, np.ndarray] | None
+    parts: Parts, tuned: Measurement, rows: list[dict[str, Any]], labels: tuple[list[str], np.ndarray, np.ndarray] | None
 ) -> dict[str, list[Any]]:
-    """What each entry has by which errors are sliced: label, length, confidence, source, and the recipe's own columns."""
-    numbers = entry_numbers(parts)
-    found: dict[str, list[Any]] = {"length": parts.data.facts["eval"].lengths.tolist()}
+    """What each measured row has by which errors are sliced: label, length, confidence, source, the recipe's own columns."""
+    numbers = measured_numbers(parts, tuned)
+    found: dict[str, list[Any]] = {"length": measured_lengths(parts, tuned)}
     if labels and len(labels[1]) == len(rows):
         found["label"] = [labels[0][label] for label in labels[1]]
     if rows and "probability" in rows[0]["tuned"]:
@@ -222,10 +242,19 @@ def slice_properties(
     return found
 
 
-def entry_numbers(parts: Parts) -> np.ndarray:
-    """The ledger's numbers of the eval entries' rows."""
-    return parts.data.splits.numbers("eval")[np.asarray(parts.data.encoded["eval"].rows)]
+def measured_lengths(parts: Parts, tuned: Measurement) -> list[int]:
+    """Tokens of each measured row; those that stand in two of its windows count in both."""
+    lengths, entries = parts.data.facts["eval"].lengths, parts.data.encoded["eval"].rows
+    if len(tuned.rows) == len(entries):
+        return list(lengths.tolist())
+    sums = np.bincount(entries, weights=lengths).astype(int)
+    return [int(sums[row["row"]]) for row in tuned.rows]
 
 
-def row_names(parts: Parts) -> list[str]:
-    return parts.data.ledger.names(entry_numbers(parts))
+def measured_numbers(parts: Parts, found: Measurement) -> np.ndarray:
+    """The ledger's numbers of the measured rows."""
+    return parts.data.splits.numbers("eval")[[row["row"] for row in found.rows]]
+
+
+def row_names(parts: Parts, found: Measurement) -> list[str]:
+    return parts.data.ledger.names(measured_numbers(parts, found))

@@ -14,7 +14,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from ftkit import console
 from ftkit.data.columns import given_rows
 from ftkit.data.duplicates import Copies
-from ftkit.data.encode import Encoded, beside_cache, digest, encode, encoding_key
+from ftkit.data.encode import REFERENCES, SEVERAL, Encoded, beside_cache, digest, encode, encoding_key, model_columns
 from ftkit.data.gate import OF_FIELDS, OF_LABELS, Facts, Finding, caveats, inspect, judge, require
 from ftkit.data.ledger import ROW, Ledger, Outcome, row_numbers
 from ftkit.data.packing import pack
@@ -244,13 +244,18 @@ def add_split(
             finding.message += f": {named_faults(data.rows[name], encoded, task, data.ledger, finding.rule)}"
     data.judged += found
     if gate.unsupervised and not facts.supervised.all():
-        encoded.outcomes = encoded.outcomes.copy()
+        encoded = replace(encoded, outcomes=encoded.outcomes.copy())
         encoded.outcomes[np.asarray(encoded.rows)[facts.supervised == 0]] = Outcome.UNSUPERVISED
-        kept = np.flatnonzero(facts.supervised)
-        encoded.dataset, encoded.rows = encoded.dataset.select(kept), [encoded.rows[index] for index in kept]
+        encoded = encoded.select(np.flatnonzero(facts.supervised))
     for outcome in Outcome if not streamed else ():
         if (outcomes := encoded.outcomes == outcome).any():
             data.ledger.mark(numbers[outcomes], f"{name}: {outcome.words}")
+    if several := encoded.notes.get(SEVERAL):
+        console.say(f"{name}: {several:,} rows are longer than model.max_length {data.max_length} and read in windows")
+    if several := int((encoded.count(REFERENCES) > 0).sum()):
+        how = "the first is learnt" if name == "train" else "the loss is of the first, metrics of text are of all"
+        console.say(f"{name}: {several:,} rows have several answers; {how}")
+        encoded = replace(encoded, notes={**encoded.notes, "rows with several answers": several})
     arranged = task.arrange(encoded, data.max_length) if encoded.rows else encoded
     if packing and arranged.rows:
         arranged = packed(arranged, data.max_length)
@@ -297,7 +302,7 @@ def open_stream(
     measured = {name: given_rows(held) for name, held in data.rows.items() if name in MEASURED_PARTS}
     encoder = StreamEncoder(
         encoder=task.encoder(head.features, tokenizer, config, data.max_length),
-        features=rows.features, columns=task.columns(tokenizer), clean=block.clean,
+        features=rows.features, columns=model_columns(task.columns(tokenizer)), clean=block.clean,
         copies={name: Copies(held, held.column_names, block.gate.similarity) for name, held in measured.items()},
         ends=task.end_tokens(tokenizer), start=tokenizer.bos_token_id, pairs=has_targets(task, config),
         gate=allowances(recipe), max_length=data.max_length,
@@ -333,7 +338,7 @@ def overlap_findings(data: Data, name: str, gate: Gate) -> list[Finding]:
     train, measured = (kept_rows(data, part) for part in ("train", name))
     found, ledger = find_overlap(train, measured, gate.similarity), data.ledger
     numbers, train_numbers = row_numbers(measured), row_numbers(train)
-    kinds = {"equal": found.exact, "equal but for case and punctuation": found.normalised, "nearly equal": found.near}
+    kinds = found.kinds()
     pairs = [(kind, row, other) for kind, rows in kinds.items() for row, other in rows]
     if not pairs:
         return []

@@ -251,7 +251,9 @@ def test_what_is_computed_in_bfloat16_is_verified_too(
 def test_large_numbers_are_rounded_as_such() -> None:
     predictions = np.array([[20_000.0], [0.5]], dtype=np.float32)
     measured = Measured(
-        TextRegression(Data(train=["sample:ratings"])), EvalPrediction(predictions, np.array([20_002.0, 1.0], np.float32))
+        TextRegression(Data(train=["sample:ratings"])),
+        EvalPrediction(predictions, np.array([20_002.0, 1.0], np.float32)),
+        [0, 1],
     )
     losses, over_rows = measured.losses([0, 1])
     assert losses.tolist() == [4.0, 0.25]

@@ -99,7 +99,7 @@ def test_what_becomes_of_rows(wordpiece: PreTrainedTokenizerFast) -> None:
         {"tokens": ["Acme", "."], "tags": ["B-firm", "O"]},
         {"tokens": ["we"] * 50, "tags": ["O"] * 50},
     ]
-    result = encoded(rows, wordpiece, length=16, labels=TAGS)
+    result = encoded(rows, wordpiece, length=16, labels=TAGS, over_long="cut")
     kept, cut = Outcome.KEPT, Outcome.CUT_TEXT
     assert result.outcomes.tolist() == [kept, kept, Outcome.EMPTY, Outcome.EMPTY, Outcome.UNKNOWN_LABEL, cut]
     assert len(result.dataset[2]["labels"]) == 16
