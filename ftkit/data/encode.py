@@ -26,7 +26,7 @@ OUTCOME = "outcome"
 OF = "of"  # where rows may have several entries: of each entry, which row of the batch it is of
 LOST = "lost"  # labels of the words that stand behind the cut
 REFERENCES = "references"  # all right answers of a row that has several, the one that is learnt first
-SEVERAL = "rows in several windows"
+SEVERAL = "rows with several entries"
 ASIDE = (LOST, REFERENCES)  # what an encoder says of an entry that the model does not take
 TOKENS = List(Value("int32"))
 

@@ -64,6 +64,9 @@ class Task(Protocol):
     generates: bool
     """Whether the model is also measured by the text it generates."""
 
+    several: str
+    """What rows with several entries are, said after their number."""
+
     quality_name: str
     """Of which metric a row's quality is the row's own value, or its negative where less is better."""
 
@@ -178,6 +181,8 @@ class Task(Protocol):
 
 class WithoutPrompts:
     """What a task says that asks nothing in words and trains on its rows as they are."""
+
+    several = "have several entries"
 
     def prompt_forms(self) -> dict[str, str]:
         return {}

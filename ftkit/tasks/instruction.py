@@ -32,6 +32,7 @@ Made = list[tuple[Example | None, Outcome]]
 
 class Instruction(LanguageTask):
     generates = True
+    several = "are learnt as one example an answer, each as the template serves it"
 
     def __init__(self, data: Data) -> None:
         super().__init__(data)

@@ -48,6 +48,7 @@ Cutting = Callable[[dict[str, list[int]], list[int | None], list[int]], list[dic
 
 class TokenClassification(WithoutPrompts):
     new_head = True
+    several = "are longer than model.max_length and read in windows"
     generates = False
     quality_name = "accuracy"
 

@@ -251,7 +251,7 @@ def add_split(
         if (outcomes := encoded.outcomes == outcome).any():
             data.ledger.mark(numbers[outcomes], f"{name}: {outcome.words}")
     if several := encoded.notes.get(SEVERAL):
-        console.say(f"{name}: {several:,} rows are longer than model.max_length {data.max_length} and read in windows")
+        console.say(f"{name}: {several:,} rows {task.several}")
     if several := int((encoded.count(REFERENCES) > 0).sum()):
         how = "the first is learnt" if name == "train" else "the loss is of the first, metrics of text are of all"
         console.say(f"{name}: {several:,} rows have several answers; {how}")

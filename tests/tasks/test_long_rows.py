@@ -214,7 +214,7 @@ def tagging(stand_in: Callable[[str], Path], folder: Path, strategy: Any = "full
 def test_a_run_in_windows_from_end_to_end(stand_in: Callable[[str], Path], tmp_path: Path, strategy: Any) -> None:
     result = train(tagging(stand_in, tmp_path, strategy), output_dir=tmp_path / "run")
     assert result.record["verified"]["failures"] == []
-    assert result.record["data"]["eval"]["rows in several windows"] == 9
+    assert result.record["data"]["eval"]["rows with several entries"] == 9
     assert result.record["data"]["eval"]["entries"] > 18
     assert result.metrics["rows"] == 9
     assert "cut" not in str(result.metrics["caveats"])
