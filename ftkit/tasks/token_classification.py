@@ -68,7 +68,7 @@ class TokenClassification(WithoutPrompts):
             if are_numbers(self.labels):
                 message = f"the tags are numbers without names: {', '.join(self.labels[:5])}, …"
                 raise UserError(message, "name them all, 0 first, in data.labels", key="data.columns.tags")
-        if len(found) < 2:
+        if len(found) < 2 and is_list(feature):  # the encoder refuses others
             only = next(iter(found), "none")
             message = f"the training rows have one tag only, '{only}'"
             raise UserError(message, "a model needs at least two to tell apart", key="data.columns.tags")

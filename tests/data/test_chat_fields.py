@@ -292,14 +292,14 @@ def test_conversations_with_calls_are_read(tokenizer: PreTrainedTokenizerBase, v
         {"from": "observation", "value": "a boat"}, {"from": "gpt", "value": "It is a boat."},
     ]  # fmt: skip
     rows = Dataset.from_list([{"conversations": turns, "system": "Be brief."}], on_mixed_types="use_json")
-    read = with_messages(rows, "file", "data.train")
+    read = with_messages(rows)
     assert read.features["messages"] == List(Json())
     [(whole, learnt)] = texts(tokenizer, read[0])
     assert '<call>{"name": "find_item", "arguments": {"who": "Tom"}}</call>' in learnt
     assert whole.index("Be brief.") < whole.index("<|tool|>\na boat")
     broken = Dataset.from_list([{"conversations": [turns[0], turns[1] | {"value": "find it"}]}], on_mixed_types="use_json")
-    with pytest.raises(UserError, match="file: row 1: turn 2 of a conversation is no call: find it"):
-        with_messages(broken, "file", "data.train")
+    with pytest.raises(UserError, match="row 1: turn 2 of a conversation is no call: find it"):
+        with_messages(broken)
 
 
 def test_nulls_of_columns_side_by_side_are_not_said(tokenizer: PreTrainedTokenizerBase) -> None:
