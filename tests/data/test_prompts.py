@@ -8,8 +8,8 @@ import pytest
 from datasets import Dataset
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from ftkit.data.encode import IGNORED
 from ftkit.data.chat_templates import CHAT_TEMPLATES, turn_ends
+from ftkit.data.encode import IGNORED
 from ftkit.data.prompts import ALPACA, fill, last_answer
 from ftkit.errors import UserError
 from ftkit.models.load import load_tokenizer

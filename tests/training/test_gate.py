@@ -15,9 +15,9 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from ftkit import Recipe, UserError, check, train
 from ftkit.api import evaluate, preview, verify
+from ftkit.data.chats import Chat, Template, chat_examples, render_answers
 from ftkit.data.encode import IGNORED
 from ftkit.data.ledger import Ledger, ranges
-from ftkit.data.chats import Chat, Template, chat_examples, render_answers
 from ftkit.data.prompts import last_answer
 from ftkit.errors import Unverified
 from ftkit.models.load import load_config, load_tokenizer
