@@ -30,7 +30,9 @@ def _of_label(rows: Dataset, name: str) -> str:
     unwanted = next((number for number, label in enumerate(_values(rows, name), 1) if label is False), None)
     place = f"in row {unwanted} " if unwanted is not None else ""
     is_stream = not isinstance(rows, Dataset)
-    return f"{PREFERENCE} (KTO): {place}'{name}' says false, of an answer that is not wanted" if unwanted or is_stream else ""
+    return (
+        f"{PREFERENCE} (KTO): {place}'{name}' says false, of an answer that is not wanted" if unwanted or is_stream else ""
+    )
 
 
 def _of_pair(rows: Dataset, name: str) -> str:

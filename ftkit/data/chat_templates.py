@@ -76,7 +76,9 @@ def with_template(
     found: Any = tokenizer.chat_template  # some have several by name
     several = isinstance(found, dict)
     tokenizer.chat_template = (
-        {name: with_defaults(text, arguments) for name, text in found.items()} if several else with_defaults(found, arguments)
+        {name: with_defaults(text, arguments) for name, text in found.items()}
+        if several
+        else with_defaults(found, arguments)
     )
     if must_end:
         require_end(tokenizer)
@@ -92,7 +94,7 @@ def named_template(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def with_defaults(template: str, arguments: dict[str, Any]) -> str:
-    """The template with the values that it has where none are given, so that whoever serves the model gets those of training."""
+    """The template with the values that it has where none are given: whoever serves the model gets those of training."""
     lines = [f"{{%- if {name} is not defined %}}{{%- set {name} = {literal(value)} %}}{{%- endif %}}"
              for name, value in arguments.items()]  # fmt: skip
     start = "".join(lines)
@@ -142,4 +144,8 @@ def require_end(tokenizer: PreTrainedTokenizerBase) -> None:
         message = f"the chat template ends an answer with '{end[:60]}', which is {count} ordinary tokens of this tokenizer"
         if count == 1:
             message = f"the chat template ends an answer with '{end[:60]}', an ordinary token of this tokenizer"
-        raise UserError(message, "write {{ eos_token }} there, or give data.chat_template: chatml; data.gate.without_end allows it", key=KEY)
+        raise UserError(
+            message,
+            "write {{ eos_token }} there, or give data.chat_template: chatml; data.gate.without_end allows it",
+            key=KEY,
+        )

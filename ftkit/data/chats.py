@@ -126,11 +126,12 @@ def _in_form(turn: Turn, as_text: bool, silent: str | None) -> Turn:
         return turn
     calls = turn["tool_calls"]
     if as_text:
-        calls = [
-            call | {"function": call["function"] | {"arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False)}}
-            for call in calls
-        ]  # fmt: skip
+        calls = [call | {"function": _with_text(call["function"])} for call in calls]
     return turn | {"content": turn["content"] or silent, "tool_calls": calls}
+
+
+def _with_text(function: dict[str, Any]) -> dict[str, Any]:
+    return function | {"arguments": json.dumps(function["arguments"], ensure_ascii=False)}
 
 
 def _holds_python(chat: Chat, answers: list[Answer]) -> bool:
@@ -162,7 +163,9 @@ def render_answers(template: Template, chat: Chat, *, shown: bool = False) -> li
 
 def _where_they_part(served: str, rendered: str) -> tuple[str, str]:
     """The ends of two texts from shortly before they differ."""
-    same = next((place for place, pair in enumerate(zip(served, rendered, strict=False)) if pair[0] != pair[1]), len(rendered))
+    same = next(
+        (place for place, pair in enumerate(zip(served, rendered, strict=False)) if pair[0] != pair[1]), len(rendered)
+    )
     start = max(0, same - SHOWN // 2)
     return served[start : start + SHOWN], rendered[start : start + SHOWN]
 

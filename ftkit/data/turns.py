@@ -113,7 +113,9 @@ def read_tools(tools: Any, name: str = "tools") -> list[dict[str, Any]]:
 def _read_tool(tool: Any, name: str) -> dict[str, Any]:
     function = tool.get("function", tool) if isinstance(tool, dict) else {}
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise UserError(f"{name} has a definition without a name: {str(tool)[:60]}", "it has {name, description, parameters}")
+        raise UserError(
+            f"{name} has a definition without a name: {str(tool)[:60]}", "it has {name, description, parameters}"
+        )
     function = {key: value for key, value in without_nulls(function).items() if tool is not function or key != "type"}
     if isinstance(function.get("parameters"), str):
         function["parameters"] = from_json(function["parameters"], f"parameters of {function['name']} in {name}")

@@ -307,7 +307,8 @@ class Data(Block):
         "only shown before the answer, or taken out of all turns.",
     )
     tools: list[dict[str, Any]] = Field(
-        default_factory=list, description="Definitions of the tools of all chats; a row's own, in the column tools, come first."
+        default_factory=list,
+        description="Definitions of the tools of all chats; a row's own, in the column tools, come first.",
     )
     template_arguments: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], bool | int | float | str] = Field(
         default_factory=dict,

@@ -1,5 +1,6 @@
 """What `ftkit preview` shows, as plain data: rows cut into the tokens that the model gets, and figures on their split."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -137,11 +138,15 @@ def make_preview(
         faulty = np.isin(numbers, np.concatenate(refused)) if refused else np.zeros(len(numbers), bool)
         order = np.argsort(~faulty, kind="stable")
     packed = "position_ids" in encoded.dataset.column_names
-    blocks = packed or len(numbers) != int((encoded.outcomes < Outcome.TOO_LONG).sum())
+    counts = Counter(numbers.tolist())
+    in_parts = not packed and len(counts) == int((encoded.outcomes < Outcome.TOO_LONG).sum())  # no entry holds two rows
+    blocks = packed or not in_parts
+    parts = parts_of_rows(numbers)
     rows = []
     for index in order[:count].tolist():
         number = int(numbers[index])
         name = ("block from " if blocks else "") + data.ledger.name([number])
+        name += f", part {parts[index]} of {counts[number]}" if in_parts and counts[number] > 1 else ""
         faults = tuple(finding.rule for finding in findings if number in finding.rows)
         rows.append(make_row(encoded.dataset[index], name, tokenizer, names, pairs, faults))
     labelled = any(row.label is not None for row in rows)
@@ -152,6 +157,16 @@ def make_preview(
         [make_fault(finding, data.ledger, gate) for finding in data.findings],
         encoded.notes["packed examples"] if packed else None, "block" if blocks else "row", facts.get("target"),
     )  # fmt: skip
+
+
+def parts_of_rows(numbers: np.ndarray) -> list[int]:
+    """Of each entry the how-manieth of its row it is, shape (entries,)."""
+    seen: Counter[int] = Counter()
+    parts = []
+    for number in numbers.tolist():
+        seen[number] += 1
+        parts.append(seen[number])
+    return parts
 
 
 def is_refused(finding: Finding, gate: Gate) -> bool:

@@ -128,9 +128,18 @@ def test_the_prompts_of_training_are_those_that_plain_transformers_builds(
 
 @pytest.mark.parametrize("arguments", [{"who": "Tom"}, '{"who": "Tom"}', '"{\\"who\\": \\"Tom\\"}"', None, ""])
 def test_arguments_are_the_same_however_they_are_written(tokenizer: PreTrainedTokenizerBase, arguments: Any) -> None:
-    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "find_item", "arguments": arguments}}]}
+    call = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"function": {"name": "find_item", "arguments": arguments}}],
+    }
     wanted = '{"who": "Tom"}' if arguments else "{}"
-    for manner, name in (("whole", '"arguments": '), ("deepseek", "json\n"), ("tilde", "find_item "), ("chatml", '"arguments": ')):
+    for manner, name in (
+        ("whole", '"arguments": '),
+        ("deepseek", "json\n"),
+        ("tilde", "find_item "),
+        ("chatml", '"arguments": '),
+    ):
         [(_, learnt)] = texts(tokenizer, {"messages": [ASKED, call]}, chat_template=MANNERS[manner])
         assert name + wanted in learnt
 
@@ -213,7 +222,9 @@ def test_a_rows_examples_are_counted_as_one_row_and_named_as_it(tokenizer: PreTr
 
 @pytest.mark.parametrize("mark", [{"weight": 0}, {"train": False}])
 def test_turns_are_learnt_as_they_are_marked(tokenizer: PreTrainedTokenizerBase, mark: dict[str, Any]) -> None:
-    chat = {"messages": [ASKED, SAID | {"content": "No."} | mark, ASKED, SAID | {"content": "Yes."}, ASKED, SAID | {"weight": 1}]}
+    chat = {
+        "messages": [ASKED, SAID | {"content": "No."} | mark, ASKED, SAID | {"content": "Yes."}, ASKED, SAID | {"weight": 1}]
+    }
     end = tokenizer.eos_token
     wanted = {"marked": ["Yes.", "It is a boat."], "all": ["No.", "Yes.", "It is a boat."], "last": ["It is a boat."]}
     for supervise, answers in wanted.items():
@@ -285,7 +296,9 @@ def test_values_for_the_template_are_used_and_saved_in_it(tokenizer: PreTrainedT
     assert "<think>" not in other
 
 
-@pytest.mark.parametrize("value", ['{"name": "find_item", "arguments": {"who": "Tom"}}', {"name": "find_item", "arguments": '{"who": "Tom"}'}])
+@pytest.mark.parametrize(
+    "value", ['{"name": "find_item", "arguments": {"who": "Tom"}}', {"name": "find_item", "arguments": '{"who": "Tom"}'}]
+)
 def test_conversations_with_calls_are_read(tokenizer: PreTrainedTokenizerBase, value: Any) -> None:
     turns = [
         {"from": "human", "value": "What has Tom?"}, {"from": "function_call", "value": value},
@@ -304,6 +317,7 @@ def test_conversations_with_calls_are_read(tokenizer: PreTrainedTokenizerBase, v
 
 def test_nulls_of_columns_side_by_side_are_not_said(tokenizer: PreTrainedTokenizerBase) -> None:
     """Parquet gives every call the arguments of all; lines of JSON hold only what was written."""
+
     def call(arguments: dict[str, Any]) -> dict[str, Any]:
         made = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
         return {"messages": [ASKED | {"tool_calls": None}, made]}

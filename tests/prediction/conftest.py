@@ -32,7 +32,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "tags": {"task": "token-classification", "kind": "distilbert", "sample": "entities"},
     "alpaca": {"task": "instruction", "kind": "gpt2", "sample": "instructions"},
     "completion": {"task": "instruction", "kind": "gpt2"},
-    "chat": {"task": "instruction", "kind": "llama", "chat_template": "chatml", "max_length": 200},
+    "chat": {"task": "instruction", "kind": "llama", "chat_template": "chatml", "max_length": 200, "max_steps": 1},
     "summary": {"task": "summarization", "kind": "llama", "sample": "dialogues",
                 "columns": {"document": "dialogue", "summary": "summary"}},
     "pairs": {"task": "summarization", "kind": "t5", "sample": "dialogues",
@@ -74,7 +74,7 @@ def trained(stand_in: Callable[[str], Path], tmp_path_factory: pytest.TempPathFa
                 "strategy": "full",
                 "data": data,
                 "training": {
-                    "max_steps": 12,
+                    "max_steps": given.get("max_steps", 12),
                     "learning_rate": 2e-3,
                     "per_device_eval_batch_size": 16,
                     "eval_strategy": "no",

@@ -168,7 +168,7 @@ def test_a_line_of_text_is_what_the_run_was_trained_on(trained: Trained, tmp_pat
         ("tags", {"tokens": 7}, "'tokens' is no list: 7"),
         ("alpaca", {"question": "x"}, "no field 'instruction'; or 'prompt'; or 'messages'"),
         ("chat", {"messages": [{"role": "assistant", "content": "hello"}]}, "the chat has no turn to be answered"),
-        ("chat", {"messages": [{"role": "stranger", "content": "hello"}]}, "is no turn of a chat"),
+        ("chat", {"messages": [{"role": "stranger", "content": "hello"}]}, "turn 1 has the role 'stranger'"),
     ],
 )
 def test_a_bad_row_is_named(trained: Trained, kind: str, row: dict[str, Any], words: str) -> None:
