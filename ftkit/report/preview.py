@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from ftkit.data.encode import IGNORED
+from ftkit.data.encode import IGNORED, SEVERAL
 from ftkit.data.gate import Finding
 from ftkit.data.ledger import Ledger, Outcome
 from ftkit.recipe.schema import Gate
@@ -83,7 +83,7 @@ class Preview:
     """Rows as the model will get them, and their split in figures.
 
     Attributes:
-        entries: rows of the split, or blocks of text (`unit`); `examples` is how many are packed into the blocks.
+        entries: rows of the split, or windows or blocks of text (`unit`); `examples` is how many are packed into the blocks.
         supervised: tokens of the split that count in the loss; None where an entry has a label instead.
         lengths: min, median, p95 and max of the entries' tokens.
         padding: share of padding among the tokens of random batches of `batch_size`.
@@ -138,10 +138,11 @@ def make_preview(
         order = np.argsort(~faulty, kind="stable")
     packed = "position_ids" in encoded.dataset.column_names
     blocks = packed or len(numbers) != int((encoded.outcomes < Outcome.TOO_LONG).sum())
+    unit = "window" if SEVERAL in encoded.notes else "block" if blocks else "row"
     rows = []
     for index in order[:count].tolist():
         number = int(numbers[index])
-        name = ("block from " if blocks else "") + data.ledger.name([number])
+        name = ("" if unit == "row" else f"{unit} from ") + data.ledger.name([number])
         faults = tuple(finding.rule for finding in findings if number in finding.rows)
         rows.append(make_row(encoded.dataset[index], name, tokenizer, names, pairs, faults))
     labelled = any(row.label is not None for row in rows)
@@ -150,7 +151,7 @@ def make_preview(
         None if labelled else int(data.facts[split].supervised.sum()), shown["length"],
         histogram(data.facts[split].lengths), shown["padding_share"], batch_size, data.ledger.counts(),
         [make_fault(finding, data.ledger, gate) for finding in data.findings],
-        encoded.notes["packed examples"] if packed else None, "block" if blocks else "row", facts.get("target"),
+        encoded.notes["packed examples"] if packed else None, unit, facts.get("target"),
     )  # fmt: skip
 
 
