@@ -44,7 +44,7 @@ class Score:
 
 def drawn_words(some: int, rows: int) -> str:
     """Which rows answers were generated for, in words."""
-    return f"{some:,} rows drawn with data.seed" if some < rows else "all of them"
+    return f"{some:,} rows drawn with data.seed" if some < rows else "all rows"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from ftkit.data.encode import IGNORED
+from ftkit.data.encode import IGNORED, SEVERAL
 from ftkit.data.gate import Finding
 from ftkit.data.ledger import Ledger, Outcome
 from ftkit.recipe.schema import Gate
@@ -84,7 +84,7 @@ class Preview:
     """Rows as the model will get them, and their split in figures.
 
     Attributes:
-        entries: rows of the split, or blocks of text (`unit`); `examples` is how many are packed into the blocks.
+        entries: rows of the split, parts of rows, or blocks of text (`unit`); `examples` is how many are packed into the blocks.
         supervised: tokens of the split that count in the loss; None where an entry has a label instead.
         lengths: min, median, p95 and max of the entries' tokens.
         padding: share of padding among the tokens of random batches of `batch_size`.
@@ -139,8 +139,9 @@ def make_preview(
         order = np.argsort(~faulty, kind="stable")
     packed = "position_ids" in encoded.dataset.column_names
     counts = Counter(numbers.tolist())
-    in_parts = not packed and len(counts) == int((encoded.outcomes < Outcome.TOO_LONG).sum())  # no entry holds two rows
-    blocks = packed or not in_parts
+    in_parts = not packed and SEVERAL in encoded.notes
+    blocks = packed or not in_parts and len(numbers) != int((encoded.outcomes < Outcome.TOO_LONG).sum())
+    unit = "part" if in_parts else "block" if blocks else "row"
     parts = parts_of_rows(numbers)
     rows = []
     for index in order[:count].tolist():
@@ -155,7 +156,7 @@ def make_preview(
         None if labelled else int(data.facts[split].supervised.sum()), shown["length"],
         histogram(data.facts[split].lengths), shown["padding_share"], batch_size, data.ledger.counts(),
         [make_fault(finding, data.ledger, gate) for finding in data.findings],
-        encoded.notes["packed examples"] if packed else None, "block" if blocks else "row", facts.get("target"),
+        encoded.notes["packed examples"] if packed else None, unit, facts.get("target"),
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ class Texts:
     Attributes:
         columns: what the model takes, by name.
         empty: of each row, whether one of its texts says nothing.
-        cut: of each row, whether an end of its texts was cut off; a slow tokenizer does not tell, and it is False.
+        cut: of each row, whether an end of its texts was cut off.
     """
 
     columns: dict[str, list[Any]]
@@ -75,7 +75,14 @@ def text_encoder(
         fields = [[text_of(batch, name, index, row) or "" for index, row in enumerate(positions)] for name in names]
         encoded = tokenizer(*fields, **cutting)
         empty = [not all(row) for row in zip(*fields, strict=True)]
-        cut = [encoded.is_fast and bool(encoded.encodings[index].overflowing) for index in range(len(positions))]
+        if encoded.is_fast:
+            cut = [bool(encoded.encodings[index].overflowing) for index in range(len(positions))]
+        else:  # a slow tokenizer does not tell
+            whole = {key: value for key, value in cutting.items() if key not in ("truncation", "max_length")}
+            cut = [
+                len(ids) == max_length and len(tokenizer(*texts, **whole)["input_ids"]) > max_length
+                for ids, *texts in zip(encoded["input_ids"], *fields, strict=True)
+            ]
         return Texts({name: encoded[name] for name in inputs}, empty, cut)
 
     return encode

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForTokenClassification, AutoTokenizer, EvalPrediction
+from transformers import AutoModelForTokenClassification, AutoTokenizer, CanineTokenizer, EvalPrediction
 
-from ftkit import Recipe, UserError, check, evaluate, predict, train, verify
+from ftkit import Recipe, UserError, check, evaluate, predict, preview, train, verify
 from ftkit.data.encode import IGNORED, LOST, Encoded
 from ftkit.data.ledger import Outcome
 from ftkit.data.windows import Row, first_window, make_windows, read_row
@@ -25,6 +25,8 @@ from ftkit.models.load import load_config, load_tokenizer
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Data, Model, Source
 from ftkit.run import read_jsonl, write_jsonl
+from ftkit.tasks.text_classification import TextClassification
+from ftkit.tasks.text_regression import TextRegression
 from ftkit.tasks.token_classification import TokenClassification
 from ftkit.training.dispatcher import build
 from ftkit.training.prepare import encode_rows
@@ -265,6 +267,46 @@ def test_streamed_rows_are_read_in_windows(stand_in: Callable[[str], Path], tmp_
     assert set(found[0]) == {"input_ids", "labels"}
     whole = sum(label != IGNORED for entry in found for label in entry["labels"])
     assert whole > 100 * 10  # about fifteen words of each window are its own
+
+
+def test_a_preview_shows_windows(stand_in: Callable[[str], Path], tmp_path: Path) -> None:
+    found = preview(tagging(stand_in, tmp_path), rows=3)
+    assert found.unit == "window"
+    assert [row.name for row in found.rows] == [f"rows0.jsonl row 1, part {part} of 3" for part in (1, 2, 3)]
+    assert found.entries > 80
+
+
+@pytest.mark.parametrize("task", [TextClassification, TextRegression])
+def test_a_slow_tokenizer_tells_that_a_text_was_cut(task: Any) -> None:
+    made, labels = task(Data(train=[Source(path="sample:text")])), [0.5, 1.0, 2.5]
+    made.labels = ["0.5", "1.0", "2.5"]
+    rows = Dataset.from_dict({"text": ["a"], "label": [0.5 if task is TextRegression else "0.5"]})
+    config = type("Config", (), {"is_encoder_decoder": False})
+    encode = made.encoder(rows.features, CanineTokenizer(), config, 12)
+    given = labels if task is TextRegression else [str(label) for label in labels]
+    outcomes = encode({"text": ["short", "much too long for it", "0123456789"], "label": given}, [0, 1, 2])["outcome"]
+    assert outcomes == [Outcome.KEPT, Outcome.CUT_TEXT, Outcome.KEPT]
+
+
+@pytest.mark.parametrize("task", ["text-classification", "summarization"])
+def test_texts_that_were_cut_are_a_caveat_of_the_score(
+    recipe: Callable[..., Recipe], dialogues: Path, tmp_path: Path, task: str
+) -> None:
+    length, columns = {"text-classification": (8, {}), "summarization": (48, {"document": "dialogue"})}[task]
+    data = {"columns": columns, "gate": {"overlap": 1.0, "dropped": 1.0}} | ({"train": str(dialogues)} if columns else {})
+    generation = {"generation": {"rows": 0}} if columns else {}
+    result = train(
+        recipe("full", task=task, data=data, model={"max_length": length}, evaluation=generation),
+        output_dir=tmp_path / "run",
+    )
+    counted = result.record["data"]["eval"]
+    cut = counted.get("kept, end of the text cut", 0) + counted.get("kept, prompt cut", 0)
+    assert cut
+    caveat = (
+        f"{cut} of 20 eval rows lose the end of their text, cut at model.max_length {length} (allowed by data.gate.cut_text)"
+    )
+    assert caveat in result.metrics["caveats"]
+    assert caveat in evaluate(tmp_path / "run").caveats
 
 
 def test_a_gate_may_refuse_cut_rows(stand_in: Callable[[str], Path], tmp_path: Path) -> None:
