@@ -164,6 +164,7 @@ class StreamEncoder:
         start: the tokenizer's start token, or None.
         pairs: the model reads a prompt with one part and writes with another.
         name_labels: the labels that the model does not know, in words; of rows with their numbers.
+        longer: whether the model takes more than `max_length` tokens.
     """
 
     encoder: Encoder
@@ -177,6 +178,7 @@ class StreamEncoder:
     gate: Gate
     max_length: int
     name_labels: Callable[[Dataset, Encoded], str]
+    longer: bool = True
 
     def __call__(self, batch: dict[str, list[Any]], found: Pass) -> list[Entry]:
         """The entries of a batch; its rows are counted in `found`."""
@@ -207,7 +209,7 @@ class StreamEncoder:
         encoded = Encoded(Dataset.from_dict(made, features=self.columns), kept.tolist(), outcomes)
         facts = inspect(encoded.dataset, self.ends, self.start, pairs=self.pairs)
         found.judged += len(rows)
-        for finding in judge("train", numbers, encoded, facts, self.gate, self.max_length):
+        for finding in judge("train", numbers, encoded, facts, self.gate, self.max_length, longer=self.longer):
             if finding.rule in OF_LABELS and finding.rule not in found.findings:
                 finding.message += f": {self.name_labels(rows.add_column(ROW, numbers), encoded)}"
             found.add(finding)

@@ -15,13 +15,13 @@ from ftkit import console
 from ftkit.data.columns import given_rows
 from ftkit.data.duplicates import Copies
 from ftkit.data.encode import Encoded, beside_cache, digest, encode, encoding_key
-from ftkit.data.gate import OF_LABELS, Facts, Finding, caveats, inspect, judge, require
+from ftkit.data.gate import OF_LABELS, Facts, Finding, caveats, inspect, judge, require, room_hint
 from ftkit.data.ledger import ROW, Ledger, Outcome, row_numbers
 from ftkit.data.packing import pack
 from ftkit.data.splits import MEASURED_PARTS, Splits, find_overlap, fingerprint, read_splits
 from ftkit.data.streams import Stream, StreamEncoder
 from ftkit.errors import UserError
-from ftkit.models.load import usable_length
+from ftkit.models.load import takes_longer, usable_length
 from ftkit.recipe.schema import Data as DataBlock
 from ftkit.recipe.schema import Gate, Recipe
 from ftkit.tasks.base import Task, has_targets
@@ -38,6 +38,7 @@ class Data:
     Attributes:
         facts: of each split's entries as they are trained and measured on.
         stream: the training entries where they are streamed; `rows` and `encoded` then hold its first rows.
+        longer: whether the model takes more than `max_length` tokens.
         judged: what the gate found in rows that are held; `findings` has that of the stream too.
     """
 
@@ -47,6 +48,7 @@ class Data:
     facts: dict[str, Facts] = field(default_factory=dict)
     stream: Stream | None = None
     judged: list[Finding] = field(default_factory=list)
+    longer: bool = True
 
     @property
     def findings(self) -> list[Finding]:
@@ -130,7 +132,8 @@ def prepare(
             limit_rows(splits, name, recipe)
         (learn or (lambda found: task.fit(found.rows["train"], config)))(splits)
     max_length = usable_length(task.auto_class(config), recipe.model, config, tokenizer)
-    data, gate = Data(splits, {}, max_length), allowances(recipe)
+    longer = takes_longer(task.auto_class(config), config, tokenizer, max_length)
+    data, gate = Data(splits, {}, max_length, longer=longer), allowances(recipe)
     with console.status("encoding the data"):
         for name, rows in splits.rows.items():
             encoded = encode_rows(task, rows, tokenizer, config, max_length, name)
@@ -151,7 +154,7 @@ def prepare(
     for name, encoded in data.encoded.items():
         if not encoded.rows:
             message = f"no {name} row is left: see the table above"
-            raise UserError(message, "raise model.max_length, or mend the data", key="model.max_length")
+            raise UserError(message, f"{room_hint(longer=longer)}, or mend the data", key="model.max_length")
     return data
 
 
@@ -208,7 +211,7 @@ def add_split(
     numbers, ends, start = data.splits.numbers(name), task.end_tokens(tokenizer), tokenizer.bos_token_id
     facts = inspect(encoded.dataset, ends, start, pairs=pairs)
     streamed = name == "train" and data.splits.stream is not None and "eval" in data.rows  # judged and counted as it is read
-    found = [] if streamed else judge(name, numbers, encoded, facts, gate, data.max_length)
+    found = [] if streamed else judge(name, numbers, encoded, facts, gate, data.max_length, longer=data.longer)
     for finding in found:
         if finding.rule in OF_LABELS:
             finding.message += f": {unknown_labels(data.rows[name], encoded, task, data.ledger)}"
@@ -258,7 +261,7 @@ def open_stream(
         features=rows.features, columns=task.columns(tokenizer), clean=block.clean,
         copies={name: Copies(held, held.column_names, block.gate.similarity) for name, held in measured.items()},
         ends=task.end_tokens(tokenizer), start=tokenizer.bos_token_id, pairs=has_targets(task, config),
-        gate=allowances(recipe), max_length=data.max_length,
+        gate=allowances(recipe), max_length=data.max_length, longer=data.longer,
         name_labels=lambda labelled, encoded: unknown_labels(labelled, encoded, task, data.ledger),
     )  # fmt: skip
     return Stream(rows, encoder, recipe.place, lambda: task.cutter(data.max_length))
