@@ -2,7 +2,7 @@
 
 import codecs
 import csv
-from collections import Counter
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ LINES = 60
 FEW_PARAGRAPHS = 20
 SIGNS = "\t;|,"
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+CONTROLS = re.compile("[\x00-\x08\x0e-\x1f]")  # which no text has
 LONG = 40  # characters of a cell that names no column
 KEY = "data.train"
 
@@ -57,19 +58,20 @@ def _files(path: str) -> list[Path]:
 
 def _ways(path: str, file: DataFile) -> Iterator[dict[str, Any]]:
     """Ways to read a file, the likeliest first."""
-    encoding, lines = head_of(file.path)
     named = KINDS.get(file.ending, "")
+    if named == "parquet":
+        yield {"path": path}
+        return
+    encoding, lines = head_of(file.path)
     base = {"path": path, **({"encoding": encoding} if encoding != "utf-8" else {})}
-    found = "" if named in ("parquet",) else named if named not in ("", "text") else form_of(lines)
-    if not found and not named and not _is_words(lines):
+    found = named if named not in ("", "text") else form_of(lines)
+    if not named and not any(map(str.strip, lines)):
         raise UserError(f"{path} is of no form that can be read", f"readable are {READABLE}")
     form = {"format": found or "text"} if (found or "text") != (named or "") else {}
     if found in ("csv", "tsv"):
         yield {**base, **form, **table_keys(lines, "\t" if found == "tsv" else ",")}
         yield {**base, **form, **table_keys(lines, "\t" if found == "tsv" else ","), "quoting": False}
     yield {**base, **form}
-    if named == "parquet":
-        yield {"path": path}
 
 
 def head_of(path: Path) -> tuple[str, list[str]]:
@@ -81,6 +83,8 @@ def head_of(path: Path) -> tuple[str, list[str]]:
         text = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)("strict").decode(head)
     except UnicodeDecodeError:
         return "utf-8", []
+    if CONTROLS.search(text):
+        return encoding, []
     return encoding, [line.rstrip("\r") for line in text.split("\n")[: LINES + 1]]
 
 
@@ -90,8 +94,8 @@ def _encoding(head: bytes) -> str:
         codecs.getincrementaldecoder("utf-8")("strict").decode(head)
     except UnicodeDecodeError:
         return "cp1252" if b"\x81" not in head and b"\x8d" not in head else "latin-1"
-    zeros = head[:2000].count(0)
-    return "utf-8" if zeros < len(head[:2000]) / 4 else "utf-16-le" if head[1] == 0 else "utf-16-be"
+    start = head[:2000]
+    return "utf-8" if start.count(0) <= len(start) / 4 else "utf-16-le" if head[1] == 0 else "utf-16-be"
 
 
 def form_of(lines: list[str]) -> str:
@@ -101,13 +105,21 @@ def form_of(lines: list[str]) -> str:
         return ""
     if filled[0].lstrip()[:1] in ("{", "["):
         return "json"
-    widths = Counter(len(line.split("\t" if "\t" in filled[0] else None)) for line in filled)
-    gaps = len([line for line in lines[:-1] if not line.strip()])
-    if gaps and len(widths) == 1 and next(iter(widths)) > 1 and len(filled) > 2:
+    if is_conll(lines):
         return "conll"
     if separator := separator_of(filled, ""):
         return "tsv" if separator == "\t" else "csv"
     return ""
+
+
+def is_conll(lines: list[str]) -> bool:
+    """A word a line, with fields of which the last has few values; empty lines between sentences of several words."""
+    filled = [line for line in lines if line.strip()]
+    rows = [line.split("\t" if "\t" in filled[0] else None) for line in filled]
+    gaps = sum(not line.strip() for line in lines[:-1])
+    tags = {row[-1] for row in rows}
+    alike = len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
+    return alike and gaps > 0 and len(filled) > 1.5 * gaps and len(tags) <= len(rows) / 2
 
 
 def separator_of(lines: list[str], usual: str) -> str:
@@ -158,7 +170,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_words(lines: list[str]) -> bool:
-    return any(character.isalpha() for line in lines for character in line) and not any("\0" in line for line in lines)
