@@ -20,9 +20,28 @@ from ftkit.errors import UserError
 from ftkit.recipe.limit import limited
 from ftkit.recipe.schema import Recipe
 
-WORDS = (
-    ["the", "old", "printer", "near", "our", "door", "jams", "again", "while", "every", "screen", "in", "this", "room", "stays", "dark", "and", "nobody", "answers", "calls"]
-)
+WORDS = [
+    "the",
+    "old",
+    "printer",
+    "near",
+    "our",
+    "door",
+    "jams",
+    "again",
+    "while",
+    "every",
+    "screen",
+    "in",
+    "this",
+    "room",
+    "stays",
+    "dark",
+    "and",
+    "nobody",
+    "answers",
+    "calls",
+]
 QUEUES = ["hardware", "network", "accounts"]
 ENCODERS = {"text-classification", "text-regression", "token-classification"}
 
