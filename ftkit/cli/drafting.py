@@ -39,7 +39,7 @@ def recipe_of(word: Path, task: str | None, model: str | None) -> tuple[Path, li
     """
     if not is_data(str(word)):
         if task is not None:
-            raise UserError("--task has no effect on a recipe", "its own task stands in it; write task=…", "--task")
+            raise UserError("--task has no effect on a recipe", "its own task stands in it; write task=…")
         return word, [f"model.name={model}"] if model is not None else []
     target = default_target(str(word))
     write_draft(str(word), task=task, model=model, target=target)
@@ -63,9 +63,7 @@ def write_draft(file: str, *, task: str | None, model: str | None, target: Path,
         UserError: the file cannot be read or fits no task, or the recipe would replace another.
     """
     if target.exists() and not overwrite:
-        raise UserError(
-            f"{target} is there already", f"train it: ftkit train {target}; or name another with -o", str(target)
-        )
+        raise UserError(f"{target} is there already", f"train it: ftkit train {target}; or name another with -o")
     if task is not None and task not in TASK_SPECS:
         from ftkit.recipe.hints import value_hint
 
