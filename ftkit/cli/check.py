@@ -8,7 +8,7 @@ from ftkit.cli.drafting import recipe_of
 from ftkit.data.paths import require_local
 from ftkit.evaluation.checked import Checked
 from ftkit.hub import hub_names, require_reachable
-from ftkit.recipe.limit import limited
+from ftkit.recipe.limit import limited, require_limit
 from ftkit.recipe.load import load_recipe
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -36,6 +36,7 @@ def check(
     A recipe that was found sound is not checked once more until it changes, or its data, model, versions or machine.
     """
     console.set_quiet(quiet)
+    require_limit(limit)
     file, more = recipe_of(recipe, task, model)
     loaded = limited(load_recipe(file, [*more, *(overrides or [])]), limit)
     if not smoke:

@@ -49,9 +49,7 @@ def init(
         return
     for option, value in (("--task", task), ("--model", model)):
         if value is not None:
-            raise UserError(
-                f"{option} has no effect on a recipe that is copied", "leave it out, or name a data file", option
-            )
+            raise UserError(f"{option} has no effect on a recipe that is copied", "leave it out, or name a data file")
     source = find_packaged(name)
     target = file or output or Path(source.name)
     if target.is_dir():

@@ -9,7 +9,7 @@ from ftkit.cli.arguments import Limit, ModelName, Overrides, Quiet, RecipeOrRows
 from ftkit.cli.drafting import recipe_of
 from ftkit.data.paths import require_local
 from ftkit.hub import hub_names, require_reachable
-from ftkit.recipe.limit import limited
+from ftkit.recipe.limit import limited, require_limit
 from ftkit.recipe.load import load_recipe
 from ftkit.run import default_folder, require_free
 
@@ -43,6 +43,7 @@ def train(
 ) -> None:
     """Train a recipe: data, model and strategy, training, evaluation, run folder."""
     console.set_quiet(quiet)
+    require_limit(limit)
     file, more = recipe_of(recipe, task, model)
     loaded = limited(load_recipe(file, [*more, *(overrides or [])]), limit)
     folder = output_dir or default_folder(loaded, smoke=smoke)

@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset
 
 from ftkit.data.files import DataFile, unpack
-from ftkit.data.paths import KINDS, READABLE, find_files
+from ftkit.data.paths import GLOB_CHARACTERS, KINDS, READABLE, find_files
 from ftkit.data.sources import read_source
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
@@ -53,6 +53,8 @@ def _is_plain(keys: dict[str, Any], file: DataFile) -> bool:
 
 def _files(path: str) -> list[Path]:
     place = Path(path).expanduser()
+    if not place.exists() and not GLOB_CHARACTERS & set(path):
+        raise UserError(f"no such file: {path}", "paths start from the current folder")
     return [place] if place.is_file() and place.stat().st_size else find_files(path, KEY)
 
 

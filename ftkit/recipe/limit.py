@@ -5,7 +5,14 @@ from typing import Any
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Recipe
 
+LEAST = 4
 MOST_HELD_OUT = 0.2
+
+
+def require_limit(rows: int | None) -> None:
+    """Raises UserError where so few rows cannot be trained on and measured."""
+    if rows is not None and rows < LEAST:
+        raise UserError(f"{rows} rows are too few to train on and to measure", f"give {LEAST} or more", "--limit")
 
 
 def limited(recipe: Recipe, rows: int | None) -> Recipe:
@@ -16,8 +23,7 @@ def limited(recipe: Recipe, rows: int | None) -> Recipe:
     """
     if rows is None:
         return recipe
-    if rows < 4:
-        raise UserError(f"{rows} rows are too few to train on and to measure", "give 4 or more", "--limit")
+    require_limit(rows)
     data, sources = recipe.data, recipe.data.train
     share = max(1, rows // len(sources))
     few = [source.model_copy(update={"rows": min(share, source.rows or share)}) for source in sources]
