@@ -106,8 +106,13 @@ def draft(file: str, task: str | None, model: str | None, target: Path) -> tuple
         data.append(("drop_empty", True, "some fields are empty; such rows are dropped, and counted"))
     if "messages" in guess.columns and reader.lacks_template:
         data.append(("chat_template", "alpaca", "the model has none of its own"))
-    length, words = reader.length(rows, guess)
+    length, too_long, words = reader.length(rows, guess)
     seen.append(words)
+    if too_long > 0.05 and "data.chat_template" in TASK_SPECS[guess.task].keys:  # prompts are not cut there
+        seen.append(f"{too_long:.0%} of the rows do not fit into {length} tokens: they are dropped, and counted")
+        data.append(
+            ("gate", {"dropped": min(1.0, round(1.3 * too_long + 0.05, 2))}, "the share of rows that may be dropped")
+        )
     name = model or model_for(guess.task, guess.columns)
     made = Draft(str(target), guess.task, name, seen, source, guess.columns, data, (length, "tokens a row may have"))
     return made.text(), seen
@@ -161,8 +166,8 @@ class Reader:
         positions = named_positions(config) or USUAL
         self._room, self._exact = min(int(positions), USUAL, tokenizer.model_max_length), True
 
-    def length(self, rows: "Dataset", guess: "Guess") -> tuple[int, str]:
-        """model.max_length for the rows, rounded up, and what was seen of their lengths."""
+    def length(self, rows: "Dataset", guess: "Guess") -> tuple[int, float, str]:
+        """model.max_length for the rows, rounded up, the share of rows that are longer, and what was seen of lengths."""
         head = rows.select(range(0, len(rows), len(rows) // COUNTED + 1))
         lengths = [0] * len(head)
         for column in (name for role, name in guess.columns.items() if role not in ("label", "tags")):
@@ -172,13 +177,12 @@ class Reader:
         median, most = lengths[len(lengths) // 2], lengths[min(len(lengths) - 1, int(len(lengths) * 0.99))]
         extra = 16 if "label" in guess.columns or "tags" in guess.columns else 64  # what the task puts around a text
         wanted = STEP * math.ceil((most + extra) / STEP)
-        if PACKED & {guess.task}:
+        if TASK_SPECS[guess.task].sample_by == "paragraph":  # plain text, which takes all there is
             wanted = self._room
         said = "" if self._exact else "about "
-        return max(STEP, min(wanted, self._room)), f"a row has {said}{median} tokens, 99 % have {most} or fewer"
-
-
-PACKED = {"language-modeling"}  # texts are laid end to end, whatever their length
+        length = min(self._room, max(STEP, wanted))
+        too_long = sum(tokens + extra > length for tokens in lengths) / len(lengths)
+        return length, too_long, f"a row has {said}{median} tokens, 99 % have {most} or fewer"
 
 
 def words_of(value: object) -> str:
