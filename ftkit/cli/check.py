@@ -3,10 +3,12 @@
 import typer
 
 from ftkit import console
-from ftkit.cli.arguments import Overrides, Quiet, RecipePath
+from ftkit.cli.arguments import Limit, ModelName, Overrides, Quiet, RecipeOrRows, TaskName
+from ftkit.cli.drafting import recipe_of
 from ftkit.data.paths import require_local
 from ftkit.evaluation.checked import Checked
 from ftkit.hub import hub_names, require_reachable
+from ftkit.recipe.limit import limited, require_limit
 from ftkit.recipe.load import load_recipe
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -20,8 +22,11 @@ ftkit check my.yaml --again
 
 
 def check(
-    recipe: RecipePath,
+    recipe: RecipeOrRows,
     overrides: Overrides = None,
+    model: ModelName = None,
+    task: TaskName = None,
+    limit: Limit = None,
     smoke: bool = typer.Option(False, "--smoke", help="With the stand-in and sample data of a smoke run."),
     again: bool = typer.Option(False, "--again", help="Check anew what was found sound before and has not changed."),
     quiet: Quiet = False,
@@ -31,7 +36,9 @@ def check(
     A recipe that was found sound is not checked once more until it changes, or its data, model, versions or machine.
     """
     console.set_quiet(quiet)
-    loaded = load_recipe(recipe, overrides)
+    require_limit(limit)
+    file, more = recipe_of(recipe, task, model)
+    loaded = limited(load_recipe(file, [*more, *(overrides or [])]), limit)
     if not smoke:
         with loaded.located():
             require_local(loaded)

@@ -5,9 +5,11 @@ from pathlib import Path
 import typer
 
 from ftkit import console
-from ftkit.cli.arguments import Overrides, Quiet, RecipePath
+from ftkit.cli.arguments import Limit, ModelName, Overrides, Quiet, RecipeOrRows, TaskName
+from ftkit.cli.drafting import recipe_of
 from ftkit.data.paths import require_local
 from ftkit.hub import hub_names, require_reachable
+from ftkit.recipe.limit import limited, require_limit
 from ftkit.recipe.load import load_recipe
 from ftkit.run import default_folder, require_free
 
@@ -17,13 +19,20 @@ ftkit train recipes/lora_distilbert.yaml --smoke
 
 ftkit train my.yaml training.learning_rate=2e-5 data.train=reviews.csv
 
+ftkit train my.yaml --limit 200
+
+ftkit train tickets.csv --model ./my-model --limit 200
+
 ftkit train my.yaml --resume
 """
 
 
 def train(
-    recipe: RecipePath,
+    recipe: RecipeOrRows,
     overrides: Overrides = None,
+    model: ModelName = None,
+    task: TaskName = None,
+    limit: Limit = None,
     output_dir: Path | None = typer.Option(
         None, "--output-dir", "-o", help="The run's folder. [default: runs/NAME-OF-THE-RECIPE]"
     ),
@@ -34,7 +43,9 @@ def train(
 ) -> None:
     """Train a recipe: data, model and strategy, training, evaluation, run folder."""
     console.set_quiet(quiet)
-    loaded = load_recipe(recipe, overrides)
+    require_limit(limit)
+    file, more = recipe_of(recipe, task, model)
+    loaded = limited(load_recipe(file, [*more, *(overrides or [])]), limit)
     folder = output_dir or default_folder(loaded, smoke=smoke)
     require_free(folder, overwrite=overwrite, resume=resume)
     if not smoke:

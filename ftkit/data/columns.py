@@ -1,6 +1,5 @@
 """From the data's column names to the task's: which format the rows have, and which column plays which role."""
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
@@ -13,7 +12,9 @@ from ftkit.data.files import header_hint
 from ftkit.data.ledger import ROW
 from ftkit.data.texts import as_text, normalise
 from ftkit.errors import UserError
+from ftkit.recipe.hints import did_you_mean
 from ftkit.recipe.tasks import Format, TaskSpec
+from ftkit.recipe.words import COLUMNS, plain
 
 ANSWERS = ("label", "output", "completion", "summary", "tags", "answers")  # what is learnt; the rest of a row is given
 LABELS = "_labels"  # the column that is made of one column a label
@@ -152,6 +153,8 @@ def choose_format(found: list[str], spec: TaskSpec, columns: dict[str, str], sou
 
 
 def _hint(column: str, found: list[str]) -> str:
-    near = difflib.get_close_matches(column, found, n=1, cutoff=0.5)
+    same = [
+        name for name in found if column in COLUMNS.get(plain(name), "").split()[:1]
+    ]  # category, where label is looked for
     advice = header_hint(found)
-    return f"{f'did you mean {near[0]}? ' if near else ''}it has {', '.join(found)}{f'; {advice}' if advice else ''}"
+    return f"{did_you_mean(column, found, *same)}it has {', '.join(found)}{f'; {advice}' if advice else ''}"

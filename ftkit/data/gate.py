@@ -173,10 +173,13 @@ class Finding:
         }  # fmt: skip
 
 
-def judge(split: str, numbers: np.ndarray, encoded: Encoded, facts: Facts, gate: Gate, max_length: int) -> list[Finding]:
+def judge(
+    split: str, numbers: np.ndarray, encoded: Encoded, facts: Facts, gate: Gate, max_length: int, *, longer: bool = True
+) -> list[Finding]:
     """Apply the rules that concern one split by itself.
 
     Args:
+        longer: whether the model takes more than `max_length` tokens.
         numbers: the ledger's number of each row of the split, shape (rows,).
     """
     of, outcomes = len(numbers), encoded.outcomes
@@ -198,12 +201,12 @@ def judge(split: str, numbers: np.ndarray, encoded: Encoded, facts: Facts, gate:
 
     found = [
         rule("dropped", f"rows lose their answer: it does not fit into {length}", with_outcome(Outcome.TOO_LONG),
-             "raise model.max_length", "model.max_length"),
+             room_hint(longer=longer), "model.max_length"),
         rule("cut_answer", f"rows lose the end of their answer, cut at {length}", with_outcome(Outcome.CUT_ANSWER),
-             "raise model.max_length, or drop them with data.over_long: drop", "data.over_long"),
+             f"{room_hint(longer=longer)}, or drop them with data.over_long: drop", "data.over_long"),
         rule("cut_text", f"rows lose the end of their text, cut at {length}{lost_share(split, encoded, facts)}",
              np.concatenate([with_outcome(Outcome.CUT_TEXT), with_outcome(Outcome.CUT_PROMPT)]),
-             "raise model.max_length, or shorten the texts", "model.max_length"),
+             room_hint(longer=longer), "model.max_length"),
         rule("empty", "rows have an empty field", with_outcome(Outcome.EMPTY),
              "mend the data, or drop and count such rows with data.drop_empty: true", "data.columns"),
         rule("unknown_label", "rows have a label that the model does not know", with_outcome(Outcome.UNKNOWN_LABEL),
@@ -230,6 +233,11 @@ def lost_share(split: str, encoded: Encoded, facts: Facts) -> str:
     share = 100 * lost / max(lost + int(facts.supervised.sum()), 1)
     fate = "are not learnt" if split == "train" else "count as missed"
     return f": {share:.{1 if share < 10 else 0}f} % of the words stand behind the cut and {fate}" if lost else ""
+
+
+def room_hint(*, longer: bool) -> str:
+    """What to do about rows that do not fit; `longer`: the model takes more than the recipe lets it."""
+    return "raise model.max_length" if longer else "the model takes no more: shorten the rows, or take one that does"
 
 
 def require(findings: Sequence[Finding], ledger: Ledger, place: Callable[[str], str]) -> None:

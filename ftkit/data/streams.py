@@ -176,6 +176,7 @@ class StreamEncoder:
         pairs: the model reads a prompt with one part and writes with another.
         name_faults: what breaks a rule in words, as labels that the model does not know; of rows with their numbers.
         name_rows: rows in words, by their numbers.
+        longer: whether the model takes more than `max_length` tokens.
     """
 
     encoder: Encoder
@@ -190,6 +191,7 @@ class StreamEncoder:
     max_length: int
     name_faults: Callable[[Dataset, Encoded, str], str]
     name_rows: Callable[[np.ndarray], str]
+    longer: bool = True
 
     def __call__(self, batch: dict[str, list[Any]], found: Pass) -> list[Entry]:
         """The entries of a batch; its rows are counted in `found`."""
@@ -222,7 +224,7 @@ class StreamEncoder:
         encoded = Encoded(Dataset.from_dict(made, features=self.columns), of[kept].tolist(), outcomes)
         facts = inspect(encoded.dataset, self.ends, self.start, pairs=self.pairs)
         found.judged += len(rows)
-        for finding in judge("train", numbers, encoded, facts, self.gate, self.max_length):
+        for finding in judge("train", numbers, encoded, facts, self.gate, self.max_length, longer=self.longer):
             if finding.rule in (*OF_LABELS, *OF_FIELDS) and finding.rule not in found.findings:
                 finding.message += f": {self.name_faults(rows.add_column(ROW, numbers), encoded, finding.rule)}"
             found.add(finding)

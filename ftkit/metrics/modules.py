@@ -10,7 +10,6 @@ seconds.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import evaluate
@@ -23,6 +22,7 @@ from ftkit.metrics.classification import classification_metrics, label_metrics, 
 from ftkit.metrics.regression import regression_metrics
 from ftkit.metrics.text import text_metric
 from ftkit.metrics.tokens import token_metrics
+from ftkit.recipe.hints import metric_hint
 from ftkit.recipe.tasks import TASK_SPECS, TEXT_METRICS
 
 NUMBER, WORDS = Value("float64"), Value("string")
@@ -93,9 +93,7 @@ def load_metric(name: str, task: str | None = None) -> RunMetric:
         if name in kinds:
             return RunMetric(name, kinds[name])
     known = list(dict.fromkeys(known for kinds in tables for known in kinds))
-    nearest = get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
-    raise UserError(f"no metric '{name}'", f"{hint}there are {', '.join(known)}", "name")
+    raise UserError(f"no metric '{name}'", f"{metric_hint(name, known)}there are {', '.join(known)}", "name")
 
 
 def metric_names() -> dict[str, list[str]]:

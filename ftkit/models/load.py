@@ -256,6 +256,11 @@ def usable_length(auto_class: Any, block: Model, config: PretrainedConfig, token
     return block.max_length
 
 
+def takes_longer(auto_class: Any, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, length: int) -> bool:
+    """Whether rows of more tokens than `length` could be given to the model."""
+    return usable_positions(auto_class, config, length + 1) > length and tokenizer.model_max_length > length
+
+
 def first_line(error: BaseException) -> str:
     """The first sentence of a library's message."""
     return " ".join(str(error).strip().split("\n")[0].split())[:300] or type(error).__name__

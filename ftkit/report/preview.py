@@ -140,7 +140,7 @@ def make_preview(
     packed = "position_ids" in encoded.dataset.column_names
     counts = Counter(numbers.tolist())
     in_parts = not packed and SEVERAL in encoded.notes
-    blocks = packed or not in_parts and len(numbers) != int((encoded.outcomes < Outcome.TOO_LONG).sum())
+    blocks = packed or (not in_parts and len(numbers) != int((encoded.outcomes < Outcome.TOO_LONG).sum()))
     unit = "part" if in_parts else "block" if blocks else "row"
     parts = parts_of_rows(numbers)
     rows = []

@@ -15,13 +15,13 @@ from ftkit import console
 from ftkit.data.columns import given_rows
 from ftkit.data.duplicates import Copies
 from ftkit.data.encode import REFERENCES, SEVERAL, Encoded, beside_cache, digest, encode, encoding_key, model_columns
-from ftkit.data.gate import OF_FIELDS, OF_LABELS, Facts, Finding, caveats, inspect, judge, require
+from ftkit.data.gate import OF_FIELDS, OF_LABELS, Facts, Finding, caveats, inspect, judge, require, room_hint
 from ftkit.data.ledger import ROW, Ledger, Outcome, row_numbers
 from ftkit.data.packing import pack
 from ftkit.data.splits import MEASURED_PARTS, Splits, find_overlap, fingerprint, read_splits
 from ftkit.data.streams import Stream, StreamEncoder
 from ftkit.errors import UserError, rows_named
-from ftkit.models.load import usable_length
+from ftkit.models.load import takes_longer, usable_length
 from ftkit.recipe.schema import Data as DataBlock
 from ftkit.recipe.schema import Gate, Recipe
 from ftkit.tasks.base import Task, has_targets
@@ -39,6 +39,7 @@ class Data:
     Attributes:
         facts: of each split's entries as they are trained and measured on.
         stream: the training entries where they are streamed; `rows` and `encoded` then hold its first rows.
+        longer: whether the model takes more than `max_length` tokens.
         judged: what the gate found in rows that are held; `findings` has that of the stream too.
         labels: of each split that is held how often each label occurs.
     """
@@ -50,6 +51,7 @@ class Data:
     stream: Stream | None = None
     judged: list[Finding] = field(default_factory=list)
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
+    longer: bool = True
 
     @property
     def findings(self) -> list[Finding]:
@@ -143,7 +145,8 @@ def prepare(
             limit_rows(splits, name, recipe)
         (learn or (lambda found: task.fit(found.rows["train"], config)))(splits)
     max_length = usable_length(task.auto_class(config), recipe.model, config, tokenizer)
-    data, gate = Data(splits, {}, max_length), allowances(recipe)
+    longer = takes_longer(task.auto_class(config), config, tokenizer, max_length)
+    data, gate = Data(splits, {}, max_length, longer=longer), allowances(recipe)
     with console.status("encoding the data"):
         for name, rows in splits.rows.items():
             with rows_named(row_namer(splits, name)):
@@ -168,7 +171,7 @@ def prepare(
     for name, encoded in data.encoded.items():
         if not encoded.rows:
             message = f"no {name} row is left: see the table above"
-            raise UserError(message, "raise model.max_length, or mend the data", key="model.max_length")
+            raise UserError(message, f"{room_hint(longer=longer)}, or mend the data", key="model.max_length")
     return data
 
 
@@ -238,7 +241,7 @@ def add_split(
     numbers, ends, start = data.splits.numbers(name), task.end_tokens(tokenizer), tokenizer.bos_token_id
     facts = inspect(encoded.dataset, ends, start, pairs=pairs)
     streamed = name == "train" and data.splits.stream is not None and "eval" in data.rows  # judged and counted as it is read
-    found = [] if streamed else judge(name, numbers, encoded, facts, gate, data.max_length)
+    found = [] if streamed else judge(name, numbers, encoded, facts, gate, data.max_length, longer=data.longer)
     for finding in found:
         if finding.rule in (*OF_LABELS, *OF_FIELDS):
             finding.message += f": {named_faults(data.rows[name], encoded, task, data.ledger, finding.rule)}"
@@ -305,7 +308,7 @@ def open_stream(
         features=rows.features, columns=model_columns(task.columns(tokenizer)), clean=block.clean,
         copies={name: Copies(held, held.column_names, block.gate.similarity) for name, held in measured.items()},
         ends=task.end_tokens(tokenizer), start=tokenizer.bos_token_id, pairs=has_targets(task, config),
-        gate=allowances(recipe), max_length=data.max_length,
+        gate=allowances(recipe), max_length=data.max_length, longer=data.longer,
         name_faults=lambda labelled, encoded, rule: named_faults(labelled, encoded, task, data.ledger, rule),
         name_rows=lambda numbers: data.ledger.name(numbers, lines=True),
     )  # fmt: skip
