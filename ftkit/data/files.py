@@ -18,7 +18,7 @@ from datasets import Dataset, Features, Value, load_dataset
 from datasets.packaged_modules.json.json import JsonConfig
 from datasets.utils import logging
 
-from ftkit.data.archives import LIBRARY_ERRORS, DataFile, content_digest, unpack
+from ftkit.data.archives import LIBRARY_ERRORS, DataFile, content_digest, data_files
 from ftkit.data.conll import read_conll
 from ftkit.data.diagnose import (
     bad_json_rows,
@@ -58,7 +58,7 @@ def read_files(source: Source, paths: list[Path], sample_by: str, key: str, *, s
     """
     try:
         _require_encoding(true_encoding(source))
-        files = [file for path in paths for file in unpack(path, source.format)]
+        files = data_files(source, paths)
         if not source.format:
             require_one_kind(source.path, [f"x{file.ending}" for file in files], key)
         _require_fitting_keys(source, kind_of(source, files))

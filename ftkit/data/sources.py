@@ -7,11 +7,11 @@ from typing import Any
 from datasets import Dataset, Features, IterableDataset, Value, load_dataset
 from datasets import exceptions as datasets_errors
 
-from ftkit.data.archives import unpack
+from ftkit.data.archives import data_files
 from ftkit.data.files import read_files
 from ftkit.data.ledger import Ledger
 from ftkit.data.nested import with_messages
-from ftkit.data.paths import SAMPLE_PREFIX, find_files
+from ftkit.data.paths import SAMPLE_PREFIX, find_files, require_effect
 from ftkit.data.places import Places
 from ftkit.data.samples.table import SAMPLES, generate
 from ftkit.errors import UserError, rows_named
@@ -32,8 +32,10 @@ def read_source(source: Source, *, split: str, sample_by: str, seed: int, key: s
         UserError: the source cannot be found or read, or has no rows.
     """
     if source.path.startswith(SAMPLE_PREFIX):
+        require_effect(source, False, key)
         return _read_sample(source, split, seed, key)
     local = find_files(source.path, key, source.format)
+    require_effect(source, bool(local), key)
     rows = read_files(source, local, sample_by, key) if local else _read_hub(source, split, key)
     with rows_named(lambda position: _name_row(source, sample_by, key, position)):
         rows = with_messages(rows)
@@ -70,7 +72,7 @@ def places_of(source: Source, sample_by: str, key: str) -> Places | None:
     """Where the rows of a source stand; nothing for what is no file."""
     if source.path.startswith(SAMPLE_PREFIX) or not (paths := find_files(source.path, key, source.format)):
         return None
-    return Places(source, lambda: [file for path in paths for file in unpack(path, source.format)], sample_by)
+    return Places(source, lambda: data_files(source, paths), sample_by)
 
 
 def _name_row(source: Source, sample_by: str, key: str, position: int) -> str:

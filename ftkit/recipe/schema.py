@@ -136,11 +136,15 @@ class Source(Block):
 
     path: str = Field(
         min_length=1,
-        description="A hub id, a file (csv, tsv, json, jsonl, parquet, txt, conll; also .gz or in a .zip), a glob, "
-        "a folder, or sample:NAME.",
+        description="A hub id, a file (csv, tsv, json, jsonl, parquet, txt, conll; also .gz or in a .zip), a member of "
+        "a .zip as rows.zip/test.csv, a glob, a folder, or sample:NAME.",
     )
     name: str | None = Field(None, description="The configuration of a hub data set.")
-    split: str | None = Field(None, description="The split of a hub data set or sample; default train, or test for eval.")
+    split: str | None = Field(
+        None,
+        description="The split of a hub data set or sample, default train, or test for eval; or those files of a folder or "
+        ".zip that are named after it.",
+    )
     revision: str | None = Field(None, description="Branch, tag or commit of a hub data set.")
     format: Literal["csv", "tsv", "json", "parquet", "text", "conll", "squad"] | None = Field(
         None, description="What a file is, where its name does not tell; json is lines of objects or a list of them."
