@@ -254,6 +254,11 @@ class Data(Block):
         description="What the task calls a column: what the data calls it, as {text: review}. Where each label has a column "
         "of 0 and 1, {labels: [praise, blame]}.",
     )
+    ignore_columns: Names = Field(
+        default_factory=list,
+        description="Columns that are knowingly not read, as [score], though their name says that they change what a row "
+        "means.",
+    )
     labels: Names | None = Field(
         None, min_length=2, description="The labels in the order of their ids; default as found, sorted."
     )
