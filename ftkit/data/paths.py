@@ -16,12 +16,30 @@ PART_NAMES = {  # what splits are called
     "eval": "eval", "validation": "eval", "valid": "eval", "dev": "eval", "val": "eval",
     "test": "test",
 }  # fmt: skip
-OF_FILES = ("format", "header", "separator", "quoting", "field", "sample_by")  # keys of a source that say how files are read
+OF_FILES = (
+    "format",
+    "header",
+    "separator",
+    "quoting",
+    "field",
+    "sample_by",
+    "label_from",
+)  # keys of a source that say how files are read
 KINDS = {
     ".csv": "csv", ".tsv": "tsv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet",
-    ".txt": "text", ".text": "text", ".conll": "conll",
+    ".txt": "text", ".text": "text", ".conll": "conll", ".conllu": "conll",
 }  # fmt: skip
 PACKED = {".gz", ".zip"}
+ELSEWHERE = {  # what other files are to be saved as, by the program that reads them
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "a sheet: save it as csv"),
+    **dict.fromkeys(
+        (".feather", ".arrow", ".orc", ".avro", ".h5", ".pkl", ".pickle"),
+        "save it as parquet, with pandas.DataFrame.to_parquet",
+    ),
+    **dict.fromkeys((".sqlite", ".db"), "a data base: save the table as csv or parquet"),
+    **dict.fromkeys((".docx", ".pdf", ".html"), "save its text as .txt"),
+    **dict.fromkeys((".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"), "unpack it, or pack it as .zip or .gz"),
+}
 READABLE = f"{', '.join(KINDS)}, each also as .gz or in a .zip"
 GLOB_CHARACTERS = frozenset("*?[")
 
@@ -43,10 +61,11 @@ def require_local(recipe: Recipe) -> None:
 
 def require_effect(source: Source, local: bool, key: str) -> None:
     """Raises UserError where a key of a source says something that has no effect on what it names."""
+    idle: tuple[str, ...] = ("name", "revision")
     if local:
-        idle, kind = ("name", "revision"), "a local file, and configurations and revisions are of data sets on the hub"
+        kind = "a local file, and configurations and revisions are of data sets on the hub"
     elif source.path.startswith(SAMPLE_PREFIX):
-        idle, kind = ("name", "revision", *OF_FILES), "a sample"
+        idle, kind = (*idle, *OF_FILES), "a sample"
     else:
         idle, kind = OF_FILES, "a data set on the hub"
     said = next((name for name in idle if getattr(source, name) is not None), None)
@@ -110,7 +129,10 @@ def find_files(path: str, key: str, format: str | None = None) -> list[Path]:
         found = sorted(file for file in place.rglob("*") if file.is_file())
         files = found if format else [file for file in found if _is_data(file.name)]
         if not files:
-            raise UserError(f"the folder {path} holds no data files", f"readable are {READABLE}", key=key)
+            other = next(
+                (hint for file in found if (hint := ELSEWHERE.get(file.suffix.lower()))), f"readable are {READABLE}"
+            )
+            raise UserError(f"the folder {path} holds no data files", other, key=key)
     elif GLOB_CHARACTERS & set(path) and not archive_of(path):
         files = sorted(Path(match) for match in glob.glob(str(place), recursive=True) if Path(match).is_file())
         if not files:
@@ -140,11 +162,8 @@ def require_one_kind(path: str, names: Iterable[str], key: str) -> None:
     kinds = {KINDS.get(ending_of(name), ending_of(name)) for name in names}
     unknown = sorted(kinds - set(KINDS.values()))
     if unknown:
-        raise UserError(
-            f"{path}: files of kind '{unknown[0]}' cannot be read",
-            f"say what it is, as {{path: …, format: text}}; known are {READABLE}",
-            key=key,
-        )
+        hint = ELSEWHERE.get(unknown[0], f"say what it is, as {{path: …, format: text}}; known are {READABLE}")
+        raise UserError(f"{path}: files of kind '{unknown[0]}' cannot be read", hint, key=key)
     if len(kinds) > 1:
         hint = "name one kind by a glob, as folder/*.csv"
         raise UserError(f"{path} holds files of several kinds: {', '.join(sorted(kinds))}", hint, key=key)

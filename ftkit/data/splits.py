@@ -10,6 +10,7 @@ from datasets import Dataset, concatenate_datasets
 
 from ftkit.data import tables
 from ftkit.data.augment import augment
+from ftkit.data.cells import match_texts
 from ftkit.data.clean import clean_rows
 from ftkit.data.columns import given_columns, given_rows, map_columns, read_columns
 from ftkit.data.duplicates import Overlap, overlap
@@ -88,7 +89,7 @@ def read_splits(
     }
     split_off = [part for part in own if own[part] is None and (part == "eval" or data.test_size or data.split_column)]
     stream = (
-        StreamedRows(data.train, data.columns, spec, data.seed, ledger, data.clean, data.ignore_columns)
+        StreamedRows(data.train, data.columns, spec, data.seed, ledger, data.clean, data.ignore_columns, data.pattern)
         if data.streaming
         else None
     )
@@ -136,10 +137,14 @@ def _read(
         rows = read_source(whole, split=part, sample_by=spec.sample_by, seed=data.seed, key=f"data.{part}")
         places = places_of(source, spec.sample_by, f"data.{part}")
         numbers = ledger.enter(source.path, part, len(rows), places)
-        read = read_columns(rows.column_names, spec, data.columns, source.path, helpers)
+        columns = data.columns | source.columns
+        if data.pattern:
+            with rows_named(lambda position, numbers=numbers: ledger.name(numbers[[position]], lines=True)):  # type: ignore[misc]
+                rows = match_texts(rows, data.pattern)
+        read = read_columns(rows.column_names, spec, columns, source.path, helpers)
         unread[source.path] = require_unmeaning(rows, read, part, source.path, data.ignore_columns)
         with rows_named(lambda position, numbers=numbers: ledger.name(numbers[[position]], lines=True)):  # type: ignore[misc]
-            rows = map_columns(rows, spec, data.columns, source.path, helpers)[1].add_column(ROW, numbers)
+            rows = map_columns(rows, spec, columns, source.path, helpers)[1].add_column(ROW, numbers)
         if source.rows is not None and source.rows < len(rows):
             ledger.mark(numbers, f"{part}: beyond its source's rows")
             rows = rows.shuffle(seed=data.seed).select(range(source.rows))

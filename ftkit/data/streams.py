@@ -13,6 +13,7 @@ from datasets import Dataset, Features, IterableDataset, Value, concatenate_data
 
 from ftkit import console
 from ftkit.data.archives import LIBRARY_ERRORS
+from ftkit.data.cells import match_texts
 from ftkit.data.clean import clean_batch, cleaned_features
 from ftkit.data.columns import given_rows, map_columns, read_columns
 from ftkit.data.duplicates import Copies
@@ -44,21 +45,25 @@ class StreamedRows:
 
     def __init__(
         self, sources: list[Source], columns: Columns, spec: TaskSpec, seed: int, ledger: Ledger, clean: Clean,
-        ignored: Sequence[str] = (),
+        ignored: Sequence[str] = (), pattern: str | None = None,
     ) -> None:  # fmt: skip
         self.seed, self.ledger, self.clean = seed, ledger, clean
         self.unread: dict[str, list[str]] = {}
-        self._ignored = ignored
+        self._ignored, self._pattern = ignored, pattern
         self.weights = [source.weight for source in sources if source.weight is not None]
         if self.weights and len(self.weights) < len(sources):
             raise UserError("only some of the sources have a weight", "give each a weight", key="data.train")
-        self._parts = [[self._numbered(*part, columns, spec) for part in open_parts(source, spec)] for source in sources]
+        self._parts = [
+            [self._numbered(*part, columns | source.columns, spec) for part in open_parts(source, spec)]
+            for source in sources
+        ]
 
     def _numbered(
         self, name: str, rows: IterableDataset, places: Places | None, columns: Columns, spec: TaskSpec
     ) -> IterableDataset:
         first = self.ledger.enter_stream(name, "train", places)
         with readable(), self.named():
+            rows = match_texts(rows, self._pattern, first) if self._pattern else rows
             read = read_columns(rows.column_names, spec, columns, name, ())
             self.unread[name] = require_unmeaning(rows, read, "train", name, self._ignored)
             rows = map_columns(rows, spec, columns, name, first=first)[1]

@@ -5,6 +5,7 @@ fields from the libraries' own classes (see fields.py); each strategy's keys liv
 pair cannot be written.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
@@ -31,6 +32,16 @@ def _without_repeats(values: list[str]) -> list[str]:
     return values
 
 
+def _with_named_groups(pattern: str) -> str:
+    try:
+        named = re.compile(pattern).groupindex
+    except re.error as error:
+        raise PydanticCustomError("no_pattern", "must be a regular expression ({why})", {"why": str(error)}) from None
+    if not named:
+        raise PydanticCustomError("unnamed", "must have named groups, as (?P<label>…)")
+    return pattern
+
+
 Boolean = Annotated[bool, BeforeValidator(as_boolean)]
 Share = Annotated[
     float,
@@ -39,6 +50,8 @@ Share = Annotated[
 ]
 
 Names = Annotated[list[str], AfterValidator(_without_repeats)]
+
+Columns = dict[str, str | Annotated[Names, Field(min_length=2)]]
 
 
 def _as_source(value: Any) -> Any:
@@ -170,6 +183,14 @@ class Source(Block):
     values: dict[str, str] = Field(
         default_factory=dict, description="Columns with one value for every row, such as {label: positive} for a file."
     )
+    label_from: Literal["folder", "file"] | None = Field(
+        None,
+        description="The label of a row is the name of its file, as pos.txt, or of the folder that its file lies in, as "
+        "pos/1.txt; of a folder's .txt files each is one row then.",
+    )
+    columns: Columns = Field(
+        default_factory=dict, description="As data.columns, for this source alone, where its columns are called otherwise."
+    )
     rows: int | None = Field(None, ge=1, description="Take so many rows, drawn with data.seed; default all.")
     weight: float | None = Field(
         None,
@@ -182,7 +203,6 @@ class Source(Block):
 Sources = Annotated[list[Source], BeforeValidator(_as_sources), Field(min_length=1)]
 
 
-Columns = dict[str, str | Annotated[Names, Field(min_length=2)]]
 Allowed = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -253,6 +273,11 @@ class Data(Block):
         default_factory=dict,
         description="What the task calls a column: what the data calls it, as {text: review}. Where each label has a column "
         "of 0 and 1, {labels: [praise, blame]}.",
+    )
+    pattern: Annotated[str, AfterValidator(_with_named_groups)] | None = Field(
+        None,
+        description="A regular expression for whole lines of text files, whose named groups become columns, as "
+        "'(?P<label>\\w+)\\t(?P<text>.*)'.",
     )
     ignore_columns: Names = Field(
         default_factory=list,

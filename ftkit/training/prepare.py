@@ -180,9 +180,9 @@ def say_unread(unread: dict[str, list[str]]) -> None:
     sources: dict[str, list[str]] = {}
     for path, names in unread.items():
         sources.setdefault(", ".join(names), []).append(Path(path).name)
-    for names, paths in sources.items():
+    for listed, paths in sources.items():
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        console.say(f"columns that are not read: {names[:300]} ({paths[0]}{more})")
+        console.say(f"columns that are not read: {listed[:300]} ({paths[0]}{more})")
 
 
 def count_labels(task: Task, data: Data) -> dict[str, dict[str, int]]:
