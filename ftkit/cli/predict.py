@@ -56,7 +56,7 @@ def predict(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is in --out."),
     quiet: Quiet = False,
 ) -> None:
-    """Predict rows of any number: JSON lines or csv out, one a row, in order, with the row's fields and what is predicted."""
+    """Predict rows of any number: JSON lines or csv out, one a row, in order, with its fields and what is predicted."""
     console.set_quiet(quiet)
     from ftkit.prediction.output import require_output, whole_lines
     from ftkit.prediction.rows import Source, require_readable
