@@ -34,6 +34,7 @@ from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.loading import loading
 from ftkit.models.save import save_model
 from ftkit.prediction.chat import Conversation, require_generating
+from ftkit.prediction.files import opened_rows
 from ftkit.prediction.predict import Predictor
 from ftkit.prediction.rows import Source, given_rows, require_readable
 from ftkit.prediction.trained import load_run
