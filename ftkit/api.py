@@ -35,8 +35,9 @@ from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.loading import loading
 from ftkit.models.save import save_model
 from ftkit.prediction.chat import Conversation, require_generating
+from ftkit.prediction.files import opened_rows
 from ftkit.prediction.predict import Predictor
-from ftkit.prediction.rows import Source, given_rows, opened, require_readable
+from ftkit.prediction.rows import Source, given_rows, require_readable
 from ftkit.prediction.trained import load_run
 from ftkit.process import process_facts
 from ftkit.recipe.load import load_recipe
@@ -430,7 +431,7 @@ def predict(
 
     Args:
         folder: the run's.
-        rows: a file of JSON lines, csv or text, or rows in memory; answers in them are not looked at.
+        rows: a file that training reads, or rows in memory; answers in them are not looked at.
         batch_size: rows at a time; default as in the recipe.
         max_new_tokens: the longest answer; default the recipe's.
 
@@ -441,7 +442,8 @@ def predict(
     if source is not None:
         require_readable(source)
     made = predictor(finished_run(Path(folder).expanduser()), batch_size=batch_size, max_new_tokens=max_new_tokens)
-    with opened(source) if source is not None else nullcontext(given_rows(rows)) as found:  # type: ignore[arg-type]
+    given = opened_rows(source, made.trained.recipe) if source is not None else nullcontext(given_rows(rows))  # type: ignore[arg-type]
+    with given as found:
         for batch in made.batches(found):
             yield from batch
 

@@ -36,9 +36,13 @@ ftkit predict runs/gpt2_instruction questions.jsonl --batch-size 8 --max-new-tok
 def predict(
     run: Path = typer.Argument(..., metavar="RUN", help="A finished run's folder.", show_default=False),
     file: str = typer.Argument(
-        ..., metavar="FILE|-", help="Rows: .jsonl, .csv, .tsv, or .txt with a text a line; - is standard input."
+        ...,
+        metavar="FILE|-",
+        help="Rows: .jsonl, .csv, .txt with a text a line, or any file that training reads; - is standard input.",
     ),
-    out: Path | None = typer.Option(None, "--out", "-o", help="Write to this file. (default: standard output)"),
+    out: Path | None = typer.Option(
+        None, "--out", "-o", help="Write to this file, .jsonl or .csv. (default: standard output)"
+    ),
     format: str | None = typer.Option(
         None, "--format", help="jsonl, csv or text. (default: by the name; standard input by its first line)"
     ),
@@ -52,7 +56,7 @@ def predict(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is in --out."),
     quiet: Quiet = False,
 ) -> None:
-    """Predict rows of any number: JSON lines out, one a row, in order, each with the row's fields and what is predicted."""
+    """Predict rows of any number: JSON lines or csv out, one a row, in order, with its fields and what is predicted."""
     console.set_quiet(quiet)
     from ftkit.prediction.output import require_output, whole_lines
     from ftkit.prediction.rows import Source, require_readable
@@ -74,13 +78,18 @@ def predict(
 
 def write_predictions(predictor: "Predictor", source: "Source", out: Path | None, done: int, *, resume: bool) -> None:
     """Predict and write the rows behind those that are done, a batch at a time."""
-    from ftkit.prediction.output import opened_output, write_lines
-    from ftkit.prediction.rows import opened
+    from ftkit.prediction.files import opened_rows
+    from ftkit.prediction.output import opened_output, writer_for
 
-    with opened_output(out, resume=resume) as stream, opened(source) as rows, console.progress_bar() as bar:
+    write = writer_for(out)
+    with (
+        opened_output(out, resume=resume) as stream,
+        opened_rows(source, predictor.trained.recipe) as rows,
+        console.progress_bar() as bar,
+    ):
         task = bar.add_task("predicting", total=None, visible=out is not None or not sys.stdout.isatty())
         for batch in predictor.batches(itertools.islice(rows, done, None)):
-            write_lines(stream, batch)
+            write(stream, batch)
             bar.advance(task, len(batch))
 
 
@@ -127,6 +136,6 @@ def say_what_is_done(predictor: "Predictor", source: "Source", before: int, seco
 
 
 def say_how_to_go_on(out: Path | None) -> None:
-    if out is not None:
+    if out is not None and out.suffix.lower() not in (".csv", ".tsv"):
         words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
         console.say(f"go on with: {shlex.join(['ftkit', *words, '--resume'])}")

@@ -5,10 +5,13 @@ import errno
 import gzip
 import hashlib
 import os
+import re
 import shutil
 import zipfile
 import zlib
 from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,8 +19,12 @@ import datasets.config
 import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import exceptions as datasets_errors
 
-from ftkit.data.paths import KINDS, ending_of
+from ftkit.data.paths import GLOB_CHARACTERS, KINDS, PART_NAMES, archive_of, ending_of, split_in
 from ftkit.errors import UserError
+from ftkit.recipe.schema import Source
+
+MOST_SHOWN = 10
+GLOB_SIGN = re.compile(r"[*?\[]")  # of a pattern, behind which a path says no more
 
 # What the libraries raise on data that they cannot read; each wraps some of them in its own.
 LIBRARY_ERRORS = (
@@ -53,7 +60,48 @@ def content_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def unpack(path: Path, format: str | None = None) -> list[DataFile]:
+def data_files(source: Source, paths: list[Path]) -> list[DataFile]:
+    """The readable files of a source: of archives the members that it names, of several those of its split.
+
+    Args:
+        paths: as `find_files` gives them.
+
+    Raises:
+        UserError: something is broken or locked, or nothing is of that split.
+    """
+    archive = archive_of(source.path)
+    files = [file for path in paths for file in unpack(path, source.format, archive[1] if archive else "*")]
+    named = {file: relative_name(file, source.path) for file in files}
+    if source.split:
+        return _of_split(source, named)
+    parts = {part for name in named.values() if (part := split_in(name))}
+    if len(parts) > 1 and not archive and not GLOB_CHARACTERS & set(source.path):
+        shown = ", ".join(list(named.values())[:MOST_SHOWN])
+        hint = f"say which, as {{path: …, split: train}}; all of them are {source.path}/*"
+        raise UserError(f"{source.path} holds the files of several splits: {shown}", hint)
+    return files
+
+
+def relative_name(file: DataFile, path: str) -> str:
+    """A file's name within the folder or archive that a path leads to; of a file itself its own."""
+    name = os.path.relpath(file.name, GLOB_SIGN.split(path)[0])
+    return Path(file.name).name if name == "." else name
+
+
+def _of_split(source: Source, named: dict[DataFile, str]) -> list[DataFile]:
+    if list(map(str, named)) == [source.path]:
+        hint = "remove split; rows are split off with data.eval_size, or by a column with data.split_column"
+        raise UserError(f"'split' has no effect on {source.path}, which is one file", hint)
+    split = str(source.split).lower()
+    exact = [file for file, name in named.items() if split in re.split(r"[-_./]", name.lower())]
+    found = exact or [file for file, name in named.items() if split_in(name) and split_in(name) == PART_NAMES.get(split)]
+    if not found:
+        shown = ", ".join(list(named.values())[:MOST_SHOWN])
+        raise UserError(f"no file in {source.path} is named after the split '{source.split}'", f"it holds {shown}")
+    return found
+
+
+def unpack(path: Path, format: str | None = None, member: str = "*") -> list[DataFile]:
     """The readable files of a file: itself, or copies in the cache of what a .gz or .zip holds.
 
     A copy is kept, under a digest of what it was made from, beside the rows that `datasets` keeps.
@@ -70,7 +118,7 @@ def unpack(path: Path, format: str | None = None) -> list[DataFile]:
         if path.suffix.lower() == ".gz":
             raise UserError(f"{path} is no gzip file", "give the file its true name")
         if path.suffix.lower() == ".zip":
-            return _unzip(path, format)
+            return _unzip(path, format, member)
     except (*LIBRARY_ERRORS, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a full disk, no broken archive
             raise
@@ -78,18 +126,25 @@ def unpack(path: Path, format: str | None = None) -> list[DataFile]:
     return [DataFile(path, str(path), ending)]
 
 
-def _unzip(path: Path, format: str | None) -> list[DataFile]:
+def _unzip(path: Path, format: str | None, member: str) -> list[DataFile]:
     with zipfile.ZipFile(path) as archive:
         members = [name for name in sorted(archive.namelist()) if not name.endswith("/") and not _is_hidden(name)]
         data = [name for name in members if Path(name.lower()).suffix != ".zip" and ending_of(name) in KINDS]
         data = [name for name in data if KINDS[ending_of(name)] == format] or data or (members if format else [])
         if not data:
             raise UserError(f"{path} holds no data files", f"readable are {', '.join(KINDS)}")
+        data = [name for name in data if fnmatch(name, member)] or _missing(path, member, data)
         files, digest = [], content_digest(path)
         for name in data:
             copy = _unpacked(path, digest, name, lambda name=name: archive.open(name))  # type: ignore[misc]
             files += [DataFile(file.path, f"{path}/{name}", ending_of(name)) for file in unpack(copy)]
     return files
+
+
+def _missing(path: Path, member: str, names: list[str]) -> list[str]:
+    near = get_close_matches(member, names, n=1)
+    hint = f"did you mean {path}/{near[0]}?" if near else f"it holds {', '.join(names[:MOST_SHOWN])}"
+    raise UserError(f"{path} holds no {member}", hint)
 
 
 def _is_hidden(name: str) -> bool:

@@ -11,7 +11,7 @@ from datasets import Dataset, Features, List, Value
 
 from ftkit.data.encode import is_empty
 from ftkit.data.tables import value_codes
-from ftkit.errors import RowError
+from ftkit.errors import RowError, UserError
 
 PEEKED = 100  # rows of a stream that are looked at
 ITEM = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?"""
@@ -109,6 +109,33 @@ def _said(names: list[str], cells: tuple[Any, ...], position: int) -> list[str] 
         message = f"'{names[place]}' is '{str(cells[place])[:60]}', where a column a label says 0 or 1"
         raise RowError(position, message, "name columns of 0 and 1 alone", key="data.columns.labels")
     return [name for name, yes in zip(names, said, strict=True) if yes]
+
+
+def match_texts(rows: Any, pattern: str, first: int = 0) -> Any:
+    """The rows, or stream of rows, with the named groups of a regular expression that fits their text in place of it.
+
+    Raises:
+        UserError: the rows have no `text`.
+        RowError: it does not fit a text; in a stream, once the row is reached.
+    """
+    if "text" not in rows.column_names:
+        hint = "it is for files of lines, as .txt; remove data.pattern"
+        raise UserError(f"the rows have no lines, they have {', '.join(rows.column_names)}", hint, key="data.pattern")
+    groups = list(re.compile(pattern).groupindex)
+    kept = {name: kind for name, kind in rows.features.items() if name != "text"}
+    features = Features(kept | dict.fromkeys(groups, Value("string")))
+    options = {"batched": True, "with_indices": True, "features": features, "input_columns": ["text"]}
+    return rows.map(_matched, remove_columns=["text"], fn_kwargs={"pattern": pattern, "first": first}, **options)
+
+
+def _matched(texts: list[Any], positions: list[int], pattern: str, first: int) -> dict[str, list[Any]]:
+    form = re.compile(pattern, re.S)
+    found = [form.fullmatch(text or "") for text in texts]
+    for text, position, match in zip(texts, positions, found, strict=True):
+        if match is None:
+            message = f"the pattern does not fit '{str(text)[:60]}'"
+            raise RowError(first + position, message, "mend the row or the pattern", key="data.pattern")
+    return {name: [match[name] if match else None for match in found] for name in form.groupindex}
 
 
 def are_vectors(lists: Sequence[Any]) -> bool:

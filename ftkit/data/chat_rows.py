@@ -98,7 +98,8 @@ def _turns(row: dict[str, Any]) -> list[tuple[str, Turn]]:
             raise UserError(f"messages is no list of turns: {str(turns)[:60]}", "write it as [{role, content}, …]", key=KEY)
         return [(f"turn {number}", turn) for number, turn in enumerate(turns, 1)]
     asked, answer = ("prompt", "completion") if "prompt" in row else ("instruction", "output")
-    row = row | {answer: row[answer][0] if isinstance(row[answer], list) and row[answer] else row[answer]}  # of several, the first
+    if isinstance(row[answer], list) and row[answer]:
+        row = row | {answer: row[answer][0]}  # of several, the first
     for name in (asked, answer, *(["input"] if row.get("input") else [])):
         if not isinstance(row[name], str):
             raise UserError(f"'{name}' is no text: {str(row[name])[:60]}", "is the right column mapped?", key="data.columns")

@@ -43,17 +43,12 @@ def map_columns(
         UserError: a column is missing.
         RowError: a cell is not what its column is for.
     """
-    found = rows.column_names
-    require_columns(found, spec, columns, source, helpers)
-    named = {role: column for role, column in columns.items() if isinstance(column, str)}
-    if several := [column for column in columns.values() if isinstance(column, list)]:
-        rows = join_columns(rows, several[0], LABELS, first)
-        named["label"], found = LABELS, rows.column_names
-    form = choose_format(found, spec, named, source)
-    roles = {role: named.get(role, role) for role in form.roles if named.get(role, role) in found}
-    if len(set(roles.values())) < len(roles):
-        raise UserError("two roles name the same column", "name each column once", key="data.columns")
-    require_meaning(rows, form, {*roles.values(), *helpers}, source)
+    require_columns(rows.column_names, spec, columns, source, helpers)
+    form, roles = choose_roles(rows.column_names, spec, columns, source)
+    several = label_columns(columns)
+    require_meaning(rows, form, {*roles.values(), *helpers, *several}, source)
+    if several:
+        rows = join_columns(rows, several, LABELS, first)
     chosen = {role: column for role, column in roles.items() if column not in helpers}
     for role, column in roles.items():  # a helper that is a role's column too is kept under both names
         if column in helpers and role != column:
@@ -62,6 +57,37 @@ def map_columns(
     kept = rows.select_columns(list(dict.fromkeys([*chosen.values(), *helpers])))
     renamed = kept.rename_columns({column: role for role, column in chosen.items() if column != role})
     return form, read_lists(renamed, spec.list_texts, first)
+
+
+def choose_roles(
+    found: list[str], spec: TaskSpec, columns: Mapping[str, str | list[str]], source: str
+) -> tuple[Format, dict[str, str]]:
+    """The rows' format, and the column of each of its roles; `LABELS` where the label is made of several.
+
+    Raises:
+        UserError: a column is missing, or has two roles.
+    """
+    named = {role: column for role, column in columns.items() if isinstance(column, str)}
+    if label_columns(columns):
+        named["label"], found = LABELS, [*found, LABELS]
+    form = choose_format(found, spec, named, source)
+    roles = {role: named.get(role, role) for role in form.roles if named.get(role, role) in found}
+    if len(set(roles.values())) < len(roles):
+        raise UserError("two roles name the same column", "name each column once", key="data.columns")
+    return form, roles
+
+
+def label_columns(columns: Mapping[str, str | list[str]]) -> list[str]:
+    """The columns that say 0 or 1 of a label each."""
+    return next((column for column in columns.values() if isinstance(column, list)), [])
+
+
+def read_columns(
+    found: list[str], spec: TaskSpec, columns: Mapping[str, str | list[str]], source: str, helpers: Sequence[str]
+) -> dict[str, str]:
+    """The columns that are read, by their roles; those without one under their own name."""
+    roles = choose_roles(found, spec, columns, source)[1]
+    return roles | {name: name for name in (*helpers, *label_columns(columns)) if name not in roles.values()}
 
 
 def require_columns(

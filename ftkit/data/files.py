@@ -18,7 +18,7 @@ from datasets import Dataset, Features, Value, load_dataset
 from datasets.packaged_modules.json.json import JsonConfig
 from datasets.utils import logging
 
-from ftkit.data.archives import LIBRARY_ERRORS, DataFile, content_digest, unpack
+from ftkit.data.archives import LIBRARY_ERRORS, DataFile, content_digest, data_files
 from ftkit.data.conll import read_conll
 from ftkit.data.diagnose import (
     bad_json_rows,
@@ -41,7 +41,7 @@ SEPARATORS = {"\t": "a tab", ";": "';'", "|": "'|'", ",": "','"}
 NAME_COLUMNS = "if the file has no header line, name its columns: {path: …, header: [text, label]}"
 # Which keys of a source have an effect on which kinds of file.
 KEYS = {
-    "header": ("csv", "tsv"), "separator": ("csv", "tsv"), "quoting": ("csv", "tsv"), "field": ("json",),
+    "header": ("csv", "tsv", "json", "conll"), "separator": ("csv", "tsv"), "quoting": ("csv", "tsv"), "field": ("json",),
     "sample_by": ("text",),
 }  # fmt: skip
 csv.field_size_limit(2**31 - 1)
@@ -58,7 +58,7 @@ def read_files(source: Source, paths: list[Path], sample_by: str, key: str, *, s
     """
     try:
         _require_encoding(true_encoding(source))
-        files = [file for path in paths for file in unpack(path, source.format)]
+        files = data_files(source, paths)
         if not source.format:
             require_one_kind(source.path, [f"x{file.ending}" for file in files], key)
         _require_fitting_keys(source, kind_of(source, files))
@@ -128,13 +128,13 @@ def _read_kind(source: Source, files: list[DataFile], sample_by: str, streaming:
         if kind in ("csv", "tsv"):
             return _read_csv(source, files, encoding, separator, streaming)
         if kind == "json":
-            return _stream_json(files, encoding) if streaming else _read_json(files, encoding, source.field)
+            return _stream_json(files, encoding) if streaming else _read_json(files, encoding, source.field, source.header)
         if kind in ("squad", "conll") and streaming:
             raise UserError(f"{source.path} is read as {kind}, which cannot be streamed", "remove data.streaming")
         if kind == "squad":
             return read_squad(files, encoding)
         if kind == "conll":
-            return read_conll(files, encoding)
+            return read_conll(files, encoding, source.header)
         if kind == "text":
             rows = _load("text", files, streaming, encoding=encoding, sample_by=source.sample_by or sample_by)
             return rows.filter(lambda batch: [bool(text.strip()) for text in batch["text"]], batched=True)
@@ -168,12 +168,12 @@ def _content_key(files: list[DataFile], options: dict[str, Any]) -> str:
     return f"default-{key[:32]}"
 
 
-def _read_json(files: list[DataFile], encoding: str, field: str | None) -> Dataset:
+def _read_json(files: list[DataFile], encoding: str, field: str | None, header: list[str] | None) -> Dataset:
     shapes = {shape_of(file, encoding, field) for file in files}
     if shapes == {"squad"}:
         return read_squad(files, encoding)
-    if shapes != {"lines"} or not is_ascii_based(encoding):
-        return read_json(files, encoding, field)
+    if shapes != {"lines"} or header or not is_ascii_based(encoding):
+        return read_json(files, encoding, field, header)
     for file in files:
         require_shallow_lines(file, encoding)
     # Rows with certain columns would be taken for the logs of agents, and need another package.

@@ -5,13 +5,9 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from ftkit.data.paths import PART_NAMES
 from ftkit.errors import UserError
 
-PART_NAMES = {
-    "train": "train", "training": "train",
-    "eval": "eval", "validation": "eval", "valid": "eval", "dev": "eval", "val": "eval",
-    "test": "test",
-}  # fmt: skip
 MOST_LISTED = 10
 
 

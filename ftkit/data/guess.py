@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ftkit.data.grouping import PART_NAMES
+from ftkit.data.paths import PART_NAMES
 from ftkit.recipe.words import COLUMNS, plain
 
 SAMPLE = 2000  # rows that are looked at

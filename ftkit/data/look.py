@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ftkit.data.files import DataFile, unpack
+from ftkit.data.archives import DataFile, unpack
 from ftkit.data.paths import GLOB_CHARACTERS, KINDS, READABLE, find_files
 from ftkit.data.sources import read_source
 from ftkit.errors import UserError

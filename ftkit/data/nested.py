@@ -1,6 +1,7 @@
 """Formats whose rows do not lie side by side: JSON that is no object a line, SQuAD, and ShareGPT conversations."""
 
 import difflib
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -72,8 +73,13 @@ def _lists_of_objects(value: dict[str, Any]) -> list[str]:
     return [key for key, rows in value.items() if isinstance(rows, list) and rows and isinstance(rows[0], dict)]
 
 
-def read_json(files: Sequence[ReadableFile], encoding: str, field: str | None) -> Dataset:
+def read_json(
+    files: Sequence[ReadableFile], encoding: str, field: str | None, header: Sequence[str] | None = None
+) -> Dataset:
     """The rows of JSON files, read by Python: those that are one value each, and lines that `datasets` takes amiss.
+
+    Args:
+        header: the names of the columns, where a row is a list.
 
     Raises:
         UserError: a file has no list of objects, or a column has several types.
@@ -82,12 +88,28 @@ def read_json(files: Sequence[ReadableFile], encoding: str, field: str | None) -
     rows: list[dict[str, Any]] = []
     types: dict[str, str] = {}
     for file in files:
-        found = _file_rows(file, encoding, field)
+        found = _named_rows(file, _file_rows(file, encoding, field), header)
         for number, problem in mixed_types(found, types):
             raise UserError(f"{file}: row {number}: {problem}", "give the column one type")
         rows += found
     names = dict.fromkeys(name for row in rows for name in row)
     return Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
+
+
+def _named_rows(file: ReadableFile, rows: list[Any], header: Sequence[str] | None) -> list[Any]:
+    """Rows that are lists as objects, by the names of the columns."""
+    if not any(isinstance(row, list) for row in rows):
+        if header:
+            raise UserError(f"'header' has no effect on {file}: its rows are no lists", "remove header")
+        return rows
+    if not header:
+        message = f"{file}: its rows are lists, as {json.dumps(rows[0], ensure_ascii=False)[:80]}"
+        raise UserError(message, "name their columns, as {path: …, header: [text, label]}")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, list) or len(row) != len(header):
+            size = f"{len(row)} items" if isinstance(row, list) else f"a JSON {type(row).__name__}"
+            raise UserError(f"{file}: row {number}: {size} where `header` names {len(header)}", "mend the row")
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def _file_rows(file: ReadableFile, encoding: str, field: str | None) -> list[Any]:

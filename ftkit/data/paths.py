@@ -2,19 +2,44 @@
 
 import difflib
 import glob
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from ftkit.errors import UserError
 from ftkit.hub import is_hub_id
-from ftkit.recipe.schema import Recipe
+from ftkit.recipe.schema import Recipe, Source
 
 SAMPLE_PREFIX = "sample:"
+PART_NAMES = {  # what splits are called
+    "train": "train", "training": "train",
+    "eval": "eval", "validation": "eval", "valid": "eval", "dev": "eval", "val": "eval",
+    "test": "test",
+}  # fmt: skip
+OF_FILES = (
+    "format",
+    "header",
+    "separator",
+    "quoting",
+    "field",
+    "sample_by",
+    "label_from",
+)  # keys of a source that say how files are read
 KINDS = {
     ".csv": "csv", ".tsv": "tsv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet",
-    ".txt": "text", ".text": "text", ".conll": "conll",
+    ".txt": "text", ".text": "text", ".conll": "conll", ".conllu": "conll",
 }  # fmt: skip
 PACKED = {".gz", ".zip"}
+ELSEWHERE = {  # what other files are to be saved as, by the program that reads them
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "a sheet: save it as csv"),
+    **dict.fromkeys(
+        (".feather", ".arrow", ".orc", ".avro", ".h5", ".pkl", ".pickle"),
+        "save it as parquet, with pandas.DataFrame.to_parquet",
+    ),
+    **dict.fromkeys((".sqlite", ".db"), "a data base: save the table as csv or parquet"),
+    **dict.fromkeys((".docx", ".pdf", ".html"), "save its text as .txt"),
+    **dict.fromkeys((".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"), "unpack it, or pack it as .zip or .gz"),
+}
 READABLE = f"{', '.join(KINDS)}, each also as .gz or in a .zip"
 GLOB_CHARACTERS = frozenset("*?[")
 
@@ -30,8 +55,42 @@ def require_local(recipe: Recipe) -> None:
         locate(recipe.model.tokenizer, "model.tokenizer")
     for part, sources in (("train", recipe.data.train), ("eval", recipe.data.eval), ("test", recipe.data.test)):
         for source in sources or []:
-            if not source.path.startswith(SAMPLE_PREFIX):
-                find_files(source.path, f"data.{part}", source.format)
+            local = not source.path.startswith(SAMPLE_PREFIX) and find_files(source.path, f"data.{part}", source.format)
+            require_effect(source, bool(local), f"data.{part}")
+
+
+def require_effect(source: Source, local: bool, key: str) -> None:
+    """Raises UserError where a key of a source says something that has no effect on what it names."""
+    idle: tuple[str, ...] = ("name", "revision")
+    if local:
+        kind = "a local file, and configurations and revisions are of data sets on the hub"
+    elif source.path.startswith(SAMPLE_PREFIX):
+        idle, kind = (*idle, *OF_FILES), "a sample"
+    else:
+        idle, kind = OF_FILES, "a data set on the hub"
+    said = next((name for name in idle if getattr(source, name) is not None), None)
+    if said is not None:
+        raise UserError(f"'{said}' has no effect on {source.path}, which is {kind}", f"remove {said}", key=key)
+
+
+def archive_of(path: str) -> tuple[Path, str] | None:
+    """The .zip that a path leads into, as `rows.zip/test.csv` or `rows.zip/*.csv`, and what it says of the members."""
+    place = Path(path).expanduser()
+    for parent in place.parents:
+        if parent.suffix.lower() == ".zip" and parent.is_file():
+            return parent, place.relative_to(parent).as_posix()
+    return None
+
+
+def split_in(name: str) -> str:
+    """Which split the name of a file is of: train, eval or test, by itself or a folder of it; empty where it says none."""
+    *folders, file = Path(name.lower()).parts or ("",)
+    words = re.split(r"[-_.]", file)
+    words = words[:-1] or words
+    for word in (*folders, words[0], words[-1]):
+        if word in PART_NAMES:
+            return PART_NAMES[word]
+    return ""
 
 
 def ending_of(name: str) -> str:
@@ -70,11 +129,16 @@ def find_files(path: str, key: str, format: str | None = None) -> list[Path]:
         found = sorted(file for file in place.rglob("*") if file.is_file())
         files = found if format else [file for file in found if _is_data(file.name)]
         if not files:
-            raise UserError(f"the folder {path} holds no data files", f"readable are {READABLE}", key=key)
-    elif GLOB_CHARACTERS & set(path):
+            other = next(
+                (hint for file in found if (hint := ELSEWHERE.get(file.suffix.lower()))), f"readable are {READABLE}"
+            )
+            raise UserError(f"the folder {path} holds no data files", other, key=key)
+    elif GLOB_CHARACTERS & set(path) and not archive_of(path):
         files = sorted(Path(match) for match in glob.glob(str(place), recursive=True) if Path(match).is_file())
         if not files:
             raise UserError(f"nothing matches {path}", "check the pattern; it starts from the current folder", key=key)
+    elif archive := archive_of(path):
+        return [archive[0]]
     elif is_hub_id(path) and not _is_data(path):
         return []
     else:
@@ -98,11 +162,8 @@ def require_one_kind(path: str, names: Iterable[str], key: str) -> None:
     kinds = {KINDS.get(ending_of(name), ending_of(name)) for name in names}
     unknown = sorted(kinds - set(KINDS.values()))
     if unknown:
-        raise UserError(
-            f"{path}: files of kind '{unknown[0]}' cannot be read",
-            f"say what it is, as {{path: …, format: text}}; known are {READABLE}",
-            key=key,
-        )
+        hint = ELSEWHERE.get(unknown[0], f"say what it is, as {{path: …, format: text}}; known are {READABLE}")
+        raise UserError(f"{path}: files of kind '{unknown[0]}' cannot be read", hint, key=key)
     if len(kinds) > 1:
         hint = "name one kind by a glob, as folder/*.csv"
         raise UserError(f"{path} holds files of several kinds: {', '.join(sorted(kinds))}", hint, key=key)

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import re
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import islice
@@ -10,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ftkit.data.archives import LIBRARY_ERRORS, DataFile
+from ftkit.data.archives import GLOB_SIGN, LIBRARY_ERRORS, DataFile
 from ftkit.data.conll import sentences
 from ftkit.data.files import count_rows, kind_of, separator_of, shape_of, true_encoding
+from ftkit.data.paths import archive_of
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
 
-FIRST_SIGN = re.compile(r"[*?\[]")  # of a pattern, behind which a path says no more
 MOST_READ = 1_000_000  # rows of a file that are read again to find a line
 
 
@@ -46,7 +45,8 @@ class Places:
     @property
     def short_names(self) -> list[str]:
         """The files as their owner calls them: from the folder that the source lies in."""
-        folder = Path(FIRST_SIGN.split(self.source.path)[0] + "x").parent
+        archive = archive_of(self.source.path)
+        folder = archive[0].parent if archive else Path(GLOB_SIGN.split(self.source.path)[0] + "x").parent
         return [os.path.relpath(name, folder) for name in self.names]
 
     def locate(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

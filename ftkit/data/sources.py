@@ -2,16 +2,18 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, Features, IterableDataset, Value, load_dataset
 from datasets import exceptions as datasets_errors
 
-from ftkit.data.archives import unpack
+from ftkit.data.archives import data_files
 from ftkit.data.files import read_files
 from ftkit.data.ledger import Ledger
 from ftkit.data.nested import with_messages
-from ftkit.data.paths import SAMPLE_PREFIX, find_files
+from ftkit.data.paths import SAMPLE_PREFIX, find_files, require_effect
 from ftkit.data.places import Places
 from ftkit.data.samples.table import SAMPLES, generate
 from ftkit.errors import UserError, rows_named
@@ -32,11 +34,15 @@ def read_source(source: Source, *, split: str, sample_by: str, seed: int, key: s
         UserError: the source cannot be found or read, or has no rows.
     """
     if source.path.startswith(SAMPLE_PREFIX):
+        require_effect(source, False, key)
         return _read_sample(source, split, seed, key)
     local = find_files(source.path, key, source.format)
-    rows = read_files(source, local, sample_by, key) if local else _read_hub(source, split, key)
+    require_effect(source, bool(local), key)
+    rows = read_files(source, local, row_of(source, sample_by), key) if local else _read_hub(source, split, key)
     with rows_named(lambda position: _name_row(source, sample_by, key, position)):
         rows = with_messages(rows)
+    if source.label_from:
+        rows = _labelled_by_name(rows, source, sample_by, key)
     for column, value in source.values.items():
         if column in rows.column_names:
             raise UserError(f"{source.path} has a column '{column}' already", f"remove values.{column}", key=key)
@@ -57,6 +63,8 @@ def stream_source(source: Source, *, sample_by: str, key: str) -> IterableDatase
     if source.path.startswith(SAMPLE_PREFIX):
         rows = _read_sample(source, "train", 0, key).to_iterable_dataset()
     elif paths := find_files(source.path, key, source.format):
+        if source.label_from:
+            raise UserError(f"{source.path}: labels from names cannot be streamed", "remove data.streaming", key=key)
         rows = read_files(source, paths, sample_by, key, streaming=True)
     else:
         rows = _read_hub(source, "train", key, streaming=True)
@@ -70,7 +78,24 @@ def places_of(source: Source, sample_by: str, key: str) -> Places | None:
     """Where the rows of a source stand; nothing for what is no file."""
     if source.path.startswith(SAMPLE_PREFIX) or not (paths := find_files(source.path, key, source.format)):
         return None
-    return Places(source, lambda: [file for path in paths for file in unpack(path, source.format)], sample_by)
+    return Places(source, lambda: data_files(source, paths), row_of(source, sample_by))
+
+
+def row_of(source: Source, sample_by: str) -> str:
+    """What a row of a text file is where the source does not say: of files that lie in folders of a label, the file."""
+    return "document" if source.label_from == "folder" else sample_by
+
+
+def _labelled_by_name(rows: Dataset, source: Source, sample_by: str, key: str) -> Dataset:
+    """The rows with a label that is the name of their file, or of the folder that it lies in."""
+    if "label" in rows.column_names:
+        raise UserError(f"{source.path} has a column 'label' already", "remove label_from", key=key)
+    places = places_of(source, sample_by, key)
+    assert places is not None
+    files = places.locate(np.arange(len(rows)))[0]
+    paths = [Path(name) for name in places.names]
+    names = [path.parent.name if source.label_from == "folder" else path.name.split(".")[0] for path in paths]
+    return rows.add_column("label", [names[file] for file in files.tolist()])
 
 
 def _name_row(source: Source, sample_by: str, key: str, position: int) -> str:

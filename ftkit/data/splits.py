@@ -10,8 +10,9 @@ from datasets import Dataset, concatenate_datasets
 
 from ftkit.data import tables
 from ftkit.data.augment import augment
+from ftkit.data.cells import match_texts
 from ftkit.data.clean import clean_rows
-from ftkit.data.columns import given_columns, given_rows, map_columns
+from ftkit.data.columns import given_columns, given_rows, map_columns, read_columns
 from ftkit.data.duplicates import Overlap, overlap
 from ftkit.data.encode import beside_cache, code, digest
 from ftkit.data.grouping import split_by_column, split_by_group
@@ -21,6 +22,7 @@ from ftkit.data.sources import places_of, read_source
 from ftkit.data.split import keep_in_train, split_rows
 from ftkit.data.streams import StreamedRows
 from ftkit.data.tables import column_values
+from ftkit.data.unread import require_unmeaning
 from ftkit.errors import UserError, rows_named
 from ftkit.recipe.schema import Data, Source
 from ftkit.recipe.tasks import TaskSpec
@@ -48,6 +50,7 @@ class Splits:
     Attributes:
         stream: the training rows where they are streamed; `rows` then holds its first ones.
         slices: the columns of data.slice_by of each measured split, with the number of each row.
+        unread: of each source the columns that are not read.
     """
 
     rows: dict[str, Dataset]
@@ -55,6 +58,7 @@ class Splits:
     changed: dict[str, int] = field(default_factory=dict)
     stream: StreamedRows | None = None
     slices: dict[str, Dataset] = field(default_factory=dict)
+    unread: dict[str, list[str]] = field(default_factory=dict)
 
     def numbers(self, part: str) -> np.ndarray:
         """The ledger's numbers of a split's rows, shape (rows,)."""
@@ -78,15 +82,22 @@ def read_splits(
     Raises:
         UserError: a source or column is missing, or there are too few rows.
     """
-    ledger, changed = Ledger(), dict[str, int]()
+    ledger, changed, unread = Ledger(), dict[str, int](), dict[str, list[str]]()
     own = {"eval": data.eval, "test": data.test}
-    rows = {part: _read(sources, part, data, spec, ledger) for part, sources in own.items() if sources and part in parts}
+    rows = {
+        part: _read(sources, part, data, spec, ledger, unread) for part, sources in own.items() if sources and part in parts
+    }
     split_off = [part for part in own if own[part] is None and (part == "eval" or data.test_size or data.split_column)]
-    stream = StreamedRows(data.train, data.columns, spec, data.seed, ledger, data.clean) if data.streaming else None
+    stream = (
+        StreamedRows(data.train, data.columns, spec, data.seed, ledger, data.clean, data.ignore_columns, data.pattern)
+        if data.streaming
+        else None
+    )
+    unread |= stream.unread if stream is not None else {}
     if stream is not None and "train" in parts:
         rows["train"] = _head(stream, data, held="eval" not in parts)
     elif "train" in parts or set(split_off) & set(parts):
-        rows["train"] = _read(data.train, "train", data, spec, ledger)
+        rows["train"] = _read(data.train, "train", data, spec, ledger, unread)
     for part in rows:
         if part != "train" or stream is None:  # the stream's first rows are cleaned already
             rows[part] = _clean(rows[part], part, data, spec, ledger, changed)
@@ -102,9 +113,11 @@ def read_splits(
     }
     rows = {part: split.remove_columns(_helpers(data, spec, split)) for part, split in rows.items() if part in parts}
     _require_same_columns(rows)
-    splits = Splits(
-        {part: rows[part] for part in parts if part in rows}, ledger, changed=changed, stream=stream, slices=slices
+    held, unread = (
+        {part: rows[part] for part in parts if part in rows},
+        {path: names for path, names in unread.items() if names},
     )
+    splits = Splits(held, ledger, changed=changed, stream=stream, slices=slices, unread=unread)
     if {"train", "eval"} <= set(splits.rows):
         if data.drop_overlap:
             _drop_overlap(splits, data.gate.similarity)
@@ -113,8 +126,10 @@ def read_splits(
     return splits
 
 
-def _read(sources: list[Source], part: str, data: Data, spec: TaskSpec, ledger: Ledger) -> Dataset:
-    """The rows of the sources under the task's column names, each entered in the ledger."""
+def _read(
+    sources: list[Source], part: str, data: Data, spec: TaskSpec, ledger: Ledger, unread: dict[str, list[str]]
+) -> Dataset:
+    """The rows of the sources under the task's column names, each entered in the ledger; the columns that are not read."""
     helpers = [name for name in (data.split_column, data.group_column, *data.slice_by) if name]
     found = []
     for source in sources:
@@ -122,8 +137,14 @@ def _read(sources: list[Source], part: str, data: Data, spec: TaskSpec, ledger: 
         rows = read_source(whole, split=part, sample_by=spec.sample_by, seed=data.seed, key=f"data.{part}")
         places = places_of(source, spec.sample_by, f"data.{part}")
         numbers = ledger.enter(source.path, part, len(rows), places)
+        columns = data.columns | source.columns
+        if data.pattern:
+            with rows_named(lambda position, numbers=numbers: ledger.name(numbers[[position]], lines=True)):  # type: ignore[misc]
+                rows = match_texts(rows, data.pattern)
+        read = read_columns(rows.column_names, spec, columns, source.path, helpers)
+        unread[source.path] = require_unmeaning(rows, read, part, source.path, data.ignore_columns)
         with rows_named(lambda position, numbers=numbers: ledger.name(numbers[[position]], lines=True)):  # type: ignore[misc]
-            rows = map_columns(rows, spec, data.columns, source.path, helpers)[1].add_column(ROW, numbers)
+            rows = map_columns(rows, spec, columns, source.path, helpers)[1].add_column(ROW, numbers)
         if source.rows is not None and source.rows < len(rows):
             ledger.mark(numbers, f"{part}: beyond its source's rows")
             rows = rows.shuffle(seed=data.seed).select(range(source.rows))

@@ -1,7 +1,7 @@
 """Training rows that are read as they are needed, for sets larger than memory or disk: pass after pass, each row judged."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -13,14 +13,16 @@ from datasets import Dataset, Features, IterableDataset, Value, concatenate_data
 
 from ftkit import console
 from ftkit.data.archives import LIBRARY_ERRORS
+from ftkit.data.cells import match_texts
 from ftkit.data.clean import clean_batch, cleaned_features
-from ftkit.data.columns import given_rows, map_columns
+from ftkit.data.columns import given_rows, map_columns, read_columns
 from ftkit.data.duplicates import Copies
 from ftkit.data.encode import OUTCOME, TOKENS, Cutter, Encoded, Encoder, entries_of, outcomes_of_rows
 from ftkit.data.gate import OF_FIELDS, OF_LABELS, Finding, inspect, judge, require
 from ftkit.data.ledger import REMEMBERED, ROW, Counts, Ledger, Outcome
 from ftkit.data.places import Places
 from ftkit.data.sources import places_of, stream_source
+from ftkit.data.unread import require_unmeaning
 from ftkit.errors import UserError, rows_named
 from ftkit.recipe.schema import Clean, Columns, Gate, Source
 from ftkit.recipe.tasks import TaskSpec
@@ -42,19 +44,28 @@ class StreamedRows:
     """
 
     def __init__(
-        self, sources: list[Source], columns: Columns, spec: TaskSpec, seed: int, ledger: Ledger, clean: Clean
-    ) -> None:
+        self, sources: list[Source], columns: Columns, spec: TaskSpec, seed: int, ledger: Ledger, clean: Clean,
+        ignored: Sequence[str] = (), pattern: str | None = None,
+    ) -> None:  # fmt: skip
         self.seed, self.ledger, self.clean = seed, ledger, clean
+        self.unread: dict[str, list[str]] = {}
+        self._ignored, self._pattern = ignored, pattern
         self.weights = [source.weight for source in sources if source.weight is not None]
         if self.weights and len(self.weights) < len(sources):
             raise UserError("only some of the sources have a weight", "give each a weight", key="data.train")
-        self._parts = [[self._numbered(*part, columns, spec) for part in open_parts(source, spec)] for source in sources]
+        self._parts = [
+            [self._numbered(*part, columns | source.columns, spec) for part in open_parts(source, spec)]
+            for source in sources
+        ]
 
     def _numbered(
         self, name: str, rows: IterableDataset, places: Places | None, columns: Columns, spec: TaskSpec
     ) -> IterableDataset:
         first = self.ledger.enter_stream(name, "train", places)
         with readable(), self.named():
+            rows = match_texts(rows, self._pattern, first) if self._pattern else rows
+            read = read_columns(rows.column_names, spec, columns, name, ())
+            self.unread[name] = require_unmeaning(rows, read, "train", name, self._ignored)
             rows = map_columns(rows, spec, columns, name, first=first)[1]
         features = Features({**rows.features, ROW: Value("int64")})
         return rows.map(

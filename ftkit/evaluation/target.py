@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftkit.data.paths import KINDS, OF_FILES, ending_of
 from ftkit.errors import UserError
 from ftkit.hub import hub_names, require_reachable
 from ftkit.recipe.load import load_recipe, load_values
@@ -80,4 +81,14 @@ REPLACED = ("eval", "eval_size", "test", "test_size", "split_column", "group_col
 def replaced_data(block: dict[str, Any], data: str) -> dict[str, Any]:
     """The data block with other rows to measure on; columns, labels and prompts stay."""
     kept = {key: value for key, value in block.items() if key not in REPLACED}
-    return kept | {"eval": data}
+    return kept | {"eval": as_in_training(data, block["train"])}
+
+
+def as_in_training(path: str, sources: Any) -> dict[str, Any]:
+    """A source that is read as that one of the training data whose files are of the same kind."""
+    listed = [
+        one if isinstance(one, dict) else {"path": one} for one in (sources if isinstance(sources, list) else [sources])
+    ]
+    kind = KINDS.get(ending_of(path))
+    same = next((one for one in listed if kind and KINDS.get(ending_of(one["path"])) == kind), {})
+    return {"path": path} | {key: same[key] for key in (*OF_FILES, "encoding", "columns") if same.get(key)}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ftkit.data.paths import ELSEWHERE, KINDS, ending_of, find_files
 from ftkit.errors import UserError
 
 FORMATS = {
@@ -70,12 +71,15 @@ def require_readable(source: Source) -> None:
     if source.path == STDIN:
         return
     path = Path(source.path)
-    if not path.exists():
-        raise UserError(f"no such file: {path}", "paths start from the current folder; - reads standard input")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder", "name a file")
-    if source.format is None and path.suffix.lower() not in FORMATS:
-        raise UserError(f"{path}: its name does not say what it is", f"give --format {', '.join(NAMES)}", "--format")
+    if source.format is None and (not path.is_file() or path.suffix.lower() not in FORMATS):
+        if not path.exists() and not find_files(source.path, ""):  # which looks for patterns and in archives
+            raise UserError(f"no such file: {path}", "paths start from the current folder; - reads standard input")
+        if path.is_file() and ending_of(path.name) not in (*KINDS, ".zip", *ELSEWHERE):
+            raise UserError(f"{path}: its name does not say what it is", f"give --format {', '.join(NAMES)}", "--format")
+        find_files(source.path, "")
+        return
+    if not path.is_file():
+        raise UserError(f"{path} is {'a folder' if path.is_dir() else 'not there'}", "name a file")
     try:
         path.open("rb").close()
     except OSError as error:

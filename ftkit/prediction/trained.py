@@ -1,6 +1,7 @@
 """A finished run's model, ready to answer: with the tokenizer, prompt and template that it was trained with, and no data."""
 
 import json
+import re
 import tempfile
 import unicodedata
 from collections.abc import Mapping
@@ -82,6 +83,7 @@ class Trained:
         Raises:
             UserError: a field is missing, or of the wrong type.
         """
+        row = matched(row, self.recipe.data.pattern)
         values = self.as_row(row[TEXT]) if set(row) == {TEXT} else role_values(row, self.recipe)
         return self.encode(self._clean(values))
 
@@ -188,6 +190,14 @@ def text_role(run: Run, recipe: Recipe) -> str:
     if MESSAGES in trained:
         return MESSAGES
     return next(role for role in recipe.spec.roles if role not in ANSWERS)
+
+
+def matched(row: Mapping[str, Any], pattern: str | None) -> Mapping[str, Any]:
+    """A line as the fields that the pattern of training finds in it; where that does not fit, as it is."""
+    if pattern is None or set(row) != {TEXT}:
+        return row
+    found = re.fullmatch(pattern, str(row[TEXT]), re.S)
+    return found.groupdict() if found else row
 
 
 def role_values(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:

@@ -5,6 +5,7 @@ fields from the libraries' own classes (see fields.py); each strategy's keys liv
 pair cannot be written.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
@@ -31,6 +32,16 @@ def _without_repeats(values: list[str]) -> list[str]:
     return values
 
 
+def _with_named_groups(pattern: str) -> str:
+    try:
+        named = re.compile(pattern).groupindex
+    except re.error as error:
+        raise PydanticCustomError("no_pattern", "must be a regular expression ({why})", {"why": str(error)}) from None
+    if not named:
+        raise PydanticCustomError("unnamed", "must have named groups, as (?P<label>…)")
+    return pattern
+
+
 Boolean = Annotated[bool, BeforeValidator(as_boolean)]
 Share = Annotated[
     float,
@@ -39,6 +50,8 @@ Share = Annotated[
 ]
 
 Names = Annotated[list[str], AfterValidator(_without_repeats)]
+
+Columns = dict[str, str | Annotated[Names, Field(min_length=2)]]
 
 
 def _as_source(value: Any) -> Any:
@@ -136,11 +149,15 @@ class Source(Block):
 
     path: str = Field(
         min_length=1,
-        description="A hub id, a file (csv, tsv, json, jsonl, parquet, txt, conll; also .gz or in a .zip), a glob, "
-        "a folder, or sample:NAME.",
+        description="A hub id, a file (csv, tsv, json, jsonl, parquet, txt, conll; also .gz or in a .zip), a member of "
+        "a .zip as rows.zip/test.csv, a glob, a folder, or sample:NAME.",
     )
     name: str | None = Field(None, description="The configuration of a hub data set.")
-    split: str | None = Field(None, description="The split of a hub data set or sample; default train, or test for eval.")
+    split: str | None = Field(
+        None,
+        description="The split of a hub data set or sample, default train, or test for eval; or those files of a folder or "
+        ".zip that are named after it.",
+    )
     revision: str | None = Field(None, description="Branch, tag or commit of a hub data set.")
     format: Literal["csv", "tsv", "json", "parquet", "text", "conll", "squad"] | None = Field(
         None, description="What a file is, where its name does not tell; json is lines of objects or a list of them."
@@ -166,6 +183,14 @@ class Source(Block):
     values: dict[str, str] = Field(
         default_factory=dict, description="Columns with one value for every row, such as {label: positive} for a file."
     )
+    label_from: Literal["folder", "file"] | None = Field(
+        None,
+        description="The label of a row is the name of its file, as pos.txt, or of the folder that its file lies in, as "
+        "pos/1.txt; of a folder's .txt files each is one row then.",
+    )
+    columns: Columns = Field(
+        default_factory=dict, description="As data.columns, for this source alone, where its columns are called otherwise."
+    )
     rows: int | None = Field(None, ge=1, description="Take so many rows, drawn with data.seed; default all.")
     weight: float | None = Field(
         None,
@@ -178,7 +203,6 @@ class Source(Block):
 Sources = Annotated[list[Source], BeforeValidator(_as_sources), Field(min_length=1)]
 
 
-Columns = dict[str, str | Annotated[Names, Field(min_length=2)]]
 Allowed = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -257,6 +281,16 @@ class Data(Block):
         default_factory=dict,
         description="What the task calls a column: what the data calls it, as {text: review}. Where each label has a column "
         "of 0 and 1, {labels: [praise, blame]}.",
+    )
+    pattern: Annotated[str, AfterValidator(_with_named_groups)] | None = Field(
+        None,
+        description="A regular expression for whole lines of text files, whose named groups become columns, as "
+        "'(?P<label>\\w+)\\t(?P<text>.*)'.",
+    )
+    ignore_columns: Names = Field(
+        default_factory=list,
+        description="Columns that are knowingly not read, as [score], though their name says that they change what a row "
+        "means.",
     )
     labels: Names | None = Field(
         None, min_length=2, description="The labels in the order of their ids; default as found, sorted."

@@ -84,7 +84,7 @@ class Preview:
     """Rows as the model will get them, and their split in figures.
 
     Attributes:
-        entries: rows of the split, parts of rows, or blocks of text (`unit`); `examples` is how many are packed into the blocks.
+        entries: rows of the split, parts of rows, or blocks of text (`unit`); `examples` is how many are in the blocks.
         supervised: tokens of the split that count in the loss; None where an entry has a label instead.
         lengths: min, median, p95 and max of the entries' tokens.
         padding: share of padding among the tokens of random batches of `batch_size`.

@@ -69,7 +69,8 @@ class Instruction(LanguageTask):
 
         def encode(batch: dict[str, list[Any]], positions: list[int]) -> dict[str, list[Any]]:
             if "messages" in batch:
-                return self._encode_chats(batch, positions, template or self.template_of(tokenizer, batch), max_length, over_long)
+                found = template or self.template_of(tokenizer, batch)
+                return self._encode_chats(batch, positions, found, max_length, over_long)
             batch, references = first_answers(batch, "output" if "output" in batch else "completion", positions)
             if self.are_chats(batch):
                 found = template or self.template_of(tokenizer, batch)

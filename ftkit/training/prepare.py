@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,7 @@ class Data:
         """
         return {
             **self.ledger.report(),
+            **({"unread_columns": self.splits.unread} if self.splits.unread else {}),
             "changed": {**self.splits.changed, **(self.stream.changed() if self.stream else {})},
             **({"labels": self.labels} if self.labels else {}),
             "splits": {name: facts.describe(batch_size) for name, facts in self.facts.items()},
@@ -140,6 +142,7 @@ def prepare(
     with console.status("reading the data"):
         splits = read_splits(recipe.data, recipe.spec, task.strata, with_test(recipe.data, parts), task.members)
         require_parts(splits, parts, recipe.data)
+        say_unread(splits.unread)
         measured = [name for name in MEASURED_PARTS if name in splits.rows]
         for name in measured or parts:
             limit_rows(splits, name, recipe)
@@ -173,6 +176,16 @@ def prepare(
             message = f"no {name} row is left: see the table above"
             raise UserError(message, f"{room_hint(longer=longer)}, or mend the data", key="model.max_length")
     return data
+
+
+def say_unread(unread: dict[str, list[str]]) -> None:
+    """Name the columns that are not read, each list of them once."""
+    sources: dict[str, list[str]] = {}
+    for path, names in unread.items():
+        sources.setdefault(", ".join(names), []).append(Path(path).name)
+    for listed, paths in sources.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        console.say(f"columns that are not read: {listed[:300]} ({paths[0]}{more})")
 
 
 def count_labels(task: Task, data: Data) -> dict[str, dict[str, int]]:

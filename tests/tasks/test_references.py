@@ -124,7 +124,7 @@ def test_answers_of_another_kind_and_none_at_all(recipe: RecipeMaker, tmp_path: 
     empty = of_form(recipe, tmp_path, "summarization", lambda n: [f"red {n}", "x"] if n else [])
     with pytest.raises(UserError, match="rows have an empty field"):
         check(empty)
-    with pytest.raises(UserError, match="rows.jsonl row 1: 'summary' is no text: 0"):
+    with pytest.raises(UserError, match=r"rows\.jsonl row 1: 'summary' is no text: 0"):
         check(of_form(recipe, tmp_path, "summarization", lambda n: [n, n + 1]))
 
 
