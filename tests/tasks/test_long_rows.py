@@ -14,13 +14,15 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoModelForTokenClassification, AutoTokenizer, CanineTokenizer, EvalPrediction
+from transformers.trainer_pt_utils import nested_concat
 
 from ftkit import Recipe, UserError, check, evaluate, predict, preview, train, verify
 from ftkit.data.encode import IGNORED, LOST, Encoded
 from ftkit.data.ledger import Outcome
+from ftkit.data.sources import read_source
 from ftkit.data.windows import Row, first_window, make_windows, read_row
 from ftkit.errors import RecipeError
-from ftkit.metrics.tokens import UNSEEN, add_unseen, join_entries, token_metrics
+from ftkit.metrics.tokens import UNSEEN, add_unseen, join_entries, tags_of, token_metrics
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Data, Model, Source
@@ -47,8 +49,8 @@ def rows_of(lengths: list[int]) -> list[dict[str, Any]]:
 
 
 def encoded(folder: Path, rows: list[dict[str, Any]], max_length: int, **data: Any) -> Encoded:
-    task = TokenClassification(Data(train=[Source(path="sample:entities")], labels=TAGS, **data))
-    model = Model(name=str(folder))
+    task = TokenClassification(Data(train=[Source(path="sample:entities")], **{"labels": TAGS, **data}))
+    model = Model(name=str(folder), max_length=max_length)
     config = load_config(model, {})
     task.fit(Dataset.from_list(rows), config)
     return encode_rows(task, Dataset.from_list(rows), load_tokenizer(model), config, max_length, "train")
@@ -161,34 +163,59 @@ def test_windows_are_joined_and_lost_words_are_missed() -> None:
     assert (add_unseen(joined, truth, [[], [0, 1]])[0][0, 4:] == [[UNSEEN, 0]] * 2).all()
 
 
-def test_windows_say_what_a_long_context_says(stand_in: Callable[[str], Path]) -> None:
-    """With attention that reaches three tokens to each side, a row in windows gets the very tags that it gets whole."""
+def local_model(folder: Path, labels: int) -> tuple[Any, int]:
+    """A model whose attention reaches three tokens to each side in each block, and how far that is in all."""
     torch.manual_seed(0)
-    config = load_config(Model(name=str(stand_in("modernbert"))), {"num_labels": 2})
+    config = load_config(Model(name=str(folder)), {"num_labels": labels})
     config.layer_types = ["sliding_attention"] * config.num_hidden_layers
     config.local_attention = config.sliding_window = 3
-    model = AutoModelForTokenClassification.from_config(config).eval()
-    reach = 3 * config.num_hidden_layers
-    rows = rows_of([5, 90, 200])
-    task = TokenClassification(Data(train=[Source(path="sample:entities")], labels=TAGS))
-    task.fit(Dataset.from_list(rows), config)
-    found = []
-    for length, overlap in ((400, None), (8 * reach, 4 * reach - 4)):
-        made = encoded(stand_in("modernbert"), rows, length, window_overlap=overlap)
-        outputs = []
-        for entry in made.dataset:
-            ids, labels = torch.tensor([entry["input_ids"]]), torch.tensor([entry["labels"]])
-            with torch.no_grad():
-                reduced = task.reduce_logits(model(ids).logits, labels)[0].numpy()
-            outputs.append((reduced, labels[0].numpy()))
-        width = max(len(labels) for _, labels in outputs)
-        padded = [np.pad(reduced, ((0, width - len(reduced)), (0, 0)), constant_values=-100) for reduced, _ in outputs]
-        truth = [np.pad(labels, (0, width - len(labels)), constant_values=-100) for _, labels in outputs]
-        prediction, numbers = task.merge(EvalPrediction(np.stack(padded), np.stack(truth)), made.rows)
-        assert numbers == [0, 1, 2]
-        found.append((len(made.rows), task.score(prediction)))
-    assert found[1][0] > found[0][0] == 3
-    assert found[1][1] == pytest.approx(found[0][1], rel=1e-5)
+    config.max_position_embeddings = 4096
+    return AutoModelForTokenClassification.from_config(config).eval(), 3 * config.num_hidden_layers
+
+
+def measured(task: TokenClassification, model: Any, made: Encoded) -> EvalPrediction:
+    """What the model says of each row, by plain calls, an entry at a time."""
+    found: Any = None
+    for entry in made.dataset:
+        ids, labels = torch.tensor([entry["input_ids"]]), torch.tensor([entry["labels"]])
+        with torch.no_grad():
+            said = task.reduce_logits(model(ids).logits, labels).numpy(), labels.numpy()
+        found = said if found is None else nested_concat(found, said, padding_index=IGNORED)
+    prediction, rows = task.merge(EvalPrediction(*found), made.rows)
+    assert rows == list(range(len(set(made.rows))))
+    return prediction
+
+
+def assert_the_same_in_windows(folder: Path, rows: list[dict[str, Any]], tags: list[str], longest: int) -> None:
+    model, reach = local_model(folder, len(tags))
+    task = TokenClassification(Data(train=[Source(path="sample:entities")], labels=tags))
+    task.fit(Dataset.from_list(rows), model.config)
+    whole, windows = (
+        encoded(folder, rows, length, labels=tags, window_overlap=overlap)
+        for length, overlap in ((longest, None), (8 * reach, 4 * reach - 4))
+    )
+    assert len(windows.rows) > len(whole.rows) == len(rows)
+    found, wanted = (measured(task, model, made) for made in (windows, whole))
+    for row in range(len(rows)):
+        told = [tags_of(said.predictions[row], said.label_ids[row], tags) for said in (found, wanted)]
+        assert told[0] == told[1]
+        assert told[0][0] == rows[row]["tags"]
+    assert task.score(found) == pytest.approx(task.score(wanted), rel=1e-5)
+
+
+def test_windows_say_what_a_long_context_says(stand_in: Callable[[str], Path]) -> None:
+    """With attention that reaches some tokens to each side, a row in windows gets the very tags that it gets whole."""
+    assert_the_same_in_windows(stand_in("modernbert"), rows_of([5, 90, 200]), TAGS, 400)
+
+
+def test_windows_say_of_real_sentences_what_a_long_context_says(stand_in: Callable[[str], Path], shared: Path) -> None:
+    found = read_source(
+        Source(path=str(shared / "data/wnut17/emerging.dev.conll")), split="eval", sample_by="line", seed=1, key="data.eval"
+    )
+    groups = [found[start : start + 25] for start in range(0, 200, 25)]
+    rows = [{name: [word for words in group[name] for word in words] for name in ("tokens", "tags")} for group in groups]
+    tags = sorted({tag for row in rows for tag in row["tags"]})
+    assert_the_same_in_windows(stand_in("modernbert"), rows, tags, 4000)
 
 
 def long_rows(folder: Path, count: int, words: int, start: int = 0) -> str:
