@@ -6,6 +6,7 @@ from typing import Any
 from datasets import Features
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from ftkit import console
 from ftkit.data.chat_rows import BESIDE, Reading, are_chats, chat_of, has_empty_answer
 from ftkit.data.chat_templates import turn_ends, with_template
 from ftkit.data.chats import Answer, Template, chat_examples, render_chat
@@ -85,7 +86,11 @@ class Instruction(LanguageTask):
         arguments = self.data.template_arguments
         fallback = None if "messages" in columns else "alpaca"
         must_end = not self.data.gate.without_end
+        if fallback and not (self.data.chat_template or tokenizer.chat_template):
+            console.say(f"rows with {', '.join(BESIDE)} beside them are chats: they get the chat template {fallback}")
         with_template(tokenizer, self.data.chat_template, arguments, fallback, must_end=must_end)
+        if self.template is None and self.reading.reasoning == "drop":
+            console.say("reasoning is left out of the chats (data.reasoning: drop)")
         self.template = Template(tokenizer, arguments)
         return self.template
 
