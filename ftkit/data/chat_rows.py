@@ -17,9 +17,9 @@ from ftkit.data.turns import (
     without_thought,
 )
 from ftkit.errors import UserError
+from ftkit.recipe.tasks import BESIDE_CHATS
 
-BESIDE = ("system", "history", "tools")  # columns that make a chat of a row
-OPTIONAL = {"input", *BESIDE}
+OPTIONAL = {"input", *BESIDE_CHATS}
 KEY = "data.columns.messages"
 
 
@@ -42,7 +42,7 @@ class Reading:
 
 def are_chats(columns: Iterable[str]) -> bool:
     """Whether rows with these columns can only be said as chats."""
-    return bool({"messages", *BESIDE} & set(columns))
+    return bool({"messages", *BESIDE_CHATS} & set(columns))
 
 
 def chat_of(row: dict[str, Any], reading: Reading) -> Chat | None:

@@ -28,7 +28,7 @@ from ftkit.data.diagnose import (
     require_plain_bytes,
     require_shallow_lines,
 )
-from ftkit.data.nested import json_shape, read_json, read_squad
+from ftkit.data.nested import json_shape, loses_texts, read_json, read_squad
 from ftkit.data.paths import KINDS, require_one_kind
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
@@ -189,7 +189,8 @@ def _read_json(files: list[DataFile], encoding: str, field: str | None, header: 
         for file in files:
             for number, problem in bad_json_rows(file, encoding):
                 raise UserError(f"{file}:{number}: {problem}", "give the column one type")
-    if any(pa.types.is_temporal(column.type) for column in rows.features.arrow_schema):
+    dated = any(pa.types.is_temporal(column.type) for column in rows.features.arrow_schema)
+    if dated or loses_texts(rows.features):
         return read_json(files, encoding, field)  # Arrow takes text such as 2020-01-01 for a date
     return rows
 

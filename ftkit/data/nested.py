@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from datasets import Dataset, Features, Json, List
+from datasets import Dataset, Features, Json, List, concatenate_datasets
 
 from ftkit.data.diagnose import ReadableFile, load_json, mixed_types
 from ftkit.errors import RowError, UserError
@@ -93,7 +93,28 @@ def read_json(
             raise UserError(f"{file}: row {number}: {problem}", "give the column one type")
         rows += found
     names = dict.fromkeys(name for row in rows for name in row)
-    return Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    turns = [name for name in columns if name in ONE_ROW_LISTS and are_lists(columns[name])]
+    # Definitions of tools differ in their keys; side by side each would get those of all.
+    plain = {name: values for name, values in columns.items() if name not in turns}
+    found = [Dataset.from_dict(plain, on_mixed_types="use_json" if turns else None)] if plain else []
+    if turns:  # each turn as it was written: a text such as 123 or null stays a text
+        features = Features(dict.fromkeys(turns, List(Json())))
+        found.append(Dataset.from_dict({name: columns[name] for name in turns}, features=features))
+    return found[0] if len(found) == 1 else concatenate_datasets(found, axis=1)
+
+
+def are_lists(values: list[Any]) -> bool:
+    """Whether all are lists of objects, or nothing."""
+    return all(
+        value is None or (isinstance(value, list) and all(isinstance(item, dict) for item in value)) for value in values
+    )
+
+
+def loses_texts(features: Features) -> bool:
+    """Whether turns were read so that a text of theirs which is JSON by itself, as 123, became its value."""
+    kinds = (kind for name, kind in features.items() if name in ONE_ROW_LISTS)
+    return any("Json" in str(kind) and kind != List(Json()) for kind in kinds)
 
 
 def _named_rows(file: ReadableFile, rows: list[Any], header: Sequence[str] | None) -> list[Any]:

@@ -14,7 +14,7 @@ from ftkit.data.cells import match_texts
 from ftkit.data.clean import clean_rows
 from ftkit.data.columns import given_columns, given_rows, map_columns, read_columns
 from ftkit.data.duplicates import Overlap, overlap
-from ftkit.data.encode import beside_cache, code, digest
+from ftkit.data.encode import beside_cache, code, digest, is_empty
 from ftkit.data.grouping import split_by_column, split_by_group
 from ftkit.data.ledger import ROW, UNREAD, Ledger, row_numbers
 from ftkit.data.paths import SAMPLE_PREFIX
@@ -25,7 +25,7 @@ from ftkit.data.tables import column_values
 from ftkit.data.unread import require_unmeaning
 from ftkit.errors import UserError, rows_named
 from ftkit.recipe.schema import Data, Source
-from ftkit.recipe.tasks import TaskSpec
+from ftkit.recipe.tasks import BESIDE_CHATS, TaskSpec
 from ftkit.run import write_json
 
 MEASURED_PARTS = ("eval", "test")
@@ -112,6 +112,7 @@ def read_splits(
         part: rows[part].select_columns([*data.slice_by, ROW]) for part in MEASURED_PARTS if data.slice_by and part in rows
     }
     rows = {part: split.remove_columns(_helpers(data, spec, split)) for part, split in rows.items() if part in parts}
+    rows = rows if stream is not None else _less_blank(rows)
     _require_same_columns(rows)
     held, unread = (
         {part: rows[part] for part in parts if part in rows},
@@ -237,6 +238,15 @@ def _split(
         return split_by_group(column_values(rows, data.group_column), wanted, seed=data.seed)
     parts_of, labels = split_rows(len(rows), wanted, seed=data.seed, labels=strata(rows)), members(rows)
     return parts_of if labels is None else keep_in_train(parts_of, labels.rows, labels.codes, data.seed)
+
+
+def _less_blank(rows: dict[str, Dataset]) -> dict[str, Dataset]:
+    """The splits less columns that would make chats of their rows and say nothing in any of them."""
+    for name in BESIDE_CHATS:
+        holding = {part: split for part, split in rows.items() if name in split.column_names}
+        if all(is_empty(value) for split in holding.values() for value in split[name]):
+            rows = rows | {part: split.remove_columns(name) for part, split in holding.items()}
+    return rows
 
 
 def _require_same_columns(rows: dict[str, Dataset]) -> None:

@@ -14,7 +14,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit import console
 from ftkit.data.columns import ANSWERS
-from ftkit.data.encode import ASIDE, OUTCOME, Encoder, entries_of
+from ftkit.data.encode import ASIDE, OUTCOME, Encoder, entries_of, is_empty
 from ftkit.data.ledger import Outcome
 from ftkit.data.nested import to_messages
 from ftkit.data.prompts import PLACEHOLDER
@@ -25,6 +25,7 @@ from ftkit.models.load import fit_tokenizer, load_config, load_tokenizer, usable
 from ftkit.prediction.rows import TEXT
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Generation, Recipe
+from ftkit.recipe.tasks import BESIDE_CHATS
 from ftkit.run import Run
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
@@ -93,7 +94,7 @@ class Trained:
         Raises:
             UserError: a field is of the wrong type.
         """
-        values = self.task.ask(values)
+        values = self.task.ask(self._as_learnt(values))
         entries, outcome = encode_one(self.encoder, values)
         if outcome is Outcome.CUT_PROMPT:
             entries, outcome = encode_one(self.shorter, values)
@@ -109,6 +110,11 @@ class Trained:
         """The ids to generate from, and the token that ends such an answer."""
         prompt, target = prompt_and_target(question.entries[0], self.config.is_encoder_decoder)
         return prompt, {target[-1]} & self.task.end_tokens(self.tokenizer)
+
+    def _as_learnt(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The fields so that they become a chat where chats were learnt, and a prompt where prompts were."""
+        said = {name: value for name, value in values.items() if name not in BESIDE_CHATS or not is_empty(value)}
+        return {"system": None} | said if self.text_role == MESSAGES and MESSAGES not in said else said
 
     def _clean(self, values: dict[str, Any]) -> dict[str, Any]:
         """The texts brought to the form that the training texts were brought to."""

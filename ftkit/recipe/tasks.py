@@ -90,7 +90,7 @@ HEALTH_METRICS = {"stop_rate": True, "empty_rate": False, "repetition": False, "
 _GENERATION_KEYS = frozenset(
     {"data.prompt", "data.streaming", "data.over_long", "data.packing", "evaluation.generation", "evaluation.few_shot"}
 )
-_BESIDE_CHATS = ("system", "history", "tools")
+BESIDE_CHATS = ("system", "history", "tools")  # columns that make a chat of a row
 _CHANGE_CHATS = ("label", "chosen", "rejected", "weight")
 
 TASK_SPECS: dict[str, TaskSpec] = {
@@ -141,9 +141,9 @@ TASK_SPECS: dict[str, TaskSpec] = {
     "instruction": TaskSpec(
         about="An answer to an instruction, a prompt or a chat; only the answer is supervised.",
         formats=(
-            Format("alpaca", ("instruction", "output"), ("input", *_BESIDE_CHATS), _CHANGE_CHATS),
-            Format("prompt-completion", ("prompt", "completion"), _BESIDE_CHATS, _CHANGE_CHATS),
-            Format("chat", ("messages",), _BESIDE_CHATS, _CHANGE_CHATS),
+            Format("alpaca", ("instruction", "output"), ("input", *BESIDE_CHATS), _CHANGE_CHATS),
+            Format("prompt-completion", ("prompt", "completion"), BESIDE_CHATS, _CHANGE_CHATS),
+            Format("chat", ("messages",), BESIDE_CHATS, _CHANGE_CHATS),
         ),
         metrics=TEXT_METRICS | _TEXT_LOSS_METRICS,
         default_metrics=("exact_match", "rougeL", "loss"),

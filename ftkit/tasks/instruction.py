@@ -6,7 +6,8 @@ from typing import Any
 from datasets import Features
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.data.chat_rows import BESIDE, Reading, are_chats, chat_of, has_empty_answer
+from ftkit import console
+from ftkit.data.chat_rows import Reading, are_chats, chat_of, has_empty_answer
 from ftkit.data.chat_templates import turn_ends, with_template
 from ftkit.data.chats import Answer, Template, chat_examples, render_chat
 from ftkit.data.encode import OF, REFERENCES, Encoder
@@ -24,6 +25,7 @@ from ftkit.data.prompts import (
 from ftkit.data.turns import read_tools
 from ftkit.errors import RowError, UserError
 from ftkit.recipe.schema import Data
+from ftkit.recipe.tasks import BESIDE_CHATS
 from ftkit.tasks.base import BLANK
 from ftkit.tasks.language import LanguageTask, as_columns, decoder_class, first_answers, fitted, text_of
 
@@ -92,7 +94,11 @@ class Instruction(LanguageTask):
         arguments = self.data.template_arguments
         fallback = None if "messages" in columns else "alpaca"
         must_end = not self.data.gate.without_end
+        if fallback and not (self.data.chat_template or tokenizer.chat_template):
+            console.say(f"rows with {', '.join(BESIDE_CHATS)} beside them are chats: they get the chat template {fallback}")
         with_template(tokenizer, self.data.chat_template, arguments, fallback, must_end=must_end)
+        if self.template is None and self.reading.reasoning == "drop":
+            console.say("reasoning is left out of the chats (data.reasoning: drop)")
         self.template = Template(tokenizer, arguments)
         return self.template
 
@@ -189,7 +195,7 @@ class Instruction(LanguageTask):
 
 def require_place(prompt: str, columns: Any) -> None:
     """Raises UserError where rows have something beside them that the recipe's prompt does not show."""
-    for name in BESIDE:
+    for name in BESIDE_CHATS:
         if name in columns and not (name == "system" and name in PLACEHOLDER.findall(prompt)):
             hint = "write {system} into it, or " if name == "system" else ""
             hint += "give data.chat_template in place of data.prompt"

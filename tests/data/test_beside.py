@@ -1,13 +1,17 @@
 """Guards a kind of fault: a column beside a chat that changes what the row means, and is dropped without a word."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset
 
 from ftkit.data.columns import given_rows, map_columns
+from ftkit.data.splits import read_splits
 from ftkit.errors import UserError
+from ftkit.recipe.schema import Data
 from ftkit.recipe.tasks import TASK_SPECS
+from ftkit.run import write_jsonl
 
 CHAT = {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Tom."}]}
 ALPACA = {"instruction": "Who?", "input": "", "output": "Tom."}
@@ -60,3 +64,12 @@ def test_a_long_system_prompt_makes_no_two_rows_alike_and_earlier_answers_do_not
     assert first == second
     assert " " not in first["system"]
     assert first["history"] == "Ahoy?"
+
+
+@pytest.mark.parametrize("said", ["", "Be brief."])
+def test_columns_that_say_nothing_make_no_chats_of_rows(tmp_path: Path, said: str) -> None:
+    rows = [ALPACA | {"instruction": f"Who is {number}?", "system": said, "history": []} for number in range(20)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    splits = read_splits(Data(train=str(tmp_path / "rows.jsonl")), SPEC, lambda rows: None)  # type: ignore[arg-type]
+    assert all(("system" in split.column_names) == bool(said) for split in splits.rows.values())
+    assert all("history" not in split.column_names for split in splits.rows.values())

@@ -17,10 +17,11 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from ftkit.data.chat_templates import turn_ends
 from ftkit.data.encode import IGNORED, Encoded
 from ftkit.data.nested import with_messages
+from ftkit.data.sources import read_source
 from ftkit.errors import UserError
 from ftkit.evaluation.parity import build
 from ftkit.models.load import load_tokenizer
-from ftkit.recipe.schema import Data, Model
+from ftkit.recipe.schema import Data, Model, Source
 from ftkit.tasks.instruction import Instruction
 from ftkit.training.prepare import encode_rows
 
@@ -313,6 +314,30 @@ def test_conversations_with_calls_are_read(tokenizer: PreTrainedTokenizerBase, v
     broken = Dataset.from_list([{"conversations": [turns[0], turns[1] | {"value": "find it"}]}], on_mixed_types="use_json")
     with pytest.raises(UserError, match="row 1: turn 2 of a conversation is no call: find it"):
         with_messages(broken)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json"])
+@pytest.mark.parametrize("role", ["role", "from"])
+def test_turns_come_out_of_a_file_as_they_were_written(tmp_path: Path, ending: str, role: str) -> None:
+    """Texts that are JSON by themselves beside parts, and calls and tools with keys of their own."""
+    said, by = ("content", {}) if role == "role" else ("value", {"user": "human", "assistant": "gpt"})
+    contents: list[Any] = ["123", "null", '{"a": 1}', [{"type": "text", "text": "x"}], "2020-01-01"]
+    rows = [
+        {
+            "messages" if role == "role" else "conversations": [
+                {role: by.get("user", "user"), said: content}, {role: by.get("assistant", "assistant"), said: "true"}
+            ],
+            "tools": [{"name": f"f{number}", "parameters": {"properties": {f"p{number}": {"type": "string"}}}}],
+        }
+        for number, content in enumerate(contents)
+    ]  # fmt: skip
+    file = tmp_path / f"rows.{ending}"
+    lines = "\n".join(json.dumps(row) for row in rows)
+    file.write_text(lines if ending == "jsonl" else json.dumps(rows))
+    read = read_source(Source(path=str(file)), split="train", sample_by="line", seed=0, key="data.train")
+    assert [row["messages"][0]["content"] for row in read] == contents
+    assert {row["messages"][1]["content"] for row in read} == {"true"}
+    assert [list(row["tools"][0]["parameters"]["properties"]) for row in read] == [[f"p{n}"] for n in range(5)]
 
 
 def test_nulls_of_columns_side_by_side_are_not_said(tokenizer: PreTrainedTokenizerBase) -> None:
