@@ -132,7 +132,7 @@ def choose(columns: list, task: str | None, file: str, *, foretells: bool) -> "t
     chosen = found.get(task) if task else next(iter(found.values()), None)
     if chosen is None:
         has = ", ".join(column.name for column in columns)
-        fits = f"it fits {', '.join(found)}" if found else "each task needs texts in a column of their own: " + FORMS
+        fits = f"it fits {', '.join(found)}" if found else "each task needs texts of several words in a column: " + FORMS
         raise UserError(f"the columns {has} fit {task or 'no task'}", fits, file)
     return chosen, [other for other in found if other != chosen.task]
 

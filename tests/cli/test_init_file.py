@@ -288,7 +288,7 @@ def test_a_task_that_is_asked_for_is_taken(tmp_path: Path) -> None:
 
 def nothing_to_read(folder: Path) -> Iterator[tuple[Path, str]]:
     (folder / "numbers.csv").write_text("a,b\n" + "".join(f"{at},{at * 2}\n" for at in range(50)))
-    yield folder / "numbers.csv", "the columns a, b fit no task; each task needs texts in a column of their own"
+    yield folder / "numbers.csv", "the columns a, b fit no task; each task needs texts of several words in a column"
     (folder / "picture.bin").write_bytes(bytes(range(256)) * 40)
     yield folder / "picture.bin", "is of no form that can be read; readable are .csv, .tsv, .json"
     (folder / "empty.csv").write_text("")
