@@ -1,6 +1,7 @@
 """From a data file to a recipe of it: look, guess, measure, write. For `ftkit init FILE` and `ftkit train FILE`."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ COUNTED = 400  # rows whose length is taken
 TOKENS_A_WORD = 1.3
 USUAL, STEP = 512, 32
 RECIPE_ENDINGS = {".yaml", ".yml"}
+SAYS_TASK = re.compile(rb'^\s*\{?\s*"?task"?\s*:\s*"?[a-z-]+"?\s*,?\s*(#.*)?$', re.MULTILINE)
 
 
 def default_target(name: str) -> Path:
@@ -50,10 +52,18 @@ def recipe_of(word: Path, task: str | None, model: str | None) -> tuple[Path, li
 def is_data(name: str) -> bool:
     """Whether a word of the command line means rows, and no recipe."""
     path = Path(name).expanduser()
-    if path.suffix.lower() in RECIPE_ENDINGS:
+    if path.suffix.lower() in RECIPE_ENDINGS or _is_recipe(path):
         return False
     named = path.suffix.lower() in FILE_ENDINGS or bool(GLOB_CHARACTERS & set(name))
     return named or path.is_file() or (path.is_dir() and not (path / "recipe.yaml").is_file())
+
+
+def _is_recipe(path: Path) -> bool:
+    """Whether a file by another name is a recipe: one of its first lines says the task."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return bool(SAYS_TASK.search(stream.read(4096)))
 
 
 def write_draft(file: str, *, task: str | None, model: str | None, target: Path, overwrite: bool = False) -> None:
@@ -132,7 +142,7 @@ def choose(columns: list, task: str | None, file: str, *, foretells: bool) -> "t
     chosen = found.get(task) if task else next(iter(found.values()), None)
     if chosen is None:
         has = ", ".join(column.name for column in columns)
-        fits = f"it fits {', '.join(found)}" if found else "each task needs texts in a column of their own: " + FORMS
+        fits = f"it fits {', '.join(found)}" if found else "each task needs texts of several words in a column: " + FORMS
         raise UserError(f"the columns {has} fit {task or 'no task'}", fits, file)
     return chosen, [other for other in found if other != chosen.task]
 

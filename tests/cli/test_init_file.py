@@ -15,7 +15,7 @@ import pytest
 from command import ftkit, one_line
 
 from ftkit import check, load_recipe
-from ftkit.cli.drafting import write_draft
+from ftkit.cli.drafting import is_data, write_draft
 from ftkit.errors import UserError
 from ftkit.recipe.limit import limited
 from ftkit.recipe.schema import Recipe
@@ -271,14 +271,30 @@ def test_plain_text_suits_the_model(tmp_path: Path, stand_in: Callable[[str], Pa
         assert load_recipe(tmp_path / f"{kind}.yaml").task == task
 
 
-def test_it_is_said_what_was_seen_and_what_else_it_could_be(tmp_path: Path) -> None:
-    done = ftkit("init", with_id_and_date(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert "60 rows with the columns ticket, opened, body, queue" in done.stderr
-    assert "taken: text-classification, one of 3 labels in 'queue' for 'body'" in done.stderr
-    assert "it could also be language-modeling: say which with --task" in done.stderr
-    assert "ftkit check tickets.yaml" in done.stdout
-    assert "is there already" in one_line(ftkit("init", tmp_path / "tickets.csv"))
+def test_it_is_said_what_was_seen_and_what_else_it_could_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, target = str(with_id_and_date(tmp_path)), tmp_path / "my.yaml"
+    write_draft(file, task=None, model=None, target=target)
+    said = capsys.readouterr().err
+    assert "60 rows with the columns ticket, opened, body, queue" in said
+    assert "taken: text-classification, one of 3 labels in 'queue' for 'body'" in said
+    assert "it could also be language-modeling: say which with --task" in said
+    before = target.read_text()
+    with pytest.raises(UserError, match="is there already"):
+        write_draft(file, task="language-modeling", model=None, target=target)
+    assert target.read_text() == before
+
+
+def test_what_is_a_recipe_and_what_are_rows(tmp_path: Path) -> None:
+    names = {
+        "a.yaml": ("x: 1\n", False), "b.csv": ("task,text\na,b\n", True), "c.json": ('[{"task": "a", "text": "b"}]', True),
+        "d.json": ('{\n  "task": "instruction",\n  "model": "m"\n}', False), "e.conf": ("task: instruction\nmodel: m\n", False),
+        "f.annotated": ("word\tO\n", True),
+    }  # fmt: skip
+    for name, (text, expected) in names.items():
+        (tmp_path / name).write_text(text)
+        assert is_data(str(tmp_path / name)) is expected, name
+    assert not is_data("lora_distilbert")
+    assert is_data("rows/*.csv")
 
 
 def test_a_task_that_is_asked_for_is_taken(tmp_path: Path) -> None:
@@ -288,7 +304,7 @@ def test_a_task_that_is_asked_for_is_taken(tmp_path: Path) -> None:
 
 def nothing_to_read(folder: Path) -> Iterator[tuple[Path, str]]:
     (folder / "numbers.csv").write_text("a,b\n" + "".join(f"{at},{at * 2}\n" for at in range(50)))
-    yield folder / "numbers.csv", "the columns a, b fit no task; each task needs texts in a column of their own"
+    yield folder / "numbers.csv", "the columns a, b fit no task; each task needs texts of several words in a column"
     (folder / "picture.bin").write_bytes(bytes(range(256)) * 40)
     yield folder / "picture.bin", "is of no form that can be read; readable are .csv, .tsv, .json"
     (folder / "empty.csv").write_text("")

@@ -129,7 +129,9 @@ def test_missing_sources(tmp_path: Path) -> None:
 def test_columns_are_mapped_and_missing_ones_named() -> None:
     rows, spec = Dataset.from_dict({"review": ["a"], "stars": [1]}), TASK_SPECS["text-classification"]
     assert map_columns(rows, spec, {"text": "review", "label": "stars"}, "x")[1].to_list() == [{"text": "a", "label": 1}]
-    with pytest.raises(UserError, match=r"x has no column 'text'; it has review, stars; map it with data\.columns"):
+    with pytest.raises(
+        UserError, match=r"no column 'text'; did you mean review\? it has review, stars; map it with data\.columns"
+    ):
         map_columns(rows, spec, {"label": "stars"}, "x")
     with pytest.raises(UserError, match="x has no column 'reviw'; did you mean review"):
         map_columns(rows, spec, {"text": "reviw"}, "x")
