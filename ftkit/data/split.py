@@ -47,28 +47,29 @@ def keep_in_train(parts: Mapping[str, np.ndarray], rows: np.ndarray, codes: np.n
         codes: the label's number, shape (pairs,).
     """
     part_of = {int(row): part for part, numbers in parts.items() for row in numbers}
-    learnt = Counter(code for row, code in zip(rows.tolist(), codes.tolist(), strict=True) if part_of.get(row) == "train")
-    lacking = set(codes.tolist()) - set(learnt)
-    if not lacking:
-        return dict(parts)
     labels: dict[int, list[int]] = {}
     for row, code in zip(rows.tolist(), codes.tolist(), strict=True):
         labels.setdefault(row, []).append(code)
+    learnt = Counter(code for row, found in labels.items() if part_of.get(row) == "train" for code in found)
+    lacking = set(codes.tolist()) - set(learnt)
+    if not lacking:
+        return dict(parts)
     spare = [int(row) for row in np.random.default_rng(seed).permutation(parts["train"])]
     for row in sorted(row for row in labels if part_of.get(row, "train") != "train"):
-        if not lacking & set(labels[row]):
-            continue
-        other = next(
-            (one for one in spare if all(learnt[code] > labels[one].count(code) for code in labels.get(one, []))), None
-        )
-        if other is None:
-            continue
-        spare.remove(other)
-        part_of[other], part_of[row] = part_of[row], "train"
-        learnt.subtract(labels.get(other, []))
-        learnt.update(labels[row])
-        lacking -= set(labels[row])
+        other = _dispensable(spare, labels, learnt) if lacking & set(labels[row]) else None
+        if other is not None:
+            spare.remove(other)
+            part_of[other], part_of[row] = part_of[row], "train"
+            learnt.subtract(labels.get(other, []))
+            learnt.update(labels[row])
+            lacking -= set(labels[row])
     return {part: np.array(sorted(row for row, its in part_of.items() if its == part), np.int64) for part in parts}
+
+
+def _dispensable(spare: list[int], labels: Mapping[int, list[int]], learnt: Counter[int]) -> int | None:
+    """The first row each of whose labels others have too; None where there is none."""
+    found = (row for row in spare if all(learnt[code] > labels[row].count(code) for code in labels.get(row, [])))
+    return next(found, None)
 
 
 def _stratified_order(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
