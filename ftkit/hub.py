@@ -20,13 +20,14 @@ LIBRARIES = ("huggingface_hub.constants", "datasets.config")  # keep their own n
 TRUE_WORDS = {"1", "true", "yes", "on"}
 DEADLINE_SECONDS = 4.0
 FILE_ENDINGS = {  # of a file, not of a hub id
-    ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ".text", ".conll", ".gz", ".zip",
+    ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ".text", ".conll", ".conllu", ".gz", ".zip",
 }  # fmt: skip
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether `name` can only be a hub id: no such path here, and the form `name` or `owner/name`."""
-    return not Path(name).expanduser().exists() and bool(HUB_ID.match(name))
+    """Whether `name` can only be a hub id: no such path here, nor one within a file, and the form `name` or `owner/name`."""
+    path = Path(name).expanduser()
+    return bool(HUB_ID.match(name)) and not path.exists() and not any(parent.is_file() for parent in path.parents)
 
 
 def offline_by_choice() -> bool:

@@ -1,7 +1,7 @@
 """Split rows once, seeded; stratified where there is one label a row."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -46,29 +46,30 @@ def keep_in_train(parts: Mapping[str, np.ndarray], rows: np.ndarray, codes: np.n
         rows: the row of each pair of a row and a label, shape (pairs,).
         codes: the label's number, shape (pairs,).
     """
-    part_of = {int(row): part for part, numbers in parts.items() for row in numbers}
-    learnt = Counter(code for row, code in zip(rows.tolist(), codes.tolist(), strict=True) if part_of.get(row) == "train")
-    lacking = set(codes.tolist()) - set(learnt)
+    in_train = np.isin(rows, parts["train"])
+    lacking = set(np.setdiff1d(codes, codes[in_train]).tolist())
     if not lacking:
         return dict(parts)
+    part_of = {int(row): part for part, numbers in parts.items() for row in numbers}
+    learnt = Counter(codes[in_train].tolist())
     labels: dict[int, list[int]] = {}
     for row, code in zip(rows.tolist(), codes.tolist(), strict=True):
         labels.setdefault(row, []).append(code)
-    spare = [int(row) for row in np.random.default_rng(seed).permutation(parts["train"])]
+    spare = iter(np.random.default_rng(seed).permutation(parts["train"]).tolist())
     for row in sorted(row for row in labels if part_of.get(row, "train") != "train"):
-        if not lacking & set(labels[row]):
-            continue
-        other = next(
-            (one for one in spare if all(learnt[code] > labels[one].count(code) for code in labels.get(one, []))), None
-        )
-        if other is None:
-            continue
-        spare.remove(other)
-        part_of[other], part_of[row] = part_of[row], "train"
-        learnt.subtract(labels.get(other, []))
-        learnt.update(labels[row])
-        lacking -= set(labels[row])
+        other = _dispensable(spare, labels, learnt) if lacking & set(labels[row]) else None
+        if other is not None:
+            part_of[other], part_of[row] = part_of[row], "train"
+            learnt.subtract(labels.get(other, []))
+            learnt.update(labels[row])
+            lacking -= set(labels[row])
     return {part: np.array(sorted(row for row, its in part_of.items() if its == part), np.int64) for part in parts}
+
+
+def _dispensable(spare: Iterator[int], labels: Mapping[int, list[int]], learnt: Counter[int]) -> int | None:
+    """The next row each of whose labels others have too; None where there is none. One that is passed over stays needed."""
+    found = (row for row in spare if all(learnt[code] > labels[row].count(code) for code in labels.get(row, [])))
+    return next(found, None)
 
 
 def _stratified_order(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,7 @@ from ftkit.data import tables
 from ftkit.data.augment import augment
 from ftkit.data.cells import match_texts
 from ftkit.data.clean import clean_rows
-from ftkit.data.columns import given_columns, given_rows, map_columns, read_columns
+from ftkit.data.columns import given_columns, given_rows, map_columns, read_columns, require_columns
 from ftkit.data.duplicates import Overlap, overlap
 from ftkit.data.encode import beside_cache, code, digest, is_empty
 from ftkit.data.grouping import split_by_column, split_by_group
@@ -131,21 +131,15 @@ def _read(
     sources: list[Source], part: str, data: Data, spec: TaskSpec, ledger: Ledger, unread: dict[str, list[str]]
 ) -> Dataset:
     """The rows of the sources under the task's column names, each entered in the ledger; the columns that are not read."""
-    helpers = [name for name in (data.split_column, data.group_column, *data.slice_by) if name]
     found = []
     for source in sources:
         whole = source if source.path.startswith(SAMPLE_PREFIX) else source.model_copy(update={"rows": None})
         rows = read_source(whole, split=part, sample_by=spec.sample_by, seed=data.seed, key=f"data.{part}")
         places = places_of(source, spec.sample_by, f"data.{part}")
         numbers = ledger.enter(source.path, part, len(rows), places)
-        columns = data.columns | source.columns
-        if data.pattern:
-            with rows_named(lambda position, numbers=numbers: ledger.name(numbers[[position]], lines=True)):  # type: ignore[misc]
-                rows = match_texts(rows, data.pattern)
-        read = read_columns(rows.column_names, spec, columns, source.path, helpers)
-        unread[source.path] = require_unmeaning(rows, read, part, source.path, data.ignore_columns)
         with rows_named(lambda position, numbers=numbers: ledger.name(numbers[[position]], lines=True)):  # type: ignore[misc]
-            rows = map_columns(rows, spec, columns, source.path, helpers)[1].add_column(ROW, numbers)
+            rows, unread[source.path] = _mapped(rows, source, part, data, spec)
+        rows = rows.add_column(ROW, numbers)
         if source.rows is not None and source.rows < len(rows):
             ledger.mark(numbers, f"{part}: beyond its source's rows")
             rows = rows.shuffle(seed=data.seed).select(range(source.rows))
@@ -163,6 +157,17 @@ def _read(
     except ValueError as error:  # a column that is text in one and a number in another
         message = f"the sources' columns differ in type: {' '.join(str(error).split())[:200]}"
         raise UserError(message, "give each column one type in all sources of a list", key=f"data.{part}") from error
+
+
+def _mapped(rows: Dataset, source: Source, part: str, data: Data, spec: TaskSpec) -> tuple[Dataset, list[str]]:
+    """A source's rows under the task's column names, and the columns that are not read."""
+    columns, path = data.columns | source.columns, source.path
+    helpers = [name for name in (data.split_column, data.group_column, *data.slice_by) if name]
+    rows = match_texts(rows, data.pattern) if data.pattern else rows
+    require_columns(rows.column_names, spec, columns, path, helpers)
+    read = read_columns(rows.column_names, spec, columns, path, helpers)
+    unread = require_unmeaning(rows, read, part, path, data.ignore_columns)
+    return map_columns(rows, spec, columns, path, helpers)[1], unread
 
 
 def _clean(rows: Dataset, part: str, data: Data, spec: TaskSpec, ledger: Ledger, changed: dict[str, int]) -> Dataset:

@@ -15,7 +15,7 @@ from ftkit import console
 from ftkit.data.archives import LIBRARY_ERRORS
 from ftkit.data.cells import match_texts
 from ftkit.data.clean import clean_batch, cleaned_features
-from ftkit.data.columns import given_rows, map_columns, read_columns
+from ftkit.data.columns import given_rows, map_columns, read_columns, require_columns
 from ftkit.data.duplicates import Copies
 from ftkit.data.encode import OUTCOME, TOKENS, Cutter, Encoded, Encoder, entries_of, outcomes_of_rows
 from ftkit.data.gate import OF_FIELDS, OF_LABELS, Finding, inspect, judge, require
@@ -64,6 +64,7 @@ class StreamedRows:
         first = self.ledger.enter_stream(name, "train", places)
         with readable(), self.named():
             rows = match_texts(rows, self._pattern, first) if self._pattern else rows
+            require_columns(rows.column_names, spec, columns, name, ())
             read = read_columns(rows.column_names, spec, columns, name, ())
             self.unread[name] = require_unmeaning(rows, read, "train", name, self._ignored)
             rows = map_columns(rows, spec, columns, name, first=first)[1]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ftkit.data.diagnose import lone_surrogates
 from ftkit.data.paths import ELSEWHERE, KINDS, ending_of, find_files
 from ftkit.errors import UserError
 
@@ -159,7 +160,8 @@ def json_fields(line: str) -> tuple[dict[str, Any], str]:
         return {}, f"this is no JSON: {reason}"
     if not isinstance(value, dict):
         return {}, f"this is a JSON {type(value).__name__}, where each line must be an object"
-    return value, ""
+    broken = next(lone_surrogates(value), "")
+    return ({}, broken) if broken else (value, "")
 
 
 def csv_rows(lines: Iterator[Line], source: Source) -> Iterator[InputRow]:

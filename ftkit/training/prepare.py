@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,10 +25,10 @@ from ftkit.models.load import takes_longer, usable_length
 from ftkit.recipe.schema import Data as DataBlock
 from ftkit.recipe.schema import Gate, Recipe
 from ftkit.tasks.base import Task, has_targets
+from ftkit.training.data_words import count_labels, label_table, say_unread
 from ftkit.units import time_words
 
 MOST_LABELS = 3  # that a message names
-SHOWN_LABELS = 20
 ALLOWED_WHEN_MEASURING = ("dropped", "cut_answer", "without_end", "double_start")
 
 
@@ -115,15 +114,6 @@ class Data:
         rows = [[fate, f"{count:,}", f"{100 * count / share:.1f} %"] for fate, count in fates.items()]
         return console.table("", ["input rows", "", ""], [*rows, ["sum", f"{sum(fates.values()):,}", origin]])
 
-    def label_table(self) -> Table:
-        """How often each label occurs, the most frequent in training first, for the screen."""
-        names = list(dict.fromkeys(name for counts in self.labels.values() for name in counts))
-        rows = [[name, *(f"{counts.get(name, 0):,}" for counts in self.labels.values())] for name in names]
-        if len(rows) > SHOWN_LABELS:
-            more = len(rows) - SHOWN_LABELS
-            rows = [*rows[:SHOWN_LABELS], [f"… {more:,} more", *("" for _ in self.labels)]]
-        return console.table("", ["label", *self.labels], rows)
-
 
 def prepare(
     recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig,
@@ -162,10 +152,11 @@ def prepare(
     for name in measured if "train" in parts and data.stream is None else ():  # a stream drops such rows
         with console.status(f"looking for {name} rows among the training rows"):
             data.judged += overlap_findings(data, name, gate)
-    data.labels = count_labels(task, data)
+    held = {name: rows for name, rows in data.rows.items() if name != "train" or splits.stream is None}
+    data.labels = count_labels(task, held)
     console.show(data.table())
     if data.labels:
-        console.show(data.label_table())
+        console.show(label_table(data.labels))
     console.say(f"data ready in {time_words(time.monotonic() - started)}")
     refused = [f for f in data.findings if "train" in parts or f.rule not in ALLOWED_WHEN_MEASURING]
     require(refused, data.ledger, recipe.place)
@@ -176,23 +167,6 @@ def prepare(
             message = f"no {name} row is left: see the table above"
             raise UserError(message, f"{room_hint(longer=longer)}, or mend the data", key="model.max_length")
     return data
-
-
-def say_unread(unread: dict[str, list[str]]) -> None:
-    """Name the columns that are not read, each list of them once."""
-    sources: dict[str, list[str]] = {}
-    for path, names in unread.items():
-        sources.setdefault(", ".join(names), []).append(Path(path).name)
-    for listed, paths in sources.items():
-        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        console.say(f"columns that are not read: {listed[:300]} ({paths[0]}{more})")
-
-
-def count_labels(task: Task, data: Data) -> dict[str, dict[str, int]]:
-    """How often each label occurs in each split that is held whole; nothing where rows have none."""
-    held = {name: rows for name, rows in data.rows.items() if name != "train" or data.splits.stream is None}
-    found = {name: task.members(rows) for name, rows in held.items()}
-    return {name: members.counts for name, members in found.items() if members is not None}
 
 
 def with_test(block: DataBlock, parts: tuple[str, ...]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import pytest
 from ftkit.data.paths import require_local, split_in
 from ftkit.data.sources import read_source
 from ftkit.errors import UserError
+from ftkit.hub import is_hub_id
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Source
 
@@ -44,9 +45,11 @@ def test_the_files_of_a_split(corpus: Path, name: str) -> None:
     assert sorted(texts(corpus / name / "*")) == ["a", "b", "c", "d"]
 
 
-def test_the_member_of_an_archive(corpus: Path) -> None:
+def test_the_member_of_an_archive(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert texts(corpus / "corpus.zip" / "data" / "test.csv") == ["b", "c"]
     assert texts(corpus / "corpus.zip" / "data" / "t*.csv", split="train") == ["a"]
+    monkeypatch.chdir(corpus)
+    assert not is_hub_id("corpus.zip/data")
     with pytest.raises(UserError, match=r"holds no data/tset.csv; did you mean .*data/test.csv"):
         texts(corpus / "corpus.zip" / "data" / "tset.csv")
 

@@ -41,6 +41,7 @@ def test_encodings(encoding: str) -> None:
     [
         ("a.jsonl", '{"a": 1}\n\n{"a": \n', "a.jsonl:3", "this is no JSON"),
         ("a.jsonl", '{"a": 1}\n[1]\n', "a.jsonl:2", "this is a JSON list"),
+        ("a.jsonl", '{"a": 1}\n{"a": "\\ud83d"}\n', "a.jsonl:2", "alone is half a character"),
         ("a.csv", 'a,b\n1,2\n"x\ny",2\n1,2,3\n', "a.csv:5", "3 fields where the header has 2"),
     ],
 )
