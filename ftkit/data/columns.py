@@ -6,7 +6,6 @@ from typing import Any
 
 from datasets import Dataset, Features, Value
 
-from ftkit.data.beside import require_meaning
 from ftkit.data.cells import join_columns, read_lists
 from ftkit.data.files import header_hint
 from ftkit.data.ledger import ROW
@@ -46,7 +45,6 @@ def map_columns(
     require_columns(rows.column_names, spec, columns, source, helpers)
     form, roles = choose_roles(rows.column_names, spec, columns, source)
     several = label_columns(columns)
-    require_meaning(rows, form, {*roles.values(), *helpers, *several}, source)
     if several:
         rows = join_columns(rows, several, LABELS, first)
     chosen = {role: column for role, column in roles.items() if column not in helpers}

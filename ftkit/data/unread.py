@@ -11,6 +11,7 @@ from ftkit.errors import UserError
 from ftkit.recipe.meanings import Meaning, meaning_of
 
 FALSE = {"false", "0", "0.0", "no", "bad", "rejected"}
+ONE = {"1", "1.0"}
 
 
 def require_unmeaning(rows: Any, read: dict[str, str], part: str, source: str, ignored: Collection[str] = ()) -> list[str]:
@@ -41,4 +42,6 @@ def _says_so(rows: Any, name: str, meaning: Meaning, part: str) -> bool:
     values = {str(value).strip().lower() for value in value_codes(rows, name)[1] if value is not None}
     if meaning.values == "false":
         return bool(values & FALSE)
+    if meaning.values == "unequal":
+        return bool(values - ONE)
     return any(PART_NAMES.get(value, part) != part for value in values)

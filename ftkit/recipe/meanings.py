@@ -16,7 +16,8 @@ class Meaning:
         says: what is wrong if it is not read.
         hint: what to do.
         beside: it says so beside one of these roles; none for beside any.
-        values: which values say so: "any", "false" (an answer that is not wanted) or "others" (another split's name).
+        values: which values say so: "any", "false" (an answer that is not wanted), "others" (another split's name) or
+            "unequal" (another weight than 1).
         unless: not where this column is read.
     """
 
@@ -40,7 +41,10 @@ MEANINGS = (
     Meaning(("history",), "earlier turns would be left out", "write the turns as messages", beside=ASKED),
     Meaning(("system",), "system prompts would be left out", "write it as the first of messages", beside=ASKED),
     Meaning(("tools", "functions"), "the tools that an answer calls would be left out", "take them out", beside=ASKED),
-    Meaning(("weight", "sample_weight"), "all rows would count alike", "repeat or leave out rows; a source has a weight"),
+    Meaning(
+        ("weight", "sample_weight"), "all rows would count alike",
+        "repeat or leave out rows, give a source a weight, or in chats turns a weight of 0 or 1", values="unequal",
+    ),
     Meaning(
         ("split",), "it names rows of another split", "say data.split_column: split, or take these rows out",
         values="others",

@@ -11,16 +11,11 @@ WITHOUT_NEW_HEAD = ("full", "lora", "qlora")
 
 @dataclass(frozen=True)
 class Format:
-    """One shape of a row: the roles that must be there, those that may, and what the format is called.
-
-    Attributes:
-        foreign: columns that would change what such a row means, and that are not read.
-    """
+    """One shape of a row: the roles that must be there, those that may, and what the format is called."""
 
     name: str
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
-    foreign: tuple[str, ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -91,7 +86,6 @@ _GENERATION_KEYS = frozenset(
     {"data.prompt", "data.streaming", "data.over_long", "data.packing", "evaluation.generation", "evaluation.few_shot"}
 )
 BESIDE_CHATS = ("system", "history", "tools")  # columns that make a chat of a row
-_CHANGE_CHATS = ("label", "chosen", "rejected", "weight")
 
 TASK_SPECS: dict[str, TaskSpec] = {
     "text-classification": TaskSpec(
@@ -141,9 +135,9 @@ TASK_SPECS: dict[str, TaskSpec] = {
     "instruction": TaskSpec(
         about="An answer to an instruction, a prompt or a chat; only the answer is supervised.",
         formats=(
-            Format("alpaca", ("instruction", "output"), ("input", *BESIDE_CHATS), _CHANGE_CHATS),
-            Format("prompt-completion", ("prompt", "completion"), BESIDE_CHATS, _CHANGE_CHATS),
-            Format("chat", ("messages",), BESIDE_CHATS, _CHANGE_CHATS),
+            Format("alpaca", ("instruction", "output"), ("input", *BESIDE_CHATS)),
+            Format("prompt-completion", ("prompt", "completion"), BESIDE_CHATS),
+            Format("chat", ("messages",), BESIDE_CHATS),
         ),
         metrics=TEXT_METRICS | _TEXT_LOSS_METRICS,
         default_metrics=("exact_match", "rougeL", "loss"),

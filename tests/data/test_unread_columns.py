@@ -66,6 +66,7 @@ def test_columns_that_change_a_row_are_refused_and_can_be_left_out_knowingly(
     [
         ("instruction", {"messages": CHAT, "label": True, "id": 1}, ["label", "id"]),
         ("instruction", {"messages": CHAT, "label": "sport"}, ["label"]),
+        ("instruction", {"messages": CHAT, "weight": 1.0}, ["weight"]),
         ("text-classification", {**LABELLED, "split": "train", "date": "x"}, ["split", "date"]),
         ("text-classification", {**LABELLED, "system": "x", "history": "y"}, ["system", "history"]),
     ],

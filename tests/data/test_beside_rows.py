@@ -1,4 +1,7 @@
-"""Guards a kind of fault: a column beside a chat that changes what the row means, and is dropped without a word."""
+"""What stands beside a chat or an answer: it is read under its role, and makes no two rows alike.
+
+The kind: a column that belongs to the prompt, and is dropped or taken for the rest of the row.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,6 @@ from datasets import Dataset
 
 from ftkit.data.columns import given_rows, map_columns
 from ftkit.data.splits import read_splits
-from ftkit.errors import UserError
 from ftkit.recipe.schema import Data
 from ftkit.recipe.tasks import TASK_SPECS
 from ftkit.run import write_jsonl
@@ -22,29 +24,6 @@ SPEC = TASK_SPECS["instruction"]
 
 def mapped(rows: list[dict[str, Any]], **columns: str) -> Dataset:
     return map_columns(Dataset.from_list(rows, on_mixed_types="use_json"), SPEC, columns, "rows.jsonl")[1]
-
-
-@pytest.mark.parametrize("row", FORMS)
-def test_unwanted_answers_are_refused_as_preference_data(row: dict[str, Any]) -> None:
-    rows = [row | {"label": True}, row | {"label": False}]
-    with pytest.raises(UserError, match=r"rows.jsonl: these rows are preference data \(KTO\): in row 2 'label' says false"):
-        mapped(rows)
-    assert "label" not in mapped(rows[:1] * 2).column_names
-    assert len(mapped([row | {"label": topic} for topic in ("chess", "cooking")])) == 2
-
-
-@pytest.mark.parametrize("row", FORMS)
-@pytest.mark.parametrize("name", ["chosen", "rejected"])
-def test_pairs_are_refused_as_preference_data(row: dict[str, Any], name: str) -> None:
-    with pytest.raises(UserError, match=rf"these rows are preference data \(DPO\): the column '{name}'"):
-        mapped([row | {name: "Sue."}])
-
-
-@pytest.mark.parametrize("row", FORMS)
-def test_a_weight_of_rows_is_refused_unless_it_is_one(row: dict[str, Any]) -> None:
-    assert len(mapped([row | {"weight": 1.0}] * 2)) == 2
-    with pytest.raises(UserError, match="the column 'weight' gives rows a weight"):
-        mapped([row | {"weight": 1.0}, row | {"weight": 0.5}])
 
 
 @pytest.mark.parametrize("row", FORMS)
