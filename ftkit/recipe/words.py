@@ -91,6 +91,11 @@ KEYS = _table({
     "label_delimiter multilabel_separator": "data.label_separator",
     "stratify_by group_by": "data.group_column",
     "prompt_template": "data.prompt",
+    "mask_history": "data.supervise: last",
+    "chat_template_kwargs template_kwargs chat_template_args": "data.template_arguments",
+    "enable_thinking": "data.template_arguments: {enable_thinking: true}",
+    "doc_stride stride": "data.window_overlap",
+    "drop_columns ignored_columns excluded_columns": "data.ignore_columns",
     "micro_batch_size batch_size train_batch_size per_gpu_train_batch_size per_device_batch_size minibatch_size "
     "mini_batch_size": "training.per_device_train_batch_size",
     "global_batch_size total_batch_size total_train_batch_size": "training.per_device_train_batch_size: auto; "
@@ -193,6 +198,7 @@ ABSENT = _table({
     "train_on_inputs train_on_prompt mask_prompt completion_only_loss assistant_only_loss train_on_completions "
     "train_on_responses_only response_template instruction_template train_on_eos train_on_input mask_inputs":
         _ANSWERS_ALONE,
+    "tool_format function_calling": "tools are read from a column of that name, or from data.tools",
     "roles_to_train": "data.supervise says which turns of the assistant are learnt",
     "default_system system_prompt system system_message": "put it into the rows as a first turn of role system, or into "
     "data.prompt",
@@ -208,7 +214,7 @@ ABSENT = _table({
     "problem_type": "it follows from the task",
     "padding padding_side pad_to_max_length pad_to_sequence_len pad_token truncation truncation_side special_tokens "
     "add_eos_token add_bos_token resize_token_embeddings": "ftkit pads, cuts and ends rows itself",
-    "doc_stride stride max_target_length val_max_length": "answers are never cut; model.max_length is of a whole row",
+    "max_target_length val_max_length": "answers are never cut; model.max_length is of a whole row",
     "mlm_probability masking_ratio whole_word_mask": "the task masked-language-modeling hides 15 % of the tokens",
     "shuffle shuffle_data shuffle_dataset": "training rows are always shuffled, by training.seed",
     "train_size train_ratio": "what data.eval_size leaves is trained on",

@@ -19,8 +19,12 @@ from transformers import (
 
 from ftkit.data.encode import IGNORED, LOST, OF, OUTCOME, TOKENS, Encoded, Encoder, is_empty
 from ftkit.data.ledger import Outcome
+<<<<<<< HEAD
 from ftkit.data.tables import list_codes
 from ftkit.data.windows import MOST_OVERLAP, OVERLAP, cut_out, first_window, labels_in, make_windows, read_row
+=======
+from ftkit.data.tables import list_codes, value_codes
+>>>>>>> w-files
 from ftkit.errors import RowError, UserError
 from ftkit.metrics.resampling import Resampler
 from ftkit.metrics.tokens import (
@@ -60,7 +64,7 @@ class TokenClassification(WithoutPrompts):
 
     def fit(self, rows: Dataset, config: PretrainedConfig) -> None:
         feature = rows.features["tags"]
-        self.counts = found = self._counted(rows)
+        self.counts = found = Counter(self.members(rows).counts)
         if not self.labels:
             if not class_names(feature):
                 require_one_spelling(found, "data.columns.tags", mapped=False)
@@ -84,16 +88,13 @@ class TokenClassification(WithoutPrompts):
     def strata(self, rows: Dataset) -> np.ndarray | None:
         return None
 
-    def members(self, rows: Dataset) -> Members | None:
+    def members(self, rows: Dataset) -> Members:
         feature = rows.features["tags"]
-        if not is_list(feature):  # which the encoder refuses
-            return None
-        places, codes, values = list_codes(rows, "tags")
+        if is_list(feature):
+            places, codes, values = list_codes(rows, "tags")
+        else:  # which the encoder refuses
+            places, (codes, values) = np.arange(len(rows)), value_codes(rows, "tags")
         return members_of(places, codes, self._names([[value] for value in values], feature))
-
-    def _counted(self, rows: Dataset) -> Counter[str]:
-        members = self.members(rows)
-        return Counter(members.counts if members else {})
 
     def unknown_labels(self, rows: Dataset) -> list[dict[str, str]]:
         sentences = self._names(rows["tags"][:], rows.features["tags"])

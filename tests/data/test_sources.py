@@ -105,7 +105,7 @@ def test_samples_of_any_size_with_eval_rows_that_are_not_in_train(name: str) -> 
         ("a.jsonl", b'{"text": "a"}\n{"text": 3}\n', r"a\.jsonl:2: 'text' is of type int, in earlier lines str"),
         ("a.json", b'[{"text": "a"},\n {"text"]', r"a\.json:2: not JSON"),
         ("a.parquet", b"PAR1nonsense", "cannot be read as parquet"),
-        ("a.xlsx", b"x", "files of kind '.xlsx' cannot be read; say what it is, as {path: …, format: text}"),
+        ("a.xlsx", b"x", "files of kind '.xlsx' cannot be read; a sheet: save it as csv"),
     ],
 )  # fmt: skip
 def test_bad_files_are_named_with_their_line(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
