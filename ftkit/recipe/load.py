@@ -274,6 +274,10 @@ def find_task_mistakes(document: Document, values: dict[str, Any], spec: TaskSpe
         if role not in spec.roles:
             hint = f"{role_hint(role, columns, spec.roles)}{task} has {', '.join(spec.roles)}"
             mistakes.append(Mistake(document.place(("data", "columns", role)), f"unknown column role '{role}'", hint))
+        elif role in spec.list_roles and isinstance(columns[role], str):
+            hint = role_hint(role, columns, [other for other in spec.roles if other not in spec.list_roles])
+            message = f"'data.columns.{role}' takes a list of columns of 0 and 1"
+            mistakes.append(Mistake(document.place(("data", "columns", role)), message, hint.strip()))
     for index, metric in enumerate(metrics if isinstance(metrics, list) else ()):
         if isinstance(metric, str) and metric not in spec.metrics:
             hint = f"{metric_hint(metric, spec.metrics)}{task} has {', '.join(spec.metrics)}"

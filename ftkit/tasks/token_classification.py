@@ -19,12 +19,8 @@ from transformers import (
 
 from ftkit.data.encode import IGNORED, LOST, OF, OUTCOME, TOKENS, Encoded, Encoder, is_empty
 from ftkit.data.ledger import Outcome
-<<<<<<< HEAD
-from ftkit.data.tables import list_codes
-from ftkit.data.windows import MOST_OVERLAP, OVERLAP, cut_out, first_window, labels_in, make_windows, read_row
-=======
 from ftkit.data.tables import list_codes, value_codes
->>>>>>> w-files
+from ftkit.data.windows import MOST_OVERLAP, OVERLAP, cut_out, first_window, labels_in, make_windows, read_row
 from ftkit.errors import RowError, UserError
 from ftkit.metrics.resampling import Resampler
 from ftkit.metrics.tokens import (
@@ -72,7 +68,7 @@ class TokenClassification(WithoutPrompts):
             if are_numbers(self.labels):
                 message = f"the tags are numbers without names: {', '.join(self.labels[:5])}, …"
                 raise UserError(message, "name them all, 0 first, in data.labels", key="data.columns.tags")
-        if len(found) < 2 and is_list(feature):  # the encoder refuses others
+        if len(found) < 2:
             only = next(iter(found), "none")
             message = f"the training rows have one tag only, '{only}'"
             raise UserError(message, "a model needs at least two to tell apart", key="data.columns.tags")
