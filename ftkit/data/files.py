@@ -30,6 +30,7 @@ from ftkit.data.diagnose import (
 )
 from ftkit.data.nested import json_shape, loses_texts, read_json, read_squad
 from ftkit.data.paths import KINDS, require_one_kind
+from ftkit.data.texts import is_number
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
 
@@ -290,15 +291,7 @@ def _require_fitting_header(file: DataFile, names: list[str], rows: list[list[st
 
 def header_hint(names: list[str]) -> str:
     """What to try where the columns of a csv file read like a row of data, else nothing; for messages on missing columns."""
-    like_data = [name for name in names if not name.strip() or len(name) > 40 or _is_number(name) or name[-1] in ".!?"]
+    like_data = [name for name in names if not name.strip() or len(name) > 40 or is_number(name) or name[-1] in ".!?"]
     if not like_data:
         return ""
     return NAME_COLUMNS
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -12,6 +12,7 @@ from datasets import Dataset
 from ftkit.data.archives import DataFile, unpack
 from ftkit.data.paths import GLOB_CHARACTERS, KINDS, READABLE, find_files
 from ftkit.data.sources import read_source
+from ftkit.data.texts import is_number
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
 
@@ -150,7 +151,7 @@ def has_header(rows: list[list[str]]) -> bool:
         return len([name for name in first if name.strip()]) < len(first)  # several without a name, as an index has none
     for place, name in enumerate(first):
         below = [row[place] for row in rest if len(row) > place]
-        if _is_number(name) or len(name) > LONG or name.strip()[-1:] in (".", "!", "?") or name in below:
+        if is_number(name) or len(name) > LONG or name.strip()[-1:] in (".", "!", "?") or name in below:
             return False
     return bool(rest)
 
@@ -161,14 +162,6 @@ def name_columns(rows: list[list[str]]) -> list[str]:
     cells = [[row[place] for row in rows if len(row) > place] for place in places]
     text = max(places, key=lambda place: sum(map(len, cells[place])))
     few = [place for place in places if place != text and len(set(cells[place])) <= max(2, len(rows) // 2)]
-    others = few or [place for place in places if place != text and all(map(_is_number, cells[place]))]
+    others = few or [place for place in places if place != text and all(map(is_number, cells[place]))]
     label = others[-1] if others else -1
     return ["text" if place == text else "label" if place == label else f"column_{place + 1}" for place in places]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

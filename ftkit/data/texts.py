@@ -48,3 +48,12 @@ def texts_of(rows: Dataset, columns: list[str]) -> Iterator[list[tuple[str, ...]
     for table in iterate_tables(rows, columns, BATCH):
         values = [map(as_text, table.column(column).to_pylist()) for column in columns]
         yield list(zip(*values, strict=True))
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number, as Python writes one."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
