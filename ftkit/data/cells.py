@@ -142,7 +142,7 @@ def are_vectors(lists: Sequence[Any]) -> bool:
     """Whether lists of labels are vectors of 0 and 1, a place a label: of one length, and of nothing else."""
     filled = [cells for cells in lists if cells]
     sizes = {len(cells) for cells in filled}
-    return len(sizes) == 1 and min(sizes) > 1 and all(str(cell) in YES_AND_NO for cells in filled for cell in cells)
+    return len(sizes) == 1 and min(sizes) > 1 and all(str(cell).lower() in YES_AND_NO for cells in filled for cell in cells)
 
 
 def named_by(cells: Sequence[Any], names: Sequence[str]) -> list[str] | None:

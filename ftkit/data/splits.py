@@ -88,11 +88,7 @@ def read_splits(
         part: _read(sources, part, data, spec, ledger, unread) for part, sources in own.items() if sources and part in parts
     }
     split_off = [part for part in own if own[part] is None and (part == "eval" or data.test_size or data.split_column)]
-    stream = (
-        StreamedRows(data.train, data.columns, spec, data.seed, ledger, data.clean, data.ignore_columns, data.pattern)
-        if data.streaming
-        else None
-    )
+    stream = open_stream(data, spec, ledger) if data.streaming else None
     unread |= stream.unread if stream is not None else {}
     if stream is not None and "train" in parts:
         rows["train"] = _head(stream, data, held="eval" not in parts)
@@ -125,6 +121,15 @@ def read_splits(
         if data.augment:
             splits.rows["train"] = _augmented(splits, data)
     return splits
+
+
+def open_stream(data: Data, spec: TaskSpec, ledger: Ledger) -> StreamedRows:
+    """The training rows as a stream.
+
+    Raises:
+        UserError: a source cannot be streamed or lacks a column.
+    """
+    return StreamedRows(data.train, data.columns, spec, data.seed, ledger, data.clean, data.ignore_columns, data.pattern)
 
 
 def _read(

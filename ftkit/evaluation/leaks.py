@@ -11,8 +11,7 @@ from ftkit.data.clean import clean_batch, cleaned_features
 from ftkit.data.columns import given_columns, given_rows
 from ftkit.data.duplicates import Overlap, overlap
 from ftkit.data.ledger import ROW, Ledger, row_numbers
-from ftkit.data.splits import find_overlap, fingerprint, read_splits
-from ftkit.data.streams import StreamedRows
+from ftkit.data.splits import Splits, find_overlap, fingerprint, open_stream, read_splits
 from ftkit.data.texts import as_text
 from ftkit.errors import UserError
 from ftkit.recipe.load import load_recipe
@@ -64,11 +63,11 @@ def training_rows(recipe: Recipe, run: Run) -> Iterator[tuple[Dataset, Ledger]]:
     """
     block = recipe.data
     if not block.streaming:
-        splits = read_splits(block, recipe.spec, TASKS[recipe.task](block).strata)
+        splits = splits_of(recipe)
         yield splits.rows["train"], splits.ledger
         return
     ledger = Ledger()
-    stream = StreamedRows(block.train, block.columns, recipe.spec, block.seed, ledger, block.clean)
+    stream = open_stream(block, recipe.spec, ledger)
     features = Features({**cleaned_features(stream.features, block.clean), ROW: stream.of_pass(0).features[ROW]})
     report = json.loads(run.data_report.read_text(encoding="utf-8")) if run.data_report.is_file() else {}
     taken = stream.of_pass(0).take(report["streamed"]["read"]) if "streamed" in report else stream.of_pass(0)
@@ -109,5 +108,10 @@ def has_changed(recipe: Recipe, run: Run) -> bool:
     recorded = run.record.get("data", {}).get("train", {}).get("sha256")
     if recipe.data.streaming or not recorded:
         return False
-    splits = read_splits(recipe.data, recipe.spec, TASKS[recipe.task](recipe.data).strata)
-    return bool(fingerprint(splits.rows["train"]) != recorded)
+    return bool(fingerprint(splits_of(recipe).rows["train"]) != recorded)
+
+
+def splits_of(recipe: Recipe) -> Splits:
+    """The recipe's rows, split as they are to be trained on."""
+    task = TASKS[recipe.task](recipe.data)
+    return read_splits(recipe.data, recipe.spec, task.strata, members=task.members)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 PREFERENCES = "preference data, and there is no task for it yet"
 ANSWERED = ("messages", "output", "completion")  # roles of rows that hold an answer
+LABELLED = ("label", "tags")  # roles of rows that are judged already; what else is said of them is beside the point
 ASKED = ("messages", "instruction", "prompt")
 
 
@@ -16,6 +17,7 @@ class Meaning:
         says: what is wrong if it is not read.
         hint: what to do.
         beside: it says so beside one of these roles; none for beside any.
+        not_beside: it says nothing beside one of these.
         values: which values say so: "any", "false" (an answer that is not wanted), "others" (another split's name) or
             "unequal" (another weight than 1).
         unless: not where this column is read.
@@ -25,6 +27,7 @@ class Meaning:
     says: str
     hint: str
     beside: tuple[str, ...] = ()
+    not_beside: tuple[str, ...] = ()
     values: str = "any"
     unless: str = ""
 
@@ -32,7 +35,7 @@ class Meaning:
 MEANINGS = (
     Meaning(
         ("chosen", "rejected"), f"these rows are {PREFERENCES}",
-        "to learn the chosen answer alone, say columns: {completion: chosen}", unless="chosen",
+        "to learn the chosen answer alone, say columns: {completion: chosen}", not_beside=LABELLED, unless="chosen",
     ),
     Meaning(
         ("label",), f"false marks an answer that is not wanted, so these rows are {PREFERENCES}",
@@ -51,7 +54,7 @@ MEANINGS = (
     ),
     Meaning(
         ("score", "scores"), "rows of any score would be learnt alike",
-        "map it, as columns: {label: score}, or filter by it",
+        "keep those rows alone in the file that are to be learnt", not_beside=LABELLED,
     ),
 )  # fmt: skip
 
@@ -59,7 +62,7 @@ MEANINGS = (
 def meaning_of(column: str, read: set[str], roles: set[str]) -> Meaning | None:
     """What a column says that is not read, beside the columns and roles that are; None where its name says nothing."""
     for meaning in MEANINGS:
-        beside = not meaning.beside or roles & set(meaning.beside)
+        beside = (not meaning.beside or roles & set(meaning.beside)) and not roles & set(meaning.not_beside)
         if column.lower() in meaning.columns and beside and meaning.unless not in read:
             return meaning
     return None

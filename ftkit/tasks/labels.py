@@ -4,11 +4,14 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ftkit.errors import UserError
 
 PLAIN = re.compile(r"[A-Za-z][\w-]*")
 MOST_SHOWN = 8
+MISSING = {"nan", "n/a", "na", "<na>", "null", "none"}
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
 MEND = "write each label in one way, or name all in data.labels if they differ"
 
 
@@ -33,6 +36,24 @@ def require_one_spelling(counts: Mapping[str, int], key: str, *, mapped: bool) -
     cut = ", …" if len(pairs) > MOST_SHOWN else ""
     hint = f"say data.clean.label_map: {{{', '.join(pairs[:MOST_SHOWN])}{cut}}}, or name all in data.labels if they differ"
     raise UserError(f"one label in several spellings: {first}{more}", hint if mapped else MEND, key=key)
+
+
+def require_no_missing(counts: Mapping[str, int], key: str) -> None:
+    """Raises UserError where a label that says that there is none, as nan, stands among numbers."""
+    missing = [label for label in counts if label.strip().lower() in MISSING]
+    others = [label for label in counts if label not in missing]
+    if missing and others and all(NUMBER.fullmatch(label) for label in others):
+        message = f"'{missing[0]}' ({counts[missing[0]]:,}) stands among labels that are numbers: {', '.join(others[:5])}"
+        hint = "leave such cells empty and say data.drop_empty: true, or name all in data.labels if it is one"
+        raise UserError(message, hint, key=key)
+
+
+def require_plain(feature: Any, key: str) -> None:
+    """Raises UserError where labels are objects, whose text would be the name of a class."""
+    inner = getattr(feature, "feature", feature)
+    if isinstance(inner, dict) or type(inner).__name__ == "Json":
+        hint = "write names, as a text or a list of texts"
+        raise UserError("the labels are objects of several fields", hint, key=key)
 
 
 def _groups(counts: Mapping[str, int]) -> Iterator[list[str]]:

@@ -23,7 +23,7 @@ from ftkit.metrics.resampling import Resampler
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import Members, members_of, with_nearest
 from ftkit.tasks.checkpoint_head import choose_head, recalled
-from ftkit.tasks.labels import require_one_spelling
+from ftkit.tasks.labels import require_no_missing, require_one_spelling, require_plain
 from ftkit.tasks.texts import TextTask, is_list, model_inputs, text_encoder
 
 
@@ -45,9 +45,13 @@ class TextClassification(TextTask):
         if not self.labels:
             if not isinstance(feature, ClassLabel):
                 require_one_spelling(found, "data.columns.label", mapped=not self.data.label_separator)
+                require_no_missing(found, "data.columns.label")
             self.labels = list(feature.names) if isinstance(feature, ClassLabel) else sorted(found, key=_natural)
+        if not found:
+            hint = "is the right column mapped? Of a column a label each cell says 0 or 1; an empty one leaves the row out"
+            raise UserError("no training row has a label", hint, key="data.columns.label")
         if len(found) < 2:
-            only = next(iter(found), "none")
+            only = next(iter(found))
             message = f"the training rows have one label only, '{only}'"
             raise UserError(
                 message, "a classifier needs at least two; is the right column mapped?", key="data.columns.label"
@@ -71,6 +75,7 @@ class TextClassification(TextTask):
 
     def members(self, rows: Dataset) -> Members:
         feature = rows.features["label"]
+        require_plain(feature, "data.columns.label")
         if is_list(feature) and not self.data.labels:  # which may stand for places in vectors
             places, codes, values = list_codes(rows, "label")
             return members_of(places, codes, self._names([[] if is_empty(value) else [value] for value in values], feature))

@@ -39,7 +39,7 @@ from ftkit.models.label_head import Head
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import Members, WithoutPrompts, members_of, with_nearest
 from ftkit.tasks.checkpoint_head import choose_head, recalled
-from ftkit.tasks.labels import require_one_spelling
+from ftkit.tasks.labels import require_one_spelling, require_plain
 from ftkit.tasks.texts import is_list, model_inputs
 
 KIND = "single_label_classification"  # of each word
@@ -86,6 +86,7 @@ class TokenClassification(WithoutPrompts):
 
     def members(self, rows: Dataset) -> Members:
         feature = rows.features["tags"]
+        require_plain(feature, "data.columns.tags")
         if is_list(feature):
             places, codes, values = list_codes(rows, "tags")
         else:  # which the encoder refuses

@@ -97,6 +97,7 @@ def test_a_column_a_label_says_0_or_1_or_nothing() -> None:
 def test_vectors_of_0_and_1() -> None:
     assert are_vectors([[0, 1, 0], [1, 1, 0]])
     assert are_vectors([["0", "1"], ["1", "0"], None])
+    assert are_vectors([[True, False], [False, False]])
     assert not are_vectors([[0, 1], [0]])
     assert not are_vectors([[0, 2], [1, 0]])
     assert not are_vectors([["a"], ["b"]])

@@ -45,7 +45,7 @@ def unread(task: str, rows: list[dict[str, Any]], part: str = "train", **options
         ("text-classification", {**LABELLED, "Weight": 2}, "Weight", "all rows would count alike"),
         ("text-classification", {**LABELLED, "split": "test"}, "split", "say data.split_column: split"),
         ("summarization", {"document": "a", "summary": "b", "split": "dev"}, "split", "rows of another split"),
-        ("text-regression", {"text": "a", "label": 2, "score": 1}, "score", "columns: {label: score}"),
+        ("summarization", {"document": "a", "summary": "b", "score": 1}, "score", "rows of any score"),
         ("language-modeling", {"text": "a", "rejected": "b"}, "rejected", "preference data"),
     ],
 )
@@ -69,6 +69,9 @@ def test_columns_that_change_a_row_are_refused_and_can_be_left_out_knowingly(
         ("instruction", {"messages": CHAT, "weight": 1.0}, ["weight"]),
         ("text-classification", {**LABELLED, "split": "train", "date": "x"}, ["split", "date"]),
         ("text-classification", {**LABELLED, "system": "x", "history": "y"}, ["system", "history"]),
+        ("text-classification", {**LABELLED, "score": 0.9, "chosen": "x"}, ["score", "chosen"]),
+        ("text-regression", {"text": "a", "label": 2, "score": 1}, ["score"]),
+        ("token-classification", {"tokens": ["a"], "tags": ["O"], "score": 0.9}, ["score"]),
     ],
 )
 def test_other_columns_are_named(task: str, row: dict[str, Any], found: list[str]) -> None:

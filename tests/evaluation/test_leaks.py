@@ -151,3 +151,26 @@ def test_a_streamed_runs_training_rows_are_known(recipe: RecipeMaker, tmp_path: 
         for caveat in found
     )  # fmt: skip
     assert json.loads((folder / "data_report.json").read_text())["streamed"]["read"] == 30
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_are_looked_for_as_the_recipe_reads_them(recipe: RecipeMaker, tmp_path: Path, streaming: bool) -> None:
+    """Lines by a pattern, columns left out knowingly, and a label that the split keeps in train."""
+    labels = ["a", "b"] * 14 + ["rare", "odd"]
+    lines = [f"{label} | 2 | {sentence(n)}" for n, label in enumerate(labels)]
+    (tmp_path / "train.txt").write_text("\n".join(lines))
+    write_jsonl(tmp_path / "eval.jsonl", [{"text": sentence(n), "label": "ab"[n % 2]} for n in range(60, 70)])
+    values = resolved_values(recipe("full"))
+    pattern = r"(?P<label>\w+) \| (?P<weight>\d) \| (?P<text>.*)"
+    values["data"] = {"train": str(tmp_path / "train.txt"), "pattern": pattern, "ignore_columns": ["weight"]}
+    if streaming:
+        other = [f"a | 2 | {sentence(n)}" for n in range(60, 70)]
+        (tmp_path / "eval.txt").write_text("\n".join(other))
+        values["data"] |= {"eval": str(tmp_path / "eval.txt"), "streaming": True}
+    folder = train(load_values(values), output_dir=tmp_path / "run").folder
+    evaluated = [line for line in lines if line.split(" ")[0] in ("rare", "odd")]
+    (tmp_path / "again.txt").write_text("\n".join(evaluated))
+    found = evaluate(folder, data=str(tmp_path / "again.txt")).caveats
+    assert [caveat[:52] for caveat in found if "training rows" in caveat] == [
+        "2 of 2 rows (100 %) are training rows of the run: 2 "
+    ]

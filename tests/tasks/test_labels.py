@@ -82,6 +82,44 @@ def test_vectors_need_the_names_of_their_places(recipe: RecipeMaker, tmp_path: P
     assert "| label | train | eval |" in (run.folder / "README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([[True, False], [False, True], [True, True]], "the labels are vectors of 0 and 1, of 2 places"),
+        ([{"a": 1, "b": 0}, {"a": 0, "b": 1}], "the labels are objects of several fields"),
+        ([[{"name": "a"}], [{"name": "b"}]], "the labels are objects of several fields"),
+        (["0", "1", "0", "nan"], r"'nan' \(\d+\) stands among labels that are numbers: 0, 1"),
+        (["1", "2", "3", "N/A"], r"'N/A' \(\d+\) stands among labels that are numbers: 1, 2, 3"),
+    ],
+)
+def test_what_is_no_name_of_a_class_is_refused(recipe: RecipeMaker, tmp_path: Path, labels: list[Any], words: str) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", rows_of(labels * 20))
+    with pytest.raises(UserError, match=words):
+        check(recipe(data={"train": str(tmp_path / "rows.jsonl")}))
+
+
+def test_tags_that_are_objects_are_refused(recipe: RecipeMaker, tmp_path: Path) -> None:
+    rows = [{"tokens": ["a", "b"], "tags": [{"name": "O"}, {"name": "B-X"}]} for _ in range(40)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(UserError, match="the labels are objects of several fields"):
+        check(recipe(task="token-classification", kind="distilbert", data={"train": str(tmp_path / "rows.jsonl")}))
+
+
+def test_a_nan_that_is_named_or_stands_among_words_is_a_label(recipe: RecipeMaker, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "named.jsonl", rows_of(["0", "1", "nan"] * 20))
+    write_jsonl(tmp_path / "words.jsonl", rows_of(["naan", "nan"] * 20))
+    assert check(recipe(data={"train": str(tmp_path / "named.jsonl"), "labels": ["0", "1", "nan"]})).facts
+    assert check(recipe(data={"train": str(tmp_path / "words.jsonl")})).facts
+
+
+def test_a_column_a_label_that_is_empty_where_it_says_no_is_told(recipe: RecipeMaker, tmp_path: Path) -> None:
+    rows = [{"text": f"row {n}", "a": 1 if n % 2 else None, "b": None if n % 2 else 1} for n in range(40)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    with pytest.raises(UserError, match=r"no training row has a label; .*each cell says 0 or 1") as raised:
+        check(recipe(data={"train": str(tmp_path / "rows.jsonl"), "columns": {"labels": ["a", "b"]}}))
+    assert raised.value.key == "data.columns.label"
+
+
 def test_a_rare_tag_is_learnt_and_not_only_measured(recipe: RecipeMaker, tmp_path: Path) -> None:
     words = [{"tokens": [f"w{number}", "b"], "tags": ["B-X", "O"]} for number in range(60)]
     for number in range(0, 60, 6):  # ten tags that stand once: some of them fall into eval
