@@ -61,10 +61,9 @@ def key_homes(besides: str = "") -> dict[str, str]:
 
 
 def inner_homes() -> dict[str, str]:
-    """The inner block of each key that no block itself has, as `data.train` of format; of a key that several have, the first."""
-    homes = {
-        field: ".".join(map(str, path)) for path, model in reversed(INNER_BLOCKS.items()) for field in model.model_fields
-    }
+    """The inner block of each key that no block itself has, as `data.train` of format; of several, the first."""
+    blocks = {".".join(map(str, path)): model for path, model in INNER_BLOCKS.items()}
+    homes = {field: name for name, model in reversed(blocks.items()) for field in model.model_fields}
     return {field: home for field, home in homes.items() if field not in key_homes()}
 
 

@@ -219,8 +219,8 @@ ABSENT = _table({
         _ANSWERS_ALONE,
     "tool_format function_calling": "tools are read from a column of that name, or from data.tools",
     "roles_to_train": "data.supervise says which turns of the assistant are learnt",
-    "message_field_training message_field_training_detail message_field_weight turn_weight": "a turn that is not learnt says "
-    "so of itself by weight: 0 or train: false, as data.supervise: marked takes it",
+    "message_field_training message_field_training_detail message_field_weight turn_weight":
+        "a turn that is not learnt says so of itself by weight: 0 or train: false, as data.supervise: marked takes it",
     "message_property_mappings": "turns are read under role and content, or from and value: leave it out",
     "thought_words split_thinking reasoning_column thinking_column field_thinking": "a turn's reasoning is read from its "
     "reasoning_content, or between <think> and </think>; data.reasoning says what becomes of it",
@@ -349,10 +349,12 @@ VALUES: dict[str, dict[str, str]] = {
         "excel xlsx xls arrow feather": "!ftkit reads no such files: save them as csv or parquet",
     }),
     "data.supervise": _table({
-        "assistant turns all_turns every": "all", "last_turn final turn": "last", "weight weighted weights train trainable flagged default": "marked",
+        "assistant turns all_turns every": "all", "last_turn final turn": "last",
+        "weight weighted weights train trainable flagged default": "marked",
     }),
     "data.reasoning": _table({
-        "true train keep": "learn", "mask hide context prompt input": "show", "false none off no remove strip ignore": "drop",
+        "true train keep": "learn", "mask hide context prompt input": "show",
+        "false none off no remove strip ignore": "drop",
     }),
     "data.train.label_from": _table({"directory dir parent subfolder": "folder", "filename name stem": "file"}),
     "strategy.target_modules": _table({"all all_linear linear auto": "all-linear"}),
