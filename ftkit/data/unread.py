@@ -27,13 +27,20 @@ def require_unmeaning(rows: Any, read: dict[str, str], part: str, source: str, i
     Raises:
         UserError: one of them changes what a row means.
     """
-    unread = [name for name in rows.column_names if name not in read.values()]
+    unread = [name for name in rows.column_names if name not in read.values() and not _repeats_tokens(rows, name)]
     for name in unread:
         meaning = None if name in ignored else meaning_of(name, set(read.values()), set(read))
         if meaning is not None and _says_so(rows, name, meaning, part):
             hint = f"{meaning.hint}; or leave it out all the same with data.ignore_columns: [{name}]"
             raise UserError(f"{source} has a column '{name}' that is not read: {meaning.says}", hint, key="data.columns")
     return unread
+
+
+def _repeats_tokens(rows: Any, name: str) -> bool:
+    """Whether it is the text that reading CoNLL put together of a row's words, and so no column of the file's."""
+    if name != "text" or "tokens" not in rows.column_names or not isinstance(rows, Dataset) or not len(rows):
+        return False
+    return bool(rows[0]["text"] == " ".join(map(str, rows[0]["tokens"])))
 
 
 def _says_so(rows: Any, name: str, meaning: Meaning, part: str) -> bool:

@@ -60,6 +60,13 @@ def key_homes(besides: str = "") -> dict[str, str]:
     return {field: name for name, model in reversed(blocks.items()) if name != besides for field in model.model_fields}
 
 
+def inner_homes() -> dict[str, str]:
+    """The inner block of each key that no block itself has, as `data.train` of format; of several, the first."""
+    blocks = {".".join(map(str, path)): model for path, model in INNER_BLOCKS.items()}
+    homes = {field: name for name, model in reversed(blocks.items()) for field in model.model_fields}
+    return {field: home for field, home in homes.items() if field not in key_homes()}
+
+
 def keys_at(document: Document, block: Path) -> list[str]:
     if not block:
         return list(Recipe.model_fields)

@@ -65,7 +65,7 @@ def value_hint(field: str, value: object, valid: Iterable[str]) -> str:
         return f"{word[1:]}; {listed}"
     if ";" in word:
         return f"write {_shown(settings(f'{field}: {word}', None))}; {listed}"
-    return did_you_mean(value, valid, word) + listed
+    return did_you_mean(value, valid, *word.split()) + listed
 
 
 def settings(place: str, written: Any) -> dict[str, Any]:
@@ -80,11 +80,12 @@ def settings(place: str, written: Any) -> dict[str, Any]:
 def word_hint(document: Document, path: Path, written: Any, trial: Trial) -> str:
     """What a key of another tool is called here, or what there is in its place; nothing where the word is not known."""
     block, word = ".".join(plain(part) for part in path[:-1] if isinstance(part, str)), plain(path[-1])
-    place = CHOICES.get(word, {}).get(plain(written)) or KEYS.get(f"{block}.{word}") or KEYS.get(word)
+    chosen = CHOICES.get(word, {}).get(plain(written))
+    place = chosen or KEYS.get(f"{block}.{word}") or KEYS.get(word)
     sentence = ABSENT.get(f"{block}.{word}") or ABSENT.get(word, "")
     if place is None or (word in CHOICES and place == KEYS.get(word) and sentence):
         return sentence
-    if ": " in place and written in (False, None):
+    if ": " in place and written in (False, None) and not chosen:
         return "leave it out"
     if isinstance(written, dict) and ":" not in place:  # a block: its keys are judged one by one
         return f"it is {place}" + (", as {name: lora, r: …}" if place == "strategy" else "")
@@ -100,11 +101,12 @@ def override_hint(word: str, written: str | bool, homes: dict[str, str]) -> str:
     if word.partition(".")[0] in homes.values() and "." in word:
         return f"write {word}={_text(written)}"
     name, own = plain(word), {plain(key): f"{block}.{key}" for key, block in homes.items()}
-    place = CHOICES.get(name, {}).get(plain(written)) or KEYS.get(name) or own.get(plain(word.rpartition(".")[2]), "")
+    chosen = CHOICES.get(name, {}).get(plain(written))
+    place = chosen or KEYS.get(name) or own.get(plain(word.rpartition(".")[2]), "")
     if not place or (name in ABSENT and plain(written) not in VALUES.get(place, {})):
         return ABSENT.get(name, "")
     key, fixed, _ = place.split("; ")[-1].partition(": ")
-    if fixed and plain(written) == "false":
+    if fixed and plain(written) == "false" and not chosen:
         return "leave it out"
     value = written if fixed else _readings(key, written)[0]
     if isinstance(value, str) and value.startswith("!"):
@@ -147,6 +149,8 @@ def _shown(wanted: dict[str, Any]) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(str, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_text(inner)}' for key, inner in value.items())}}}"
     return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 

@@ -143,6 +143,8 @@ def describe(document: Document, error: Any) -> Mistake:
     if kind == "literal_error":
         valid = context.get("valid") or [item.strip("'") for item in _literals(context.get("expected", ""))]
         known = ".".join(part for part in path if isinstance(part, str))
+        if len(path) > 1:  # what the task takes of them
+            valid = [choice for choice in valid if not refusal(document, path, {known: choice})] or valid
         return Mistake(place, f"{field}: {shown(value)} is not valid", value_hint(known, value, valid))
     words = {
         "int_type": "must be a whole number", "int_from_float": "must be a whole number", "float_type": "must be a number",

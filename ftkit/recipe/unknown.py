@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ftkit.recipe.blocks import STRATEGY_CLASSES, key_homes, keys_at, known_words, value_at
+from ftkit.recipe.blocks import STRATEGY_CLASSES, inner_homes, key_homes, keys_at, known_words, value_at
 from ftkit.recipe.document import Document, Path, with_colon
 from ftkit.recipe.fields import OWNED_LORA, OWNED_TRAINING
 from ftkit.recipe.hints import NEAR_ELSEWHERE, Trial, nearest, shown, value_hint, word_hint
@@ -51,13 +51,23 @@ def meant_key(document: Document, path: Path, trial: Trial) -> str:
         return f"{key} belongs under strategy, with lora or qlora"
     if key in homes:
         place, hint = f"{homes[key]}.{key}", f"{key} belongs under {homes[key]}"
-    elif near := nearest(key, valid):
+    elif home := inner_homes().get(key):
+        place, hint = f"{home}.{key}", f"{key} belongs under {home}"
+    elif near := _near(document, path, valid, trial):
         place, hint = ".".join(map(str, (*block, near))), f"did you mean {near}?"
     elif near := nearest(key, homes, NEAR_ELSEWHERE):
         place, hint = f"{homes[near]}.{near}", f"did you mean {homes[near]}.{near}?"
     else:
         return OWNED_TRAINING.get(key) or f"valid here are {_listed(valid)}"
     return "; ".join(filter(None, [hint, trial(document, path, {place: written})]))
+
+
+def _near(document: Document, path: Path, valid: list[str], trial: Trial) -> str:
+    """The key that is meant by one that is nearly right; of one less near only if it takes what was written."""
+    near, written = nearest(str(path[-1]), valid), value_at(document.value, path)
+    if not near or near == nearest(str(path[-1]), valid, NEAR_ELSEWHERE):
+        return near
+    return "" if trial(document, path, {".".join(map(str, (*path[:-1], near))): written}) else near
 
 
 def _listed(valid: list[str]) -> str:

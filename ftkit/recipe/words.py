@@ -28,6 +28,7 @@ KEYS = _table({
     "model_max_length max_len "
     "max_source_length max_input_length context_length global_max_sequence_length max_context_length "
     "max_position_embeddings "
+    "window_size window_length chunk_size chunk_length "
     "max_model_len max_token_length training.max_length data.max_length data.max_len": "model.max_length",
     "model_revision": "model.revision",
     "tokenizer_name tokenizer_path tokenizer_name_or_path processing_class tokenizer_config tokenizer_id": "model.tokenizer",
@@ -74,6 +75,9 @@ KEYS = _table({
     "label_column label_field target_column labels_column label_column_name label_col target_col": "data.columns.label",
     "prompt_column prompt_text_column prompt_field": "data.columns.prompt",
     "completion_column completion_field": "data.columns.completion",
+    "tools_column tools_field field_tools functions_column": "data.columns.tools",
+    "system_column field_system": "data.columns.system",
+    "history_column field_history": "data.columns.history",
     "field_messages messages_column messages_field conversations_column": "data.columns.messages",
     "field_instruction instruction_column": "data.columns.instruction",
     "field_output output_column": "data.columns.output",
@@ -91,11 +95,21 @@ KEYS = _table({
     "label_delimiter multilabel_separator": "data.label_separator",
     "stratify_by group_by": "data.group_column",
     "prompt_template": "data.prompt",
-    "mask_history": "data.supervise: last",
-    "chat_template_kwargs template_kwargs chat_template_args": "data.template_arguments",
-    "enable_thinking": "data.template_arguments: {enable_thinking: true}",
-    "doc_stride stride": "data.window_overlap",
-    "drop_columns ignored_columns excluded_columns": "data.ignore_columns",
+    "mask_history last_turn_only only_last_turn train_on_last_turn train_last_turn_only": "data.supervise: last",
+    "functions function_definitions tool_definitions available_tools tool_list tools_list": "data.tools",
+    "thinking keep_thinking preserve_thinking include_thinking reasoning_content keep_reasoning "
+    "include_reasoning": "data.reasoning",
+    "strip_thinking remove_thinking drop_thinking strip_reasoning remove_reasoning drop_reasoning": "data.reasoning: drop",
+    "mask_thinking mask_reasoning": "data.reasoning: show",
+    "regex regexp line_regex line_pattern line_format parse_regex": "data.pattern",
+    "labels_from label_source infer_label_from": "data.train.label_from",
+    "label_from_folder labels_from_folder folder_labels infer_labels class_from_folder": "data.train.label_from: folder",
+    "chat_template_kwargs template_kwargs chat_template_args template_args extra_template_args": "data.template_arguments",
+    "enable_thinking": "data.template_arguments",
+    "doc_stride stride chunk_overlap overlap_tokens overlap_size": "data.window_overlap",
+    "return_overflowing_tokens windows split_long split_long_rows": "data.over_long: windows",
+    "drop_columns drop_cols ignored_columns excluded_columns exclude_columns remove_columns skip_columns columns_to_ignore "
+    "columns_to_remove unused_columns": "data.ignore_columns",
     "micro_batch_size batch_size train_batch_size per_gpu_train_batch_size per_device_batch_size minibatch_size "
     "mini_batch_size": "training.per_device_train_batch_size",
     "global_batch_size total_batch_size total_train_batch_size": "training.per_device_train_batch_size: auto; "
@@ -164,6 +178,11 @@ CHOICES: dict[str, dict[str, str]] = {  # by the plain word, then by the plain v
         "16": "training.fp16: true",
     },
     "amp": {"true": "training.bf16: true", "false": "training.bf16: false"},
+    "enablethinking": {
+        value: f"data.template_arguments: {{enable_thinking: {value}}}" for value in ("true", "false")
+    },
+    "trainonreasoning": {"true": "data.reasoning: learn", "false": "data.reasoning: show"},
+    "trainonthinking": {"true": "data.reasoning: learn", "false": "data.reasoning: show"},
     "maskhistory": {"true": "data.supervise: last", "false": "data.supervise: all"},
     "template": {"alpaca": "data.chat_template: alpaca", "chatml": "data.chat_template: chatml"},
     "log": {"wandb": "training.report_to: wandb", "tensorboard": "training.report_to: tensorboard"},
@@ -200,6 +219,11 @@ ABSENT = _table({
         _ANSWERS_ALONE,
     "tool_format function_calling": "tools are read from a column of that name, or from data.tools",
     "roles_to_train": "data.supervise says which turns of the assistant are learnt",
+    "message_field_training message_field_training_detail message_field_weight turn_weight":
+        "a turn that is not learnt says so of itself by weight: 0 or train: false, as data.supervise: marked takes it",
+    "message_property_mappings": "turns are read under role and content, or from and value: leave it out",
+    "thought_words split_thinking reasoning_column thinking_column field_thinking": "a turn's reasoning is read from its "
+    "reasoning_content, or between <think> and </think>; data.reasoning says what becomes of it",
     "default_system system_prompt system system_message": "put it into the rows as a first turn of role system, or into "
     "data.prompt",
     "template": "the tokenizer's own chat template is taken; data.chat_template takes another, as Jinja text, alpaca "
@@ -313,7 +337,10 @@ VALUES: dict[str, dict[str, str]] = {
     "training.eval_strategy": _table({"none false never off": "no", "step": "steps", "epochs": "epoch"}),
     "training.save_strategy": _table({"none false never off": "no", "step": "steps", "epochs": "epoch"}),
     "training.logging_strategy": _table({"none false never off": "no", "step": "steps", "epochs": "epoch"}),
-    "data.over_long": _table({"truncate cut truncate_left truncate_right": "cut_prompt", "delete skip remove": "drop"}),
+    "data.over_long": _table({
+        "truncate truncation truncate_left truncate_right": "cut_prompt cut", "delete skip remove": "drop",
+        "sliding_window chunk chunks split overflow strided": "windows",
+    }),
     "data.clean.duplicates": _table({"fuzzy minhash near_duplicates": "near", "normalized": "normalised", "true": "exact"}),
     "data.train.format": _table({
         "jsonl ndjson json_lines": "json", "txt plain": "text", "ner bio conll2003 iob": "conll", "pq": "parquet",
@@ -321,7 +348,15 @@ VALUES: dict[str, dict[str, str]] = {
         "leave format out",
         "excel xlsx xls arrow feather": "!ftkit reads no such files: save them as csv or parquet",
     }),
-    "data.supervise": _table({"assistant turns all_turns every": "all", "last_turn final turn": "last"}),
+    "data.supervise": _table({
+        "assistant turns all_turns every": "all", "last_turn final turn": "last",
+        "weight weighted weights train trainable flagged default": "marked",
+    }),
+    "data.reasoning": _table({
+        "true train keep": "learn", "mask hide context prompt input": "show",
+        "false none off no remove strip ignore": "drop",
+    }),
+    "data.train.label_from": _table({"directory dir parent subfolder": "folder", "filename name stem": "file"}),
     "strategy.target_modules": _table({"all all_linear linear auto": "all-linear"}),
     "strategy.bias": _table({"no false": "none", "lora": "lora_only"}),
 }  # fmt: skip
@@ -336,6 +371,9 @@ COLUMNS = _table({
     "question query user user_input task human problem": "instruction prompt text",
     "answer response reply target_text chosen gpt assistant solution generation answers": "output completion summary label",
     "context": "input document",
+    "system_prompt system_message": "system",
+    "functions available_tools tool_definitions": "tools",
+    "chat_history past_turns": "history",
     "inputs": "input prompt text",
     "outputs": "output completion",
     "conversations conversation dialog chat turns dialogue_turns": "messages",

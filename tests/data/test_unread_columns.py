@@ -89,6 +89,17 @@ def test_a_column_that_is_read_is_none_of_them() -> None:
     assert unread("text-classification", [{"text": "a", "x": 1, "y": 0, "id": 1}], columns=columns) == ["id"]
 
 
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        ({"tokens": ["a", "b"], "tags": ["O", "O"], "text": "a b"}, []),  # as reading CoNLL puts it together
+        ({"tokens": ["a", "b"], "tags": ["O", "O"], "text": "of another file"}, ["text"]),
+    ],
+)
+def test_a_text_that_was_made_of_the_words_is_no_column_of_the_file(row: dict[str, Any], found: list[str]) -> None:
+    assert unread("token-classification", [row]) == found
+
+
 def test_they_stand_in_the_report_and_on_the_screen(
     recipe: RecipeMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -209,6 +209,43 @@ c: learnin_rate: 1e-4 | training.learning_rate
 c: use_liger_kernel: true | training
 c: enable_liger_kernel: true | speed.liger_kernel
 c: input_features: [a] | data.columns
+i: functions: [{name: f}] | data.tools
+i: data: {train: a.jsonl, tool_definitions: [{name: f}]} | data.tools
+i: data: {train: a.jsonl, field_tools: f} | data.columns.tools
+i: data: {train: a.jsonl, columns: {functions: f}} | tools
+i: data: {train: a.jsonl, columns: {system_prompt: s}} | system
+i: data: {train: a.jsonl, columns: {chat_history: h}} | history
+i: enable_thinking: true | data.template_arguments: {enable_thinking: true}
+i: enable_thinking: false | data.template_arguments: {enable_thinking: false}
+i: chat_template_kwargs: {enable_thinking: false} | data.template_arguments
+i: thinking: true | data.reasoning: learn
+i: thinking: false | data.reasoning: drop
+i: remove_thinking: true | data.reasoning: drop
+i: train_on_reasoning: false | data.reasoning: show
+i: data: {train: a.jsonl, mask_thinking: true} | data.reasoning: show
+i: data: {train: a.jsonl, reasoning: false} | drop
+i: split_thinking: true | data.reasoning
+i: message_field_training: train | data.supervise: marked
+i: data: {train: a.jsonl, supervise: weighted} | marked
+i: mask_history: false | data.supervise: all
+i: last_turn_only: true | data.supervise: last
+c: data: {train: a.txt, regex: "(?P<text>.*)"} | data.pattern
+c: data: {train: {path: a.txt, line_format: "(?P<text>.*)"}} | data.pattern
+c: data: {train: texts, label_from: folder} | data.train
+c: data: {train: texts, labels_from: folder} | data.train.label_from
+c: infer_labels: true | data.train.label_from: folder
+c: data: {train: {path: texts, label_from: directory}} | folder
+c: data: {train: a.csv, remove_columns: [score]} | data.ignore_columns
+c: data: {train: a.csv, separator: ";"} | data.train
+c: data: {train: a.csv, encoding: latin-1} | data.train
+c: data: {train: a.csv, duplicates: exact} | data.clean
+t: return_overflowing_tokens: true | data.over_long: windows
+t: doc_stride: 32 | data.window_overlap
+t: chunk_overlap: 32 | data.window_overlap
+t: data: {train: a.conll, over_long: truncate} | cut
+t: data: {train: a.conll, over_long: sliding_window} | windows
+c: data: {train: {path: a.csv, column_mapping: {text: body}}} | columns
+c: amp: false | training.bf16: false
 """
 # a command line without `ftkit` | what the hint has to name
 TYPED = """
@@ -257,6 +294,8 @@ train my.yaml --deepspeed ds.json | training.deepspeed=ds.json
 check my.yaml --val_size 0.1 | data.eval_size=0.1
 plan my.yaml --micro_batch_size 2 | training.per_device_train_batch_size=2
 predict runs/my a.csv --output b.jsonl | --out
+train my.yaml --enable_thinking false | data.template_arguments
+train my.yaml --doc_stride 16 | data.window_overlap=16
 train my.yaml --eval_every 5 | training.eval_strategy=steps training.eval_steps=5
 """
 
@@ -361,15 +400,30 @@ def test_every_metric_that_is_suggested_is_taken() -> None:
 
 @pytest.mark.parametrize("field", sorted(VALUES))
 def test_every_value_that_is_suggested_is_taken(field: str) -> None:
-    letters = {"data.over_long": "s", "data.supervise": "i"}
+    letters = {"data.over_long": "s", "data.supervise": "i", "data.reasoning": "i"}
     for word, meant in VALUES[field].items():
         if not meant.startswith("!"):
-            values = copy.deepcopy(RECIPES[letters.get(field, "c")])
+            values = copy.deepcopy(RECIPES["t" if meant == "windows" else letters.get(field, "c")])
             if field == "strategy.name":
                 values = RECIPES["c"] | {"strategy": "full"}
             first, *more = meant.split("; ")
-            load_values(values, overrides=[f"{field}={first}", *(setting.replace(": ", "=") for setting in more)])
+            load_values(values, overrides=[f"{field}={first.split()[0]}", *(setting.replace(": ", "=") for setting in more)])
         assert word not in ("", "null")
+
+
+def test_a_value_is_suggested_only_in_a_task_that_takes_it() -> None:
+    tried = 0
+    for letter, field in ((letter, field) for letter in "cistrl" for field in VALUES if field.startswith("data.")):
+        block = {"data.over_long": "over_long", "data.supervise": "supervise", "data.reasoning": "reasoning"}.get(field)
+        for word in VALUES[field] if block else ():
+            values = copy.deepcopy(RECIPES[letter])
+            values["data"][block] = word
+            for suggestion in suggestions(values):
+                refused = "has no effect with" in all_said(values)  # the key itself is of another task
+                values["data"][block] = suggestion.strip()
+                assert refused or not all_said(values), (letter, field, word)
+                tried += not refused
+    assert tried > 40
 
 
 def test_no_word_of_the_table_is_a_key_of_its_place() -> None:
