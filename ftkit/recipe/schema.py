@@ -342,7 +342,7 @@ class Data(Block):
     )
     tools: list[dict[str, Any]] = Field(
         default_factory=list,
-        description="Definitions of the tools of all chats; a row's own, in the column tools, come first.",
+        description="Definitions of the tools of all chats; a row's own, in the column tools, take their place.",
     )
     template_arguments: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], bool | int | float | str] = Field(
         default_factory=dict,
