@@ -116,7 +116,7 @@ def is_marker(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> bool:
 
 
 def closing(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What the tokenizer's chat template puts behind an answer, less white space; nothing where it has no template."""
+    """What the tokenizer's chat template puts behind an answer, less white space; nothing where it shows no answer."""
     if not tokenizer.chat_template:
         return ""
     chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": ANY_ANSWER}]
@@ -124,7 +124,7 @@ def closing(tokenizer: PreTrainedTokenizerBase) -> str:
         text = str(tokenizer.apply_chat_template(chat, tokenize=False)).rstrip()
     except TEMPLATE_ERRORS:
         return ""
-    return text.rpartition(ANY_ANSWER)[2].strip()
+    return text.rpartition(ANY_ANSWER)[2].strip() if ANY_ANSWER in text else ""
 
 
 def turn_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:

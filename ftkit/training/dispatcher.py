@@ -331,9 +331,14 @@ def make_trainer(
 def entry_metrics(
     task: Task, encoded: Encoded, tokenizer: PreTrainedTokenizerBase
 ) -> Callable[[EvalPrediction], dict[str, float]]:
-    """The task's metrics of what the Trainer predicts while training: of the eval rows, whatever entries they have."""
+    """The task's metrics of what the Trainer predicts while training: of the eval rows, whatever entries they have.
+
+    Of other rows than those, as by `Trainer.predict`, they are of the entries as they come.
+    """
 
     def score(prediction: EvalPrediction) -> dict[str, float]:
+        if len(prediction.label_ids) != len(encoded.rows):
+            return task.score(prediction)
         whole = task.complete(prediction, encoded, tokenizer)
         return task.score(task.merge(whole, encoded.rows)[0])
 

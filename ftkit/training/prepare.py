@@ -164,8 +164,10 @@ def prepare(
         console.warn(caveat)
     for name, encoded in data.encoded.items():
         if not encoded.rows:
-            message = f"no {name} row is left: see the table above"
-            raise UserError(message, f"{room_hint(longer=longer)}, or mend the data", key="model.max_length")
+            long = (encoded.outcomes == Outcome.TOO_LONG).any()
+            hint = f"{room_hint(longer=longer)}, or mend the data" if long else "mend the data"
+            key = "model.max_length" if long else "data"
+            raise UserError(f"no {name} row is left: see the table above", hint, key=key)
     return data
 
 

@@ -299,7 +299,7 @@ def test_streamed_rows_are_read_in_windows(stand_in: Callable[[str], Path], tmp_
 def test_a_preview_shows_windows(stand_in: Callable[[str], Path], tmp_path: Path) -> None:
     found = preview(tagging(stand_in, tmp_path), rows=3)
     assert found.unit == "part"
-    assert [row.name for row in found.rows] == [f"rows0.jsonl row 1, part {part} of 3" for part in (1, 2, 3)]
+    assert [row.name for row in found.rows] == [f"rows0.jsonl row 1, part {part} of 5" for part in (1, 2, 3)]
     assert found.entries > 80
 
 

@@ -129,7 +129,9 @@ def test_a_template_without_an_end_of_turn_is_refused(instruct: Callable[..., Re
 def test_rows_without_a_supervised_token_are_refused(instruct: Callable[..., Recipe]) -> None:
     silent = "{% for message in messages %}{% if message.role == 'user' %}{{ message.content }}{% endif %}{% endfor %}"
     made = instruct(chats(8), chats(12)[8:], data={"chat_template": silent})
-    assert "train: 8/8 rows have no supervised token (train.jsonl rows 1-8)" in refusal(made)
+    assert "train: 8/8 rows have a field that leaves no token: content of turn 2" in refusal(made)
+    made = instruct(chats(8), chats(12)[8:], data={"chat_template": silent, "gate": {"lost_text": 1.0}})
+    assert "no train row is left: see the table above; mend the data" in refusal(made)
 
 
 def test_two_start_tokens_are_refused(instruct: Callable[..., Recipe]) -> None:
