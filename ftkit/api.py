@@ -282,7 +282,7 @@ def evaluate_target(target: Target) -> Score:
     drawn = resampled({TUNED: found.resamplers}, target.recipe.training.seed)
     caveats = parts.data.caveats(target.split) + known_caveats(target, parts)
     return Score(
-        target.name, target.recipe.task, target.split, len(found.rows), generated, found.metrics,
+        target.name, target.recipe.task, target.split, found.count, generated, found.metrics,
         {name: middle(values) for name, values in drawn[TUNED].items()}, found.rows, caveats,
     )  # fmt: skip
 

@@ -104,7 +104,7 @@ def verdict(
 ) -> Verdict:
     """Whether fine-tuning helped, by the first metric that knows better from worse."""
     name = next((key for key in tuned.metrics if higher_is_better.get(key) is not None), next(iter(tuned.metrics)))
-    after, rows = tuned.metrics[name], tuned.resamplers[name].rows if name in tuned.resamplers else len(tuned.rows)
+    after, rows = tuned.metrics[name], tuned.resamplers[name].rows if name in tuned.resamplers else tuned.count
     if baseline is None or name not in baseline.metrics:
         return Verdict("no baseline", name, f"The tuned model has {name} {after:.4f}; the baseline was not measured.")
     before = baseline.metrics[name]

@@ -15,7 +15,7 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer
 from ftkit.data.ledger import ROW
 from ftkit.evaluation.generation import generate_answers
 from ftkit.metrics.custom import CustomMetric
-from ftkit.metrics.resampling import Resampler
+from ftkit.metrics.resampling import Resampler, by_group
 from ftkit.metrics.text import health_scores, references_of, text_metrics, text_resamplers, text_scores
 from ftkit.recipe.schema import Evaluation
 from ftkit.recipe.tasks import HEALTH_METRICS, TaskSpec
@@ -63,8 +63,8 @@ class Measurement:
 
     Attributes:
         metrics: by name, in the recipe's order.
-        rows: one object a row with what was predicted.
-        resamplers: those metrics for any weights of the rows; of generated text, of the rows that were generated for.
+        rows: one object a row with what was predicted, or one an entry where a row's entries are answers of their own.
+        resamplers: those metrics for any weights of the user's rows; of generated text, of those that were generated for.
         right: whether each row is right, shape (rows,), or of the generated rows; None where the task knows no right.
         quality: how good each row is, the same rows, more being better; for the analysis of errors.
         judged: which of `rows` right and quality are about.
@@ -82,6 +82,11 @@ class Measurement:
     by_label: list[dict[str, Any]] | None = None
     outputs: Outputs | None = None
     judged: list[int] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many of the user's rows were measured."""
+        return len({row["row"] for row in self.rows})
 
 
 def measure(
@@ -139,7 +144,8 @@ def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> M
     """The figures that follow from what a model made of the rows."""
     answers = outputs.answers
     prediction, numbers = task.merge(outputs.prediction, outputs.rows)
-    metrics, resamplers = task.score(prediction), task.resamplers(prediction)
+    metrics = task.score(prediction)
+    resamplers = in_groups(task.resamplers(prediction), numbers)
     rows = [{"row": row, **task.describe(prediction, index)} for index, row in enumerate(numbers)]
     right, quality, quality_name = task.right(prediction), task.quality(prediction), task.quality_name
     judged = list(range(len(rows)))
@@ -150,7 +156,7 @@ def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> M
         scores = text_scores(texts, targets)
         health = health_scores(texts, targets, [row["stopped"] for row in answers])
         metrics |= text_metrics(texts, targets) | {name: metric.value() for name, metric in health.items()}
-        resamplers |= text_resamplers(texts, targets) | health
+        resamplers |= in_groups(text_resamplers(texts, targets) | health, [numbers[entry] for entry in judged])
         right, quality, quality_name = scores["exact_match"] > 0, scores["rougeL"], "rougeL"
         for place, answer, score in zip(judged, answers, quality, strict=True):
             told = {key: value for key, value in answer.items() if key != "entry"}
@@ -161,8 +167,17 @@ def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> M
         custom = CustomMetric(Path(block.metric_file))
         predicted, references = comparable(prediction, answers)
         metrics |= custom.compute(predicted, references)
-        found |= custom.resamplers(predicted, references)
+        found |= in_groups(custom.resamplers(predicted, references), [numbers[entry] for entry in judged])
     return Measurement(metrics, rows, found, right, quality, quality_name, task.by_label(prediction), outputs, judged)
+
+
+def in_groups(metrics: dict[str, Resampler], rows: list[int]) -> dict[str, Resampler]:
+    """The metrics over the user's rows, of which some have several entries: these are drawn together.
+
+    Args:
+        rows: which row each entry is of.
+    """
+    return {name: by_group(metric, rows) for name, metric in metrics.items()}
 
 
 def targets_of(answer: dict[str, Any]) -> str | list[str]:

@@ -4,7 +4,7 @@ A draw of n rows with repeats is a weight a row: how often it was drawn. Most me
 thousand draws of those are one product of matrices; ranks follow from sums in the order of the scores.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,18 @@ def of_ratio(above: np.ndarray, below: np.ndarray) -> Resampler:
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Elementwise quotient, 0 where the divisor is."""
     return np.divide(above, below, out=np.zeros_like(above, dtype=np.float64), where=below != 0)
+
+
+def by_group(metric: Resampler, groups: Sequence[int]) -> Resampler:
+    """The metric over rows that are drawn in groups, as the answers of one chat, which are not independent of each other.
+
+    Args:
+        groups: which group each row is of.
+    """
+    found, group = np.unique(np.asarray(groups), return_inverse=True)
+    if len(found) == metric.rows:
+        return metric
+    return Resampler(len(found), lambda weights: metric.compute(weights[:, group]))
 
 
 def draws(rows: int, count: int, seed: int) -> Iterator[np.ndarray]:

@@ -66,7 +66,7 @@ def measure_before(recipe: Recipe, run: Run, parts: Parts, text: GeneralText | N
         run.clear_outputs()
     if block.baseline:
         before.baseline = remembered(run.outputs / "baseline.npz", "baseline", recipe, parts)
-        write_json(run.metrics_file, {"rows": len(before.baseline.rows), "baseline": before.baseline.metrics})
+        write_json(run.metrics_file, {"rows": before.baseline.count, "baseline": before.baseline.metrics})
         write_jsonl(run.predictions_file, ({"row": row["row"], "baseline": row} for row in before.baseline.rows))
         before.general = remembered_general(run.outputs / "general.npz", parts, text)
     if block.few_shot:
@@ -174,7 +174,7 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
     after = on_general_text(parts, before.text) if before.text else None
     lost = forgetting(before.text, before.general, after, seed) if before.text and after is not None else None
     return {
-        "rows": len(tuned.rows),
+        "rows": tuned.count,
         "generated_rows": (answered := sum("generated" in row for row in tuned.rows)),
         "generated_seed": recipe.data.seed if 0 < answered < len(tuned.rows) else None,
         "baseline": baseline.metrics if baseline else None,

@@ -13,7 +13,7 @@ from ftkit.metrics.classification import (
     multi_label_resamplers,
 )
 from ftkit.metrics.regression import regression_metrics, regression_resamplers
-from ftkit.metrics.resampling import draws
+from ftkit.metrics.resampling import by_group, draws
 from ftkit.metrics.text import loss_metrics, loss_resamplers, text_metrics, text_resamplers
 from ftkit.metrics.tokens import token_metrics, token_resamplers
 
@@ -60,3 +60,25 @@ def test_draws_are_seeded_and_as_large_as_the_rows() -> None:
     assert (one.sum(1) == 7).all()
     assert (one == again).all()
     assert (one != other).any()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rows_of_a_group_are_drawn_together(case: str) -> None:
+    """As the answers of one chat, which are not independent: alone they would make an interval too narrow."""
+    _, resamplers, columns = CASES[case]
+    groups = np.arange(ROWS) // 3
+    for name, own in resamplers(*columns).items():
+        grouped = by_group(own, groups)
+        weights = np.concatenate([*draws(ROWS // 3, 3, seed=0)])
+        assert grouped.rows == ROWS // 3
+        assert grouped.value() == pytest.approx(own.value(), rel=1e-9)
+        assert grouped.compute(weights) == pytest.approx(own.compute(np.repeat(weights, 3, axis=1)), rel=1e-9), name
+        assert by_group(own, np.arange(ROWS)[::-1]) is own
+
+
+def test_an_interval_over_copies_is_that_over_the_rows() -> None:
+    sums = np.add(RANDOM.random((40, 2)), [0, 1])
+    alone = loss_resamplers(sums)["loss"]
+    copies = by_group(loss_resamplers(np.repeat(sums, 5, axis=0))["loss"], np.repeat(np.arange(40), 5))
+    weights = np.concatenate([*draws(40, 50, seed=3)])
+    assert copies.compute(weights) == pytest.approx(alone.compute(weights), rel=1e-9)

@@ -18,6 +18,7 @@ from ftkit.run import write_jsonl
 from ftkit.tasks.summarization import Summarization
 from ftkit.training.dispatcher import build
 from ftkit.training.prepare import encode_rows
+from tests.data.chat_manners import LATEST_THOUGHT
 
 RecipeMaker = Callable[..., Recipe]
 
@@ -107,6 +108,28 @@ def test_chats_through_a_template_of_the_recipe(recipe: RecipeMaker, tmp_path: P
     row = next(row for row in found if "prompt" in row)  # of those for which answers were generated
     assert row["prompt"].endswith("assistant: ")
     assert row["target"].startswith("It is")
+
+
+def test_figures_of_chats_with_several_answers_are_of_rows(recipe: RecipeMaker, tmp_path: Path) -> None:
+    """Under a template that drops earlier thinking each answer is an entry; they are counted and drawn as one row."""
+
+    def chat(number: int) -> dict[str, Any]:
+        answers = [{"role": "assistant", "content": f"It is {number}.", "reasoning_content": f"so {i}"} for i in range(3)]
+        return {"messages": [turn for i, answer in enumerate(answers) for turn in (
+            {"role": "user", "content": f"Say {number} now {i}."}, answer)]}  # fmt: skip
+
+    made = recipe(
+        "full", task="instruction", kind="llama",
+        data={"train": rows_file(tmp_path, [chat(i) for i in range(50)]), "eval_size": 10, "chat_template": LATEST_THOUGHT,
+              "gate": {"overlap": 1.0, "similarity": 1.0}},
+        training={"max_steps": 2}, evaluation={"generation": {"rows": 12, "max_new_tokens": 4}},
+    )  # fmt: skip
+    result = train(made, output_dir=tmp_path / "run")
+    assert result.metrics["rows"] == 10
+    assert result.metrics["generated_rows"] == 12
+    assert len((result.folder / "predictions.jsonl").read_text().splitlines()) == 30
+    low, high = result.metrics["intervals"]["tuned"]["loss"]
+    assert low < result.metrics["tuned"]["loss"] < high
 
 
 @pytest.mark.parametrize(("task", "kind"), [("language-modeling", "gpt2"), ("masked-language-modeling", "bert")])
