@@ -93,7 +93,7 @@ def draft(file: str, task: str | None, model: str | None, target: Path) -> tuple
     import datasets
 
     from ftkit.data.guess import columns_of, notes_on, split_column
-    from ftkit.data.look import look
+    from ftkit.data.look import look, other_parts
     from ftkit.recipe.draft import Draft, model_for
 
     datasets.disable_progress_bars()
@@ -108,9 +108,12 @@ def draft(file: str, task: str | None, model: str | None, target: Path) -> tuple
         *notes_on(columns, guess),
     ]
     data = [(key, value, "what parts the labels in a cell") for key, value in guess.keys.items()]
+    if others_held := other_parts(source):
+        data += [(part, held, f"the files of it that are named {part}") for part, held in others_held.items()]
+        seen.append(f"it holds files of several splits: {source['split']}, {', '.join(others_held)}")
     if named := split_column(columns):
         data.append(("split_column", named, "says which rows are for training and which for eval"))
-    elif len(rows) < 100:
+    elif len(rows) < 100 and "eval" not in others_held:
         data.append(("eval_size", 0.2, "there are few rows"))
     if any(len(column.filled) < len(column.values) for column in columns if column.name in guess.columns.values()):
         data.append(("drop_empty", True, "some fields are empty; such rows are dropped, and counted"))

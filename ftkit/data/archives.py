@@ -69,17 +69,28 @@ def data_files(source: Source, paths: list[Path]) -> list[DataFile]:
     Raises:
         UserError: something is broken or locked, or nothing is of that split.
     """
-    archive = archive_of(source.path)
-    files = [file for path in paths for file in unpack(path, source.format, archive[1] if archive else "*")]
-    named = {file: relative_name(file, source.path) for file in files}
+    named = named_files(source, paths)
     if source.split:
         return _of_split(source, named)
-    parts = {part for name in named.values() if (part := split_in(name))}
-    if len(parts) > 1 and not archive and not GLOB_CHARACTERS & set(source.path):
+    if parts_of(source, named):
         shown = ", ".join(list(named.values())[:MOST_SHOWN])
         hint = f"say which, as {{path: …, split: train}}; all of them are {source.path}/*"
         raise UserError(f"{source.path} holds the files of several splits: {shown}", hint)
-    return files
+    return list(named)
+
+
+def named_files(source: Source, paths: list[Path]) -> dict[DataFile, str]:
+    """The readable files of a source, of whatever split, each with its name within the source."""
+    archive = archive_of(source.path)
+    files = [file for path in paths for file in unpack(path, source.format, archive[1] if archive else "*")]
+    return {file: relative_name(file, source.path) for file in files}
+
+
+def parts_of(source: Source, named: dict[DataFile, str]) -> list[str]:
+    """The splits that a folder or an archive holds files of: train, eval, test; none where it is read whole."""
+    found = {part for name in named.values() if (part := split_in(name))}
+    whole = archive_of(source.path) or GLOB_CHARACTERS & set(source.path) or len(found) < 2
+    return [] if whole else [part for part in dict.fromkeys(PART_NAMES.values()) if part in found]
 
 
 def relative_name(file: DataFile, path: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from ftkit.data.archives import DataFile, unpack
-from ftkit.data.paths import GLOB_CHARACTERS, KINDS, READABLE, find_files
+from ftkit.data.archives import DataFile, data_files, named_files, parts_of
+from ftkit.data.paths import GLOB_CHARACTERS, KINDS, READABLE, archive_of, find_files
 from ftkit.data.sources import read_source
 from ftkit.data.texts import is_number
 from ftkit.errors import UserError
@@ -32,9 +32,12 @@ def look(path: str) -> tuple[dict[str, Any], Dataset]:
     Raises:
         UserError: it cannot be read in any way, with what the likeliest way says.
     """
-    files = [file for found in _files(path) for file in unpack(found)]
+    found = _files(path)
+    parts = parts_of(Source(path=path), named_files(Source(path=path), found))
+    base: dict[str, Any] = {"path": path, **({"split": parts[0]} if parts else {})}
+    files = data_files(Source(**base), found)
     first: UserError | None = None
-    for keys in _ways(path, files[0]):
+    for keys in _ways(base, files[0]):
         try:
             rows = read_source(Source(**keys), split="train", sample_by="paragraph", seed=0, key=KEY)
             if rows.column_names == ["text"] and len(rows) < FEW_PARAGRAPHS and _is_plain(keys, files[0]):
@@ -52,24 +55,33 @@ def _is_plain(keys: dict[str, Any], file: DataFile) -> bool:
     return keys.get("format", KINDS.get(file.ending)) == "text"
 
 
+def other_parts(source: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The sources of the eval and the test rows, where a folder or an archive holds them beside those of `source`."""
+    if "split" not in source:
+        return {}
+    whole = Source(path=source["path"])
+    parts = parts_of(whole, named_files(whole, _files(whole.path)))
+    return {part: {**source, "split": part} for part in parts if part not in ("train", source["split"])}
+
+
 def _files(path: str) -> list[Path]:
     place = Path(path).expanduser()
-    if not place.exists() and not GLOB_CHARACTERS & set(path):
+    if not place.exists() and not GLOB_CHARACTERS & set(path) and not archive_of(path):
         raise UserError(f"no such file: {path}", "paths start from the current folder")
     return [place] if place.is_file() and place.stat().st_size else find_files(path, KEY)
 
 
-def _ways(path: str, file: DataFile) -> Iterator[dict[str, Any]]:
-    """Ways to read a file, the likeliest first."""
+def _ways(source: dict[str, Any], file: DataFile) -> Iterator[dict[str, Any]]:
+    """Ways to read a file of a source, the likeliest first."""
     named = KINDS.get(file.ending, "")
     if named == "parquet":
-        yield {"path": path}
+        yield {**source}
         return
     encoding, lines = head_of(file.path)
-    base = {"path": path, **({"encoding": encoding} if encoding != "utf-8" else {})}
+    base = {**source, **({"encoding": encoding} if encoding != "utf-8" else {})}
     found = named if named not in ("", "text") else form_of(lines)
     if not named and not any(map(str.strip, lines)):
-        raise UserError(f"{path} is of no form that can be read", f"readable are {READABLE}")
+        raise UserError(f"{source['path']} is of no form that can be read", f"readable are {READABLE}")
     form = {"format": found or "text"} if (found or "text") != (named or "") else {}
     if found in ("csv", "tsv"):
         yield {**base, **form, **table_keys(lines, "\t" if found == "tsv" else ",")}

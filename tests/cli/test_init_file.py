@@ -264,6 +264,27 @@ def test_the_recipe_is_sound(tmp_path: Path, stand_in: Callable[[str], Path], ma
     check(load_recipe(tmp_path / "my.yaml"))
 
 
+@pytest.mark.parametrize("form", ["archive", "folder", "member"])
+def test_files_of_several_splits_get_a_key_each(tmp_path: Path, stand_in: Callable[[str], Path], form: str) -> None:
+    """The kind: what `train` asks to be told, and `init` could not be told."""
+    (tmp_path / "rows").mkdir()
+    for part, at in (("train", 0), ("dev", 60), ("test", 80)):
+        write_csv(tmp_path / f"rows/{part}.csv", tickets(100)[at : at + (60 if part == "train" else 20)])
+    with zipfile.ZipFile(tmp_path / "rows.zip", "w") as archive:
+        for part in ("train", "dev", "test"):
+            archive.write(tmp_path / f"rows/{part}.csv", f"corpus/{part}.csv")
+    given = {"archive": "rows.zip", "folder": "rows", "member": "rows.zip/corpus/train.csv"}[form]
+    model = model_for("text-classification", stand_in)
+    write_draft(str(tmp_path / given), task=None, model=str(model), target=tmp_path / "my.yaml")
+    made = load_recipe(tmp_path / "my.yaml")
+    facts = check(made).facts
+    assert [source.split for source in made.data.train] == ([None] if form == "member" else ["train"])
+    assert bool(made.data.test) == (form != "member")
+    counts = {name: int(str(words).split()[0]) for name, words in facts.items() if name.endswith(" rows")}
+    wanted = {"train rows": 48, "eval rows": 12} if form == "member" else {"train rows": 60, "eval rows": 20, "test rows": 20}
+    assert counts == wanted
+
+
 def test_plain_text_suits_the_model(tmp_path: Path, stand_in: Callable[[str], Path]) -> None:
     file = corpus(tmp_path)
     for kind, task in (("distilbert", "masked-language-modeling"), ("llama", "language-modeling")):
