@@ -281,7 +281,9 @@ def test_files_of_several_splits_get_a_key_each(tmp_path: Path, stand_in: Callab
     assert [source.split for source in made.data.train] == ([None] if form == "member" else ["train"])
     assert bool(made.data.test) == (form != "member")
     counts = {name: int(str(words).split()[0]) for name, words in facts.items() if name.endswith(" rows")}
-    wanted = {"train rows": 48, "eval rows": 12} if form == "member" else {"train rows": 60, "eval rows": 20, "test rows": 20}
+    wanted = (
+        {"train rows": 48, "eval rows": 12} if form == "member" else {"train rows": 60, "eval rows": 20, "test rows": 20}
+    )
     assert counts == wanted
 
 
