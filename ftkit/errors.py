@@ -64,17 +64,18 @@ class RowError(UserError):
 
 
 @contextmanager
-def rows_named(name: Callable[[int], str]) -> Iterator[None]:
+def rows_named(name: Callable[[int], str], key: str = "") -> Iterator[None]:
     """Inside the block a `RowError` becomes an error for the user, by the row's name.
 
     Args:
         name: where the row of a position stands, as its owner finds it.
+        key: the recipe key that is to blame where the error names none.
     """
     try:
         yield
     except RowError as error:
         message = f"{name(error.position)}: {error.message}"
-        raise UserError(message, error.hint, error.place, key=error.key) from None
+        raise UserError(message, error.hint, error.place, key=error.key or key) from None
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,10 @@ RAW_FILES: dict[str, dict[str, Any]] = {
     "plain text": {"task": "language-modeling", "data": {"train": "tinyshakespeare/input.txt"}},
     "nested seed tasks": {
         "task": "instruction",
-        "data": {"train": "rasbt-instruct/instruction-data-with-preference.json"},
+        "data": {
+            "train": "rasbt-instruct/instruction-data-with-preference.json",
+            "ignore_columns": ["chosen", "rejected"],  # their outputs are learnt, and no preferences
+        },
     },
 }  # fmt: skip
 

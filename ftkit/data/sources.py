@@ -39,7 +39,7 @@ def read_source(source: Source, *, split: str, sample_by: str, seed: int, key: s
     local = find_files(source.path, key, source.format)
     require_effect(source, bool(local), key)
     rows = read_files(source, local, row_of(source, sample_by), key) if local else _read_hub(source, split, key)
-    with rows_named(lambda position: _name_row(source, sample_by, key, position)):
+    with rows_named(lambda position: _name_row(source, sample_by, key, position), key):
         rows = with_messages(rows)
     if source.label_from:
         rows = _labelled_by_name(rows, source, sample_by, key)

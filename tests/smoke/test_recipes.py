@@ -15,7 +15,7 @@ LEARNT = {
     "text-regression": ("pearson", 0.5),
     "token-classification": ("f1", 0.5),
     "summarization": ("rouge1", 0.5),
-    "instruction": ("exact_match", 0.1),
+    "instruction": ("rougeL", 0.45),
     "language-modeling": ("loss", 3.0),
 }
 
@@ -44,5 +44,7 @@ def test_a_recipe_smoke_runs_and_learns(path: Path, tmp_path: Path) -> None:
         rows = [json.loads(line) for line in (result.folder / "predictions.jsonl").read_text().splitlines()]
         generated = [row for row in rows if "generated" in row["tuned"]]
         passive = [row for row in generated if "passive" in row["prompt"] and " by " in row["target"]]
-        mended = [row for row in passive if row["baseline"]["generated"] != row["target"] == row["tuned"]["generated"]]
-        assert mended
+        ends = {row["target"].rpartition(" by ")[2] for row in passive}
+        for model, learnt in (("baseline", False), ("tuned", True)):
+            said = [row[model]["generated"].partition(" by ")[2] in ends for row in passive]
+            assert (sum(said) > len(passive) / 2) is learnt, model
