@@ -27,7 +27,6 @@ from ftkit.training.trial import (
     four_bits_in_float32,
     gaps_between,
     is_exact,
-    own_loss,
 )
 
 # Of a model's own distance from float32, so much again may a step be apart from it; and never less than this.
@@ -43,12 +42,8 @@ def settle_in_precision(recipe: Recipe, trainer: Trainer, rows: dict[str, Any]) 
     resting, why = resting_base(recipe, trainer)
     trainer.off["frozen_bfloat16"] = why
     autocast, items = autocast_dtype(trainer.args), items_of(trainer, rows)
-    trial = Trial(
-        trainer.model,
-        lambda: own_loss(trainer.model, rows, items, shift=trainer.decoder),
-        autocast,
-        SAME if autocast else None,
-    )
+    # with the head on supervised positions where that is settled: all logits of packed blocks may be too many
+    trial = Trial(trainer.model, lambda: step_loss(trainer, rows, items), autocast, SAME if autocast else None)
     with trial.prepared():
         if resting is not None:
             trainer.off["frozen_bfloat16"] = trial.differs(resting.at_rest())
