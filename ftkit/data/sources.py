@@ -1,4 +1,4 @@
-"""Rows from wherever a recipe says: hub ids (hub_rows.py), local files (files.py) and packaged samples, each as a Dataset."""
+"""Rows from wherever a recipe says: hub ids (hub_rows.py), local files (files.py) and samples, each as a Dataset."""
 
 import difflib
 from collections.abc import Iterable
