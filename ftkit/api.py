@@ -284,6 +284,7 @@ def evaluate_target(target: Target) -> Score:
     return Score(
         target.name, target.recipe.task, target.split, found.count, generated, found.metrics,
         {name: middle(values) for name, values in drawn[TUNED].items()}, found.rows, caveats,
+        found.details,
     )  # fmt: skip
 
 

@@ -71,6 +71,7 @@ class Measurement:
         quality_name: of which metric it is each row's value, or its negative.
         by_label: precision, recall, F1 and number of each label or type of entity, where the task has such.
         outputs: what the figures were computed from.
+        details: what the names of metrics leave open, by metric.
     """
 
     metrics: dict[str, float]
@@ -82,6 +83,7 @@ class Measurement:
     by_label: list[dict[str, Any]] | None = None
     outputs: Outputs | None = None
     judged: list[int] = field(default_factory=list)
+    details: dict[str, str] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -168,7 +170,8 @@ def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> M
         predicted, references = comparable(prediction, answers)
         metrics |= custom.compute(predicted, references)
         found |= in_groups(custom.resamplers(predicted, references), [numbers[entry] for entry in judged])
-    return Measurement(metrics, rows, found, right, quality, quality_name, task.by_label(prediction), outputs, judged)
+    by_label, details = task.by_label(prediction), task.metric_details()
+    return Measurement(metrics, rows, found, right, quality, quality_name, by_label, outputs, judged, details)
 
 
 def in_groups(metrics: dict[str, Resampler], rows: list[int]) -> dict[str, Resampler]:

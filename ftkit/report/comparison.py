@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from ftkit import console
 from ftkit.errors import UserError
+from ftkit.metrics.names import by_shown_name
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.tasks import TASK_SPECS
 from ftkit.report.summary import model_name, number
@@ -33,7 +35,7 @@ class Entry:
     """One run of a comparison.
 
     Attributes:
-        tuned: metrics of the tuned model; None where one is not a number.
+        tuned: metrics of the tuned model, by the names under which they are shown; None where one is not a number.
         intervals: of those metrics, each from low to high; without those that the run does not know.
         higher: of each metric, whether higher is better.
         data: the fingerprint of its eval rows.
@@ -164,16 +166,17 @@ def read_entry(folder: Path, name: str) -> Entry:
     recipe, record = load_recipe(run.recipe_file), run.record
     metrics = json.loads(run.metrics_file.read_text(encoding="utf-8"))
     found = (metrics.get("intervals") or {}).get("tuned") or {}
+    named = partial(by_shown_name, details=metrics.get("details"))
     return Entry(
         name=name,
         folder=str(folder),
         task=recipe.task,
         model=model_name(record),
         strategy=recipe.strategy.name,
-        baseline=metrics.get("baseline") or {},
-        tuned=metrics["tuned"],
-        intervals={metric: (pair[0], pair[1]) for metric, pair in found.items() if pair and None not in pair},
-        higher=metrics.get("higher_is_better") or TASK_SPECS[recipe.task].metrics,
+        baseline=named(metrics.get("baseline") or {}),
+        tuned=named(metrics["tuned"]),
+        intervals={metric: (pair[0], pair[1]) for metric, pair in named(found).items() if pair and None not in pair},
+        higher=named(metrics.get("higher_is_better") or TASK_SPECS[recipe.task].metrics),
         trainable=record["parameters"]["trainable"],
         total=record["parameters"]["total"],
         peak_memory=record.get("peak_memory_bytes", {}),
@@ -185,7 +188,7 @@ def read_entry(folder: Path, name: str) -> Entry:
         caveats=metrics.get("caveats", []),
         seed=(metrics.get("intervals") or {}).get("seed"),
         generated=(metrics.get("generated_rows", 0), metrics.get("generated_seed")),
-        draws=read_draws(run.draws),
+        draws=named(read_draws(run.draws)),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.errors import UserError
+from ftkit.metrics.names import shown_name
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.report.summary import model_name
@@ -41,6 +42,10 @@ class Evidence:
         """The metric that the verdict is about, else the first that the recipe names."""
         named = (self.metrics.get("verdict") or {}).get("metric")
         return str(named or next(iter(self.metrics["tuned"])))
+
+    def shown(self, metric: str) -> str:
+        """The name under which a metric is shown."""
+        return shown_name(metric, self.metrics.get("details"))
 
     def higher_is_better(self, metric: str) -> bool | None:
         """Which way is up; None where neither is, as for a length ratio."""

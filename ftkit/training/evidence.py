@@ -179,6 +179,7 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
         "generated_seed": recipe.data.seed if 0 < answered < len(tuned.rows) else None,
         "baseline": baseline.metrics if baseline else None,
         "tuned": tuned.metrics,
+        "details": tuned.details,
         "other_baselines": {name: other.metrics for name, other in others.items()},
         "higher_is_better": {name: better[name] for name in tuned.metrics if better.get(name) is not None},
         "intervals": found,
