@@ -69,13 +69,13 @@ from ftkit.run import (
 )
 from ftkit.tasks.base import has_targets
 from ftkit.tasks.table import TASKS
+from ftkit.training.account import Account
 from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.batch_search import find_batch
 from ftkit.training.batch_size import BatchSize, in_one, known_batch, row_by_row
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
 from ftkit.training.checkpoints import last_whole_checkpoint, step_of
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything, take_kept_rows
-from ftkit.training.energy import EnergyMeter
 from ftkit.training.evidence import (
     Before,
     error_analysis,
@@ -88,7 +88,7 @@ from ftkit.training.evidence import (
 )
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
 from ftkit.training.levers import speed_facts, speed_reasons, speed_words
-from ftkit.training.memory import peak_memory_bytes, peak_within
+from ftkit.training.memory import peak_within
 from ftkit.training.plan import Plan, make_plan
 from ftkit.training.planner import predicted_peaks
 from ftkit.training.prepare import allowances, kept_rows, prepare
@@ -467,9 +467,9 @@ class Built:
 
 
 def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
-    started, meter, stop = time.monotonic(), EnergyMeter(), StopOnSignal()
+    account, stop = Account(run), StopOnSignal()
     forecast = ForecastTime(run)
-    built = build_run(recipe, run, [stop, forecast], resume=resume)
+    built = build_run(recipe, run, [stop, forecast, account], resume=resume)
     recipe, parts = built.recipe, built.parts
     place_tensorboard(parts.trainer, run.tensorboard)
     console.say(speed_words(parts.trainer))
@@ -478,17 +478,16 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
         if checkpoint is None:
             record_start(run, built)
         else:
-            record_going_on(run, step_of(checkpoint))
+            record_going_on(run, account, checkpoint)
         write_json(run.data_report, data_report(parts))
         before = measure_before(recipe, run, parts, built.text, known=checkpoint is not None)
         if before.baseline is not None and checkpoint is None:
             tell_trackers(parts.trainer, "baseline", before.baseline.metrics)
         if recipe.evaluation.verify:
             note_untrained(run, parts)
-        seconds = fit(recipe, run, parts, stop, forecast, checkpoint)
+        fit(recipe, run, parts, Watching(account, stop, forecast), checkpoint)
         tuned = save_and_measure(recipe, run, parts)
-        run.update(energy_joules=meter.joules())
-        return finish(recipe, run, parts, before, tuned, seconds, started)
+        return finish(recipe, run, parts, before, tuned, account)
 
 
 def build_run(recipe: Recipe, run: Run, callbacks: list[TrainerCallback], *, resume: bool) -> Built:
@@ -527,8 +526,13 @@ def record_start(run: Run, built: Built) -> None:
     run.update(fingerprints=fingerprints(run), plan=planned(recipe, parts))
 
 
-def record_going_on(run: Run, step: int) -> None:
-    run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step])
+def record_going_on(run: Run, account: Account, checkpoint: Path) -> None:
+    """Take the run up again at a checkpoint: what came after it is done anew, and what went wrong is mended."""
+    step = step_of(checkpoint)
+    account.go_on(checkpoint, step)
+    run.forget("error", "finished")
+    run.forget_steps(step)
+    run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step], parts=account.earlier)
     console.say(f"going on from step {step}")
 
 
@@ -598,18 +602,26 @@ def data_report(parts: Parts) -> dict[str, Any]:
     return {**data.report(parts.trainer.args.per_device_train_batch_size), "prompts": prompts}
 
 
-def fit(
-    recipe: Recipe, run: Run, parts: Parts, stop: StopOnSignal, forecast: ForecastTime, checkpoint: Path | None
-) -> float:
-    """Train, and return the seconds that it took.
+@dataclass(frozen=True)
+class Watching:
+    """The callbacks that a run asks something of, beside training."""
+
+    account: Account
+    stop: StopOnSignal
+    forecast: ForecastTime
+
+
+def fit(recipe: Recipe, run: Run, parts: Parts, watching: Watching, checkpoint: Path | None) -> None:
+    """Train.
 
     Raises:
         Interrupted: a signal asked to stop; the checkpoint is saved.
     """
-    trainer, started = parts.trainer, time.monotonic()
-    forecast.start(started)
+    trainer, account, stop = parts.trainer, watching.account, watching.stop
+    account.start_training()
+    watching.forecast.start(time.monotonic(), account.trained_before)
     progress = ShowProgress(recipe.evaluation.metrics or recipe.spec.default_metrics)
-    for callback in (progress, WriteLog(run)):
+    for callback in (progress, WriteLog(run, account.trained_before)):
         trainer.add_callback(callback)
     keep_parts_small(run, trainer)
     if parts.frozen is not None:
@@ -617,16 +629,15 @@ def fit(
         run.update(frozen_body=parts.frozen.describe())
     seed_everything(recipe)  # measuring the baseline may have drawn numbers
     if checkpoint is not None and load_finished(trainer, checkpoint):
-        return time.monotonic() - started
+        return account.end_training({})
     try:
         with stop.listening(), peak_within() as peak:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         progress.close()
-    run.update(training_peak_bytes=peak)
+    account.end_training(peak)
     if stop.asked and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(run.folder, trainer.state.global_step)
-    return time.monotonic() - started
 
 
 def keep_parts_small(run: Run, trainer: Trainer) -> None:
@@ -636,15 +647,8 @@ def keep_parts_small(run: Run, trainer: Trainer) -> None:
     trainer.tell = lambda found: run.update(out_of_memory=[*run.record.get("out_of_memory", []), found])
 
 
-def finish(
-    recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measurement, training: float, started: float
-) -> Result:
-    """Write metrics, predictions, analysis, record and card.
-
-    Args:
-        training: seconds that training took.
-        started: when the run began, by time.monotonic.
-    """
+def finish(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measurement, account: Account) -> Result:
+    """Write metrics, predictions, analysis, record and card."""
     texts = own_texts(parts.data.encoded["eval"], tuned, parts.tokenizer)
     rows = join_rows(parts.data.rows["eval"], before.baseline, tuned, row_names(parts, tuned), texts)
     metrics = evidence(recipe, run, parts, before, tuned)
@@ -656,11 +660,8 @@ def finish(
     tell_trackers(parts.trainer, "tuned", tuned.metrics, ended=True)
     state = parts.trainer.state
     kept = state.best_global_step if parts.trainer.args.load_best_model_at_end else state.global_step
-    seconds = {"training": round(training, 3), "total": round(time.monotonic() - started, 3)}
-    run.update(
-        seconds=seconds, steps=state.global_step, kept_step=kept or state.global_step,
-        peak_memory_bytes=peak_memory_bytes(), finished=now(),
-    )  # fmt: skip
+    run.update(steps=state.global_step, kept_step=kept or state.global_step, finished=now())
+    account.close(state.global_step)
     write_report(run)
     end_run(run)
     if any(not math.isfinite(value) for value in tuned.metrics.values()):

@@ -76,6 +76,15 @@ class Run:
         """Change fields of run.json."""
         write_json(self.record_file, self.record | fields)
 
+    def forget(self, *names: str) -> None:
+        """Take fields out of run.json."""
+        write_json(self.record_file, {name: value for name, value in self.record.items() if name not in names})
+
+    def forget_steps(self, after: int) -> None:
+        """Take out of log.jsonl what was logged after a step: it is done again, and would stand there twice."""
+        if self.log_file.is_file():
+            write_jsonl(self.log_file, (event for event in read_jsonl(self.log_file) if event.get("step", 0) <= after))
+
     def log(self, event: dict[str, Any]) -> None:
         """Append one event to log.jsonl."""
         with self.log_file.open("a", encoding="utf-8") as file:

@@ -261,7 +261,8 @@ def cost(evidence: Evidence) -> dict[str, str]:
     facts = {
         "time": f"{time_words(record['seconds']['total'])}, of it training {time_words(record['seconds']['training'])}",
         "steps": f"{record['steps']:,}" if "steps" in record else "",
-        "rows a second": f"{ended['train_samples_per_second']:,.0f}" if "train_samples_per_second" in ended else "",
+        "in parts": part_words(record.get("parts") or []),
+        "rows a second": rows_a_second(record, ended),
         "strategy": (record.get("strategy_choice") or {}).get("words", ""),
         "peak memory": peak_words(record),
         "tokens": tokens(evidence, ended.get("epoch")),
@@ -270,6 +271,21 @@ def cost(evidence: Evidence) -> dict[str, str]:
         "parameters": run_facts(record, "")["parameters"],
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def part_words(parts: list[dict[str, Any]]) -> str:
+    """The processes that a resumed run went on in, each up to the step that the next one goes on from."""
+    steps = [
+        f"steps {part['from_step'] + 1:,} to {part['to_step']:,}" for part in parts if part["to_step"] > part["from_step"]
+    ]
+    return f"{len(parts)}: {', '.join(steps)}" if len(parts) > 1 else ""
+
+
+def rows_a_second(record: dict[str, Any], ended: dict[str, Any]) -> str:
+    """Over the whole training: the Trainer divides the rows of all epochs by the time of its last process."""
+    if "train_samples_per_second" not in ended or not record["seconds"]["training"]:
+        return ""
+    return f"{ended['train_samples_per_second'] * ended['train_runtime'] / record['seconds']['training']:,.0f}"
 
 
 def tokens(evidence: Evidence, epochs: float | None) -> str:

@@ -77,10 +77,14 @@ class ShowProgress(TrainerCallback):
 
 
 class WriteLog(TrainerCallback):
-    """Every logging event as a line of log.jsonl."""
+    """Every logging event as a line of log.jsonl, with the seconds of training up to it.
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.started = run, time.monotonic()
+    Args:
+        before: seconds that earlier processes of the run trained.
+    """
+
+    def __init__(self, run: Run, before: float = 0.0) -> None:
+        self.run, self.started = run, time.monotonic() - before
 
     def on_log(
         self,

@@ -27,7 +27,7 @@ _forgotten: dict[str, int] = {}  # the peaks up to the last time that they were 
 
 def peak_memory_bytes() -> dict[str, int]:
     """Peak resident memory of this process, and peak allocated memory of the GPU where there is one."""
-    found = _peaks()
+    found = peak_now()
     return {place: max(size, _forgotten.get(place, 0)) for place, size in found.items()}
 
 
@@ -43,7 +43,7 @@ def peak_within() -> Iterator[dict[str, int]]:
     try:
         yield found
     finally:
-        found.update(_peaks())
+        found.update(peak_now())
 
 
 def forget_peaks() -> None:
@@ -52,7 +52,8 @@ def forget_peaks() -> None:
         _forgotten.clear()
 
 
-def _peaks() -> dict[str, int]:
+def peak_now() -> dict[str, int]:
+    """The peaks since they were last forgotten, as by `peak_within`."""
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     peaks = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     if torch.cuda.is_available():

@@ -20,16 +20,17 @@ class ForecastTime(TrainerCallback):
     """
 
     def __init__(self, run: Run) -> None:
-        self.run, self.measured = run, 0.0
+        self.run, self.measured, self.before = run, 0.0, 0.0
         self.started = self.warm = 0.0
         self.first_step = 0
 
-    def start(self, started: float) -> None:
-        """The clock of training starts, by time.monotonic, with what is done before its first step."""
-        self.started = started
-        known = self.run.record.get("plan") or {}
-        if "seconds" in known:  # of a process that did not end; this one's time is its own
-            self.run.update(plan={name: value for name, value in known.items() if name != "seconds"})
+    def start(self, started: float, before: float = 0.0) -> None:
+        """The clock of training starts, by time.monotonic, with what is done before its first step.
+
+        Args:
+            before: seconds that earlier processes of the run trained.
+        """
+        self.started, self.before = started, before
 
     def on_predict(
         self,
@@ -58,7 +59,7 @@ class ForecastTime(TrainerCallback):
         """Write the forecast."""
         step = (now - self.warm) / (made - 1)
         left = evaluations_left(state, args)
-        seconds = now - self.started + step * (state.max_steps - state.global_step) + self.measured * left
+        seconds = self.before + now - self.started + step * (state.max_steps - state.global_step) + self.measured * left
         found = {"training": round(seconds, 3), "step": round(step, 4), "after_step": state.global_step}
         self.run.update(plan={**(self.run.record.get("plan") or {}), "seconds": found})
 
