@@ -44,6 +44,7 @@ from ftkit.process import process_facts
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Gate, Recipe
 from ftkit.report.comparison import Comparison, compare_runs
+from ftkit.report.next_steps import next_steps
 from ftkit.report.preview import Preview, make_preview
 from ftkit.report.publish import write_report
 from ftkit.report.summary import closing_table, model_name
@@ -110,11 +111,12 @@ class Result:
     record: dict[str, Any]
 
     def table(self) -> Group:
-        """Baseline against tuned, parameters, memory, time, and where the run lies; print it with rich."""
+        """Baseline against tuned, parameters, memory, time, where the run lies and what comes next; print it with rich."""
         run = Run(self.folder)
-        return closing_table(
-            load_recipe(run.recipe_file), self.metrics, self.record, str(self.folder), read_jsonl(run.predictions_file)
-        )
+        recipe = load_recipe(run.recipe_file)
+        table = closing_table(recipe, self.metrics, self.record, read_jsonl(run.predictions_file))
+        places = [console.Line(f"the run: {run.folder}"), console.Line(f"its report: {run.report}\n")]
+        return Group(table, *places, console.Commands(next_steps(run, recipe)))
 
 
 @offline_mode_kept()
@@ -580,6 +582,7 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "adapter": adapter,
         "num_labels": num_labels,
         **({"head": parts.task.head.describe()} if parts.task.head else {}),
+        "serving": parts.task.serving(parts.tokenizer),
         "load": loading(parts.model, auto_class, recipe.model, num_labels, parts.model.device.type, labels),
     }
 

@@ -1,15 +1,20 @@
 """The one place that prints: results on standard output, messages and progress on standard error."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich import box
-from rich.console import Console
+from rich._wrap import divide_line
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from ftkit.errors import Interrupted, UserError
+
+PIPE = "|"  # the one word of a command that no shell may have in quotes
+
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -34,13 +39,13 @@ def hushed() -> Iterator[None]:
 
 def say(message: str) -> None:
     """A line on what is being done."""
-    err.print(Text(message))
+    err.print(Line(message))
 
 
 def warn(message: str) -> None:
     for heard in _listening:
         heard.append(message)
-    err.print(Text.assemble(("warning: ", "yellow"), message))
+    err.print(Line(Text.assemble(("warning: ", "yellow"), message)))
 
 
 @contextmanager
@@ -63,7 +68,7 @@ def show_error(error: UserError | Interrupted) -> None:
     """An error of the user's on one line, or one line each."""
     quiet, err.quiet = err.quiet, False
     for line in str(error).splitlines():
-        err.print(Text.assemble(("error: ", "bold red"), line))
+        err.print(Line(Text.assemble(("error: ", "bold red"), line)))
     err.quiet = quiet
 
 
@@ -106,3 +111,48 @@ def facts(title: str, values: Mapping[str, str]) -> Table:
     for name, value in values.items():
         grid.add_row(Text(name, style="bold"), Text(value))
     return grid
+
+
+class Line:
+    """A line that a terminal breaks between words and never within one, so that paths stay whole; a pipe gets it as it is."""
+
+    def __init__(self, text: str | Text, style: str = "") -> None:
+        self.text = Text(text, style=style) if isinstance(text, str) else text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self.text.split("\n", allow_blank=True):
+            ends = divide_line(line.plain, options.max_width, fold=False) if console.is_terminal else []
+            for part in line.divide(ends):
+                part.rstrip()
+                part.no_wrap = True
+                yield part
+
+
+class Commands:
+    """Commands to be pasted into a shell, under what each does; on a narrow screen parted where a shell allows it.
+
+    Args:
+        commands: the words of each command, by what it does.
+    """
+
+    def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
+        self.commands = commands
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for purpose, words in self.commands.items():
+            yield Text(purpose, style="dim")
+            quoted = [word if word == PIPE else shlex.quote(word) for word in words]
+            lines = parted(quoted, options.max_width - 2) if console.is_terminal else [" ".join(quoted)]
+            yield Text("\n".join(f"  {line}" for line in lines), no_wrap=True)
+
+
+def parted(words: Sequence[str], width: int) -> list[str]:
+    """A command on lines of at most `width` signs where its words allow, each but the last with a backslash at its end."""
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + len(word) + len("  \\") > width:
+            lines[-1] += " \\"
+            lines.append(f"  {word}")
+        else:
+            lines[-1] += f" {word}"
+    return lines

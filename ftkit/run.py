@@ -25,6 +25,7 @@ from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
 
 PACKAGES = ("ftkit", "torch", "transformers", "datasets", "peft", "accelerate", "bitsandbytes", "tokenizers", "numpy")
+PROMPT_TEMPLATE = "prompt_template.json"  # in model/: the forms that become a prompt when filled with a row's columns
 FINISHED, TRAINING, INTERRUPTED, FAILED = "finished", "training", "interrupted", "failed"
 
 

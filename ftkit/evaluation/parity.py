@@ -16,7 +16,7 @@ from ftkit.data.chat_templates import TEMPLATE_ERRORS
 from ftkit.data.encode import Encoded
 from ftkit.data.ledger import Ledger, Outcome, row_numbers
 from ftkit.data.prompts import fill, last_answer
-from ftkit.models.save import PROMPT_TEMPLATE
+from ftkit.run import PROMPT_TEMPLATE
 from ftkit.tasks.base import Task
 
 ENTRIES = 8

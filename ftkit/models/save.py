@@ -11,9 +11,7 @@ from transformers.dynamic_module_utils import custom_object_save
 
 from ftkit.compat import leave_as_loading_does
 from ftkit.models.as_loaded import config_as_loaded, tokenizer_as_loaded
-from ftkit.run import write_json
-
-PROMPT_TEMPLATE = "prompt_template.json"  # the forms that become a prompt when filled with a row's columns
+from ftkit.run import PROMPT_TEMPLATE, write_json
 
 
 def save_model(

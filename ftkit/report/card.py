@@ -10,7 +10,8 @@ from ftkit.evaluation.score import drawn_words
 from ftkit.hub.names import is_hub_id
 from ftkit.report.evidence import Evidence
 from ftkit.report.page import between, comparisons, figure, other_comparisons, signed, verdict
-from ftkit.report.summary import example_rows, label_rows, markdown_table, model_name, run_facts, unverified, usage
+from ftkit.report.summary import example_rows, label_rows, markdown_table, model_name, run_facts, unverified
+from ftkit.report.usage import usage
 
 # The hub's name for what a model of a class does; of other classes it is left out.
 PIPELINES = {
@@ -95,9 +96,9 @@ def body(evidence: Evidence) -> str:
         lines += ["## Generated before and after", "", *markdown_table(["asked", "wanted", "before", "after"], shown), ""]
     if counted := evidence.data.get("labels"):
         lines += ["## Labels", "", *markdown_table(["label", *counted], label_rows(counted)), ""]
-    lines += ["## The run", "", *(f"- {name}: {value}" for name, value in run_facts(record, "this folder").items()), ""]
+    lines += ["## The run", "", *(f"- {name}: {value}" for name, value in run_facts(record).items()), ""]
     lines += ["## Provenance", "", *(f"- {name}: {value}" for name, value in provenance(evidence).items()), ""]
-    lines += ["## Use it", "", "```python", *usage(record), "```", ""]
+    lines += ["## Use it", "", "From the folder of this file:", "", "```python", *usage(evidence), "```", ""]
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from ftkit.metrics.names import shown_name
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.report.summary import model_name
-from ftkit.run import Run, read_jsonl
+from ftkit.run import PROMPT_TEMPLATE, Run, read_jsonl
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Evidence:
         analysis: analysis.json, or empty where the run has none, as runs of older versions.
         data: data_report.json, or empty.
         rows: predictions.jsonl, one object an eval row.
+        prompt_forms: the forms that become a prompt when filled with a row's columns, by name.
     """
 
     folder: Path
@@ -32,6 +33,7 @@ class Evidence:
     data: dict[str, Any]
     log: list[dict[str, Any]]
     rows: list[dict[str, Any]]
+    prompt_forms: dict[str, str]
 
     @property
     def title(self) -> str:
@@ -87,6 +89,7 @@ def read_evidence(run: Run) -> Evidence:
         data=read_object(run.data_report),
         log=read_jsonl(run.log_file),
         rows=read_jsonl(run.predictions_file),
+        prompt_forms=read_object(run.model / PROMPT_TEMPLATE),
     )
 
 

@@ -24,9 +24,9 @@ from ftkit.report.summary import (
     planned,
     run_facts,
     unverified,
-    usage,
     verified_words,
 )
+from ftkit.report.usage import usage
 from ftkit.units import size_words, time_words
 
 MAX_SLICES = 100
@@ -100,7 +100,7 @@ def page(evidence: Evidence) -> str:
         plots=plots(evidence),
         environment=surroundings(evidence),
         model=model_name(evidence.record),
-        usage="\n".join(line for line in usage(evidence.record) if line),
+        usage="\n".join(usage(evidence)),
         scripts=scripts(),
     )
 
@@ -268,7 +268,7 @@ def cost(evidence: Evidence) -> dict[str, str]:
         "tokens": tokens(evidence, ended.get("epoch")),
         "computation": f"{ended['total_flos']:.3g} floating-point operations" if ended.get("total_flos") else "",
         "energy": energy(record.get("energy_joules")),
-        "parameters": run_facts(record, "")["parameters"],
+        "parameters": run_facts(record)["parameters"],
     }
     return {name: value for name, value in facts.items() if value}
 

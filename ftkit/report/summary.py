@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
-from rich.text import Text
 
 from ftkit import console
 from ftkit.evaluation.score import drawn_words
 from ftkit.metrics.names import shown_name
 from ftkit.recipe.schema import Recipe
-from ftkit.report.usage import loading_words
 from ftkit.units import size_words, time_words
 
 EXAMPLES = 3
@@ -73,14 +71,13 @@ def number(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.3g}"
 
 
-def run_facts(record: dict[str, Any], folder: str) -> dict[str, str]:
-    """What the run learnt, cost and left behind."""
+def run_facts(record: dict[str, Any]) -> dict[str, str]:
+    """What the run learnt and cost, and whether what it saved is that."""
     counts, seconds = record["parameters"], record["seconds"]
     facts = {
         "parameters": f"{counts['trainable']:,} trainable of {counts['total']:,} ({counts['trainable_percent']:.4f} %)",
         "peak memory": peak_words(record),
         "time": f"{time_words(seconds['total'])} (training {time_words(seconds['training'])})",
-        "run": folder,
     }
     if head := record.get("head"):
         facts["head"] = "that of the base, which goes on learning" if head["kept"] else f"new: {head['reason']}"
@@ -120,9 +117,7 @@ def planned(record: dict[str, Any]) -> str:
     return "".join(f"; training {measured}, planned {size}" for measured, size in parts)
 
 
-def closing_table(
-    recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any], folder: str, rows: list[dict[str, Any]]
-) -> Group:
+def closing_table(recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any], rows: list[dict[str, Any]]) -> Group:
     """The table that ends a run."""
     title = f"{recipe.task} · {recipe.strategy.name} · {model_name(record)}"
     entries = metrics["rows"]
@@ -132,16 +127,16 @@ def closing_table(
     columns = [f"metric ({entries:,} eval rows)", "baseline", "tuned", "difference", "95 % interval"]
     parts: list[Any] = [console.table(title, columns, rows_with_doubt)]
     if sentence := metrics.get("verdict", {}).get("sentence"):
-        parts.append(Text(sentence, style="bold"))
+        parts.append(console.Line(sentence, "bold"))
     if metrics.get("generated_rows"):
-        parts.append(Text(f"text metrics over {drawn_words(metrics['generated_rows'], entries)}", style="dim"))
-    parts += [Text(line, style="red") for line in unverified(record)]
-    parts += [Text(f"look into this: {flag}", style="yellow") for flag in metrics.get("flags", [])]
-    parts += [Text(f"read with care: {caveat}", style="yellow") for caveat in metrics.get("caveats", [])]
+        parts.append(console.Line(f"text metrics over {drawn_words(metrics['generated_rows'], entries)}", "dim"))
+    parts += [console.Line(line, "red") for line in unverified(record)]
+    parts += [console.Line(f"look into this: {flag}", "yellow") for flag in metrics.get("flags", [])]
+    parts += [console.Line(f"read with care: {caveat}", "yellow") for caveat in metrics.get("caveats", [])]
     if shown := example_rows(rows):
         parts.append(console.table("", ["asked", "wanted", "before", "after"], shown, numbers=False))
     lost = forgetting_words(metrics)
-    return Group(*parts, console.facts("", {**({"forgetting": lost} if lost else {}), **run_facts(record, folder)}))
+    return Group(*parts, console.facts("", {**({"forgetting": lost} if lost else {}), **run_facts(record)}))
 
 
 def example_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
@@ -174,8 +169,3 @@ def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
     signs = str.maketrans({"|": "\\|", "\n": " ", "<": "&lt;"})  # a row's text is no HTML
     cells = [[cell.translate(signs) for cell in row] for row in rows]
     return [f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *cells]]
-
-
-def usage(record: dict[str, Any]) -> list[str]:
-    """How plain transformers, or peft, loads model/."""
-    return loading_words(record["load"], "model")

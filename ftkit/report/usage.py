@@ -2,6 +2,19 @@
 
 from typing import Any
 
+from ftkit.report.evidence import Evidence
+from ftkit.report.predicting import predicting_words
+
+
+def usage(evidence: Evidence, folder: str = "model") -> list[str]:
+    """Load a run's model and predict with it.
+
+    Args:
+        folder: where the model lies, seen from where the lines are run; or its hub id.
+    """
+    loading, predicting = loading_words(evidence.record["load"], folder), predicting_words(evidence)
+    return [*(["import torch"] if any("torch." in line for line in predicting) else []), *loading, "", *predicting]
+
 
 def loading_words(facts: dict[str, Any], folder: str) -> list[str]:
     """Load the model and its tokenizer; the very arguments with which a run is verified.

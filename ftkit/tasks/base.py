@@ -89,6 +89,9 @@ class Task(Protocol):
     def config_values(self) -> dict[str, Any]:
         """Values that the model's config takes from the task."""
 
+    def serving(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        """What whoever predicts by plain transformers must know beside the saved folder, in what JSON can hold."""
+
     def auto_class(self, config: PretrainedConfig) -> Any:
         """The AutoModel class whose model does this task."""
 
@@ -188,6 +191,9 @@ class WithoutPrompts:
     several = "have several entries"
 
     def prompt_forms(self) -> dict[str, str]:
+        return {}
+
+    def serving(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         return {}
 
     def prompt_parts(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -136,6 +136,9 @@ class TextClassification(TextTask):
     def _kind(self) -> str:
         return "multi_label_classification" if self.multi_label else "single_label_classification"
 
+    def serving(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        return {"problem_type": self._kind}
+
     def columns(self, tokenizer: PreTrainedTokenizerBase) -> Features:
         label = List(Value("float32")) if self.multi_label else Value("int64")
         return Features({**dict.fromkeys(model_inputs(tokenizer), TOKENS), "labels": label})

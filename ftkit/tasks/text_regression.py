@@ -58,6 +58,9 @@ class TextRegression(TextTask):
     def config_values(self) -> dict[str, Any]:
         return {"num_labels": 1, "problem_type": "regression"}
 
+    def serving(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        return {"problem_type": "regression"}
+
     def columns(self, tokenizer: PreTrainedTokenizerBase) -> Features:
         return Features({**dict.fromkeys(model_inputs(tokenizer), TOKENS), "labels": Value("float32")})
 

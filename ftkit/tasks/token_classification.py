@@ -102,6 +102,9 @@ class TokenClassification(WithoutPrompts):
         ids = {name: number for number, name in names.items()}
         return {"num_labels": len(names), "id2label": names, "label2id": ids}
 
+    def serving(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        return {"space_before_words": needs_space(tokenizer)}
+
     def auto_class(self, config: PretrainedConfig) -> Any:
         return require_class(AutoModelForTokenClassification, config, "token-classification")
 
