@@ -10,7 +10,7 @@ import numpy as np
 from transformers import EvalPrediction
 
 from ftkit.errors import UserError
-from ftkit.evaluation.measure import Outputs, load_outputs
+from ftkit.evaluation.measure import Outputs, load_outputs, scores_of
 from ftkit.models.load import load_config
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run
@@ -86,7 +86,7 @@ def figure_failures(run: Run, recipe: Recipe, measured: Measured) -> list[str]:
     if recipe.evaluation.metric_file is not None:
         return []
     shown = json.loads(run.metrics_file.read_text(encoding="utf-8"))["tuned"]
-    found = measured.task.score(measured.task.merge(measured.prediction, measured.rows)[0])
+    found = scores_of(measured.task, measured.task.merge(measured.prediction, measured.rows)[0])
     return [
         f"{run.metrics_file} reports {name} {shown[name]:.6g}, {run.outputs / 'tuned.npz'} has {value:.6g}: one of them was "
         "changed since the run"

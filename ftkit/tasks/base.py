@@ -162,8 +162,16 @@ class Task(Protocol):
     def by_label(self, prediction: EvalPrediction) -> list[dict[str, Any]] | None:
         """Precision, recall, F1 and number of each label, or of each type of entity."""
 
-    def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
-        """What may be foretold without reading, as the most frequent label of the training rows, and its name."""
+    def trivial_baseline(self, prediction: EvalPrediction, metric: str) -> tuple[str, EvalPrediction] | None:
+        """What may be foretold without reading, as the most frequent label of the training rows, and its name.
+
+        Args:
+            prediction: the tuned model's, whose labels it is held against.
+            metric: that it should do well by.
+        """
+
+    def constant(self, prediction: EvalPrediction) -> str:
+        """What a model gives that says the same of every row though their labels differ; nothing where it does not."""
 
     def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
         """What was predicted for one entry, for predictions.jsonl."""
@@ -220,8 +228,11 @@ class WithoutPrompts:
     def by_label(self, prediction: EvalPrediction) -> list[dict[str, Any]] | None:
         return None
 
-    def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
+    def trivial_baseline(self, prediction: EvalPrediction, metric: str) -> tuple[str, EvalPrediction] | None:
         return None
+
+    def constant(self, prediction: EvalPrediction) -> str:
+        return ""
 
 
 def has_targets(task: Task, config: PretrainedConfig) -> bool:

@@ -18,6 +18,7 @@ from ftkit.tasks.checkpoint_head import choose_number
 from ftkit.tasks.texts import TextTask, is_list, model_inputs, text_encoder
 
 DIGITS = 6
+STILL = 0.01  # of the labels' standard deviation: predictions that differ by less say the same of every row
 
 
 class TextRegression(TextTask):
@@ -29,6 +30,7 @@ class TextRegression(TextTask):
     def __init__(self, data: Data) -> None:
         self.data = data
         self.mean: float | None = None
+        self.median: float | None = None
 
     def fit(self, rows: Dataset, config: PretrainedConfig) -> None:
         feature = rows.features["label"]
@@ -41,7 +43,7 @@ class TextRegression(TextTask):
             only = f"one number only, {next(iter(numbers)):g}" if numbers else f"no number: '{str(values[0])[:60]}'"
             message = f"the labels of the training rows are {only}"
             raise UserError(message, "is the right column mapped?", key="data.columns.label")
-        self.mean = float(np.average(list(numbers), weights=list(numbers.values())))
+        self.mean, self.median = middles(numbers)
         self.head = choose_number(config, self.auto_class(config))
 
     def recall(self, config: PretrainedConfig) -> None:
@@ -100,13 +102,19 @@ class TextRegression(TextTask):
         """The negative of a row's absolute error."""
         return -np.abs(prediction.predictions[:, 0].astype(np.float64) - prediction.label_ids)
 
-    def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
-        """The training labels' mean for every row, of which the squared error is least."""
-        if self.mean is None:
+    def trivial_baseline(self, prediction: EvalPrediction, metric: str) -> tuple[str, EvalPrediction] | None:
+        """The training labels' mean for every row, of the least squared error; or their median, of the absolute."""
+        middle, name = (self.median, "median") if metric == "mae" else (self.mean, "mean")
+        if middle is None:
             return None
-        same = np.full((len(prediction.label_ids), 1), self.mean)
-        name = f"mean of the training labels ({self.mean:.3g})"
-        return name, EvalPrediction(predictions=same, label_ids=prediction.label_ids)
+        same = np.full((len(prediction.label_ids), 1), middle)
+        return f"{name} of the training labels ({middle:.6g})", EvalPrediction(same, prediction.label_ids)
+
+    def constant(self, prediction: EvalPrediction) -> str:
+        said, labels = prediction.predictions[:, 0].astype(np.float64), prediction.label_ids.astype(np.float64)
+        if not np.isfinite(said).all() or len(said) < 2 or said.std() > STILL * labels.std() or not labels.std():
+            return ""
+        return f"one number only, {said.mean():.6g}"
 
     def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
         return {"predicted": round(float(prediction.predictions[index][0]), DIGITS)}
@@ -128,6 +136,15 @@ def as_number(label: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def middles(counted: dict[float, float]) -> tuple[float, float]:
+    """Mean and median of numbers that occur so often each."""
+    values = np.array(sorted(counted))
+    counts = np.array([counted[value] for value in values.tolist()])
+    reached = np.cumsum(counts) / counts.sum()
+    low, high = (values[np.searchsorted(reached, 0.5, side)] for side in ("left", "right"))
+    return float(np.average(values, weights=counts)), float(low + high) / 2
 
 
 def require_one_number(feature: Any) -> None:

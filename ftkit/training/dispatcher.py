@@ -25,6 +25,7 @@ from ftkit.compat import divide_loss_by_accumulation
 from ftkit.data.encode import IGNORED, Encoded
 from ftkit.data.packing import lengths_to_try, packed_collator, require_isolation
 from ftkit.errors import UserError
+from ftkit.evaluation.measure import scores_of
 from ftkit.evaluation.target import Target
 from ftkit.models.as_loaded import lent_pad_token
 from ftkit.models.heads import find_head
@@ -338,9 +339,9 @@ def entry_metrics(
 
     def score(prediction: EvalPrediction) -> dict[str, float]:
         if len(prediction.label_ids) != len(encoded.rows):
-            return task.score(prediction)
+            return scores_of(task, prediction)
         whole = task.complete(prediction, encoded, tokenizer)
-        return task.score(task.merge(whole, encoded.rows)[0])
+        return scores_of(task, task.merge(whole, encoded.rows)[0])
 
     return score
 
