@@ -31,6 +31,7 @@ from ftkit.evaluation.target import SPLITS, Target, resolve_target
 from ftkit.evaluation.verification import begin, conclude, is_recorded, reloading, verify_model
 from ftkit.hub import hub_names, is_hub_id, offline_mode_kept, require_reachable
 from ftkit.models.counts import count_parameters
+from ftkit.models.label_scale import OWN
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.loading import loading
 from ftkit.models.save import save_model
@@ -575,6 +576,7 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "adapter": adapter,
         "num_labels": num_labels,
         **({"head": parts.task.head.describe()} if parts.task.head else {}),
+        **({"label_scale": scale.describe()} if (scale := parts.trainer.label_scale) and scale.scale != OWN else {}),
         "load": loading(parts.model, auto_class, recipe.model, num_labels, parts.model.device.type, labels),
     }
 
@@ -615,8 +617,9 @@ def fit(
         take_kept_rows(parts)
         run.update(frozen_body=parts.frozen.describe())
     seed_everything(recipe)  # measuring the baseline may have drawn numbers
-    if checkpoint is not None and load_finished(trainer, checkpoint):
-        return time.monotonic() - started
+    with trainer.scaling_labels():
+        if checkpoint is not None and load_finished(trainer, checkpoint):
+            return time.monotonic() - started
     try:
         with stop.listening(), peak_within() as peak:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

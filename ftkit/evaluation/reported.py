@@ -45,7 +45,7 @@ class Measured:
             IndexError: it holds fewer rows.
         """
         some = EvalPrediction(self.prediction.predictions[entries], self.prediction.label_ids[entries])
-        loss = self.task.resamplers(some)["loss"]
+        loss = self.task.resamplers(self.task.as_saved(some))[self.task.own_loss]
         return loss.compute(np.eye(loss.rows)), loss.value()
 
     def units(self, entries: list[int], losses: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ class Measured:
         units = np.maximum(1.0, np.abs(losses))
         if self.prediction.label_ids.ndim > 1 or self.prediction.predictions.shape[1:] != (1,):
             return units
-        sizes = np.abs(self.prediction.predictions[entries, 0].astype(np.float64))
+        sizes = np.abs(self.task.as_saved(self.prediction).predictions[entries, 0].astype(np.float64))
         return np.maximum(units, 2 * sizes * np.sqrt(np.abs(losses)))
 
 

@@ -13,6 +13,7 @@ from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBa
 from ftkit.data.encode import Cutter, Encoded, Encoder
 from ftkit.metrics.resampling import Resampler
 from ftkit.models.label_head import Head
+from ftkit.models.label_scale import LabelScale
 
 BLANK = "a"  # in place of an answer that a row does not have: as few tokens as can be
 
@@ -70,6 +71,9 @@ class Task(Protocol):
     quality_name: str
     """Of which metric a row's quality is the row's own value, or its negative where less is better."""
 
+    own_loss: str
+    """The metric that is the loss as the saved model itself gives it, of a prediction in its units."""
+
     def fit(self, rows: Dataset, config: PretrainedConfig) -> None:
         """Learn from the training rows what the model must know, as the labels.
 
@@ -88,6 +92,16 @@ class Task(Protocol):
 
     def config_values(self) -> dict[str, Any]:
         """Values that the model's config takes from the task."""
+
+    def settle(self, model: Any, *, may_fold: bool) -> LabelScale | None:
+        """What the task does to a model that is to learn, whose labels it may learn in other units; None where not.
+
+        Args:
+            may_fold: what its head holds is saved and loaded in float32.
+        """
+
+    def ready(self, model: Any) -> None:
+        """What the task does to every model that is measured or asked."""
 
     def auto_class(self, config: PretrainedConfig) -> Any:
         """The AutoModel class whose model does this task."""
@@ -136,6 +150,9 @@ class Task(Protocol):
 
     def complete(self, prediction: EvalPrediction, encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
         """The prediction with what its metrics need of the encoded rows beside the logits, as the bytes of their text."""
+
+    def as_saved(self, prediction: EvalPrediction) -> EvalPrediction:
+        """A prediction in the units in which the saved model gives it."""
 
     def merge(self, prediction: EvalPrediction, rows: list[int]) -> tuple[EvalPrediction, list[int]]:
         """One prediction a row where a row's entries are parts of one answer, and which rows these are.
@@ -191,6 +208,16 @@ class WithoutPrompts:
     """What a task says that asks nothing in words and trains on its rows as they are."""
 
     several = "have several entries"
+    own_loss = "loss"
+
+    def settle(self, model: Any, *, may_fold: bool) -> LabelScale | None:
+        return None
+
+    def ready(self, model: Any) -> None:
+        """It is measured as it is."""
+
+    def as_saved(self, prediction: EvalPrediction) -> EvalPrediction:
+        return prediction
 
     def prompt_forms(self) -> dict[str, str]:
         return {}
