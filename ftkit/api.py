@@ -32,6 +32,7 @@ from ftkit.evaluation.verification import begin, conclude, is_recorded, reloadin
 from ftkit.hub.door import offline_mode_kept, pinned
 from ftkit.hub.names import hub_names
 from ftkit.models.counts import count_parameters
+from ftkit.models.label_scale import OWN
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.loading import loading
 from ftkit.models.save import save_model
@@ -583,6 +584,7 @@ def describe(recipe: Recipe, parts: Parts) -> dict[str, Any]:
         "num_labels": num_labels,
         **({"head": parts.task.head.describe()} if parts.task.head else {}),
         "serving": parts.task.serving(parts.tokenizer),
+        **({"label_scale": scale.describe()} if (scale := parts.trainer.label_scale) and scale.scale != OWN else {}),
         "load": loading(parts.model, auto_class, recipe.model, num_labels, parts.model.device.type, labels),
     }
 
@@ -631,8 +633,9 @@ def fit(recipe: Recipe, run: Run, parts: Parts, watching: Watching, checkpoint: 
         take_kept_rows(parts)
         run.update(frozen_body=parts.frozen.describe())
     seed_everything(recipe)  # measuring the baseline may have drawn numbers
-    if checkpoint is not None and load_finished(trainer, checkpoint):
-        return account.end_training({})
+    with trainer.scaling_labels():
+        if checkpoint is not None and load_finished(trainer, checkpoint):
+            return account.end_training({})
     try:
         with stop.listening(), peak_within() as peak:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

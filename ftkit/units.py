@@ -1,4 +1,4 @@
-"""Sizes and durations in words, the same on the screen, in the report and in a comparison."""
+"""Sizes, durations and figures in words, the same on the screen, in the report and in a comparison."""
 
 import math
 
@@ -19,3 +19,8 @@ def time_words(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def number(value: float) -> str:
+    """A metric's figure, with four decimals where it is not large."""
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.3g}"

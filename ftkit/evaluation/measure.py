@@ -1,5 +1,6 @@
 """Measure a model on encoded rows: the task's metrics, those of generated text, and what was predicted for each row."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer
 from ftkit.data.ledger import ROW
 from ftkit.evaluation.generation import generate_answers
 from ftkit.metrics.custom import CustomMetric
-from ftkit.metrics.resampling import Resampler, by_group
+from ftkit.metrics.resampling import Resampler, by_group, of_nothing
 from ftkit.metrics.text import health_scores, references_of, text_metrics, text_resamplers, text_scores
 from ftkit.recipe.schema import Evaluation
 from ftkit.recipe.tasks import HEALTH_METRICS, TaskSpec
@@ -146,8 +147,8 @@ def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> M
     """The figures that follow from what a model made of the rows."""
     answers = outputs.answers
     prediction, numbers = task.merge(outputs.prediction, outputs.rows)
-    metrics = task.score(prediction)
-    resamplers = in_groups(task.resamplers(prediction), numbers)
+    metrics = scores_of(task, prediction)
+    resamplers = in_groups(resamplers_of(task, prediction), numbers)
     rows = [{"row": row, **task.describe(prediction, index)} for index, row in enumerate(numbers)]
     right, quality, quality_name = task.right(prediction), task.quality(prediction), task.quality_name
     judged = list(range(len(rows)))
@@ -172,6 +173,27 @@ def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> M
         found |= in_groups(custom.resamplers(predicted, references), [numbers[entry] for entry in judged])
     by_label, details = task.by_label(prediction), task.metric_details()
     return Measurement(metrics, rows, found, right, quality, quality_name, by_label, outputs, judged, details)
+
+
+def scores_of(task: Task, prediction: EvalPrediction) -> dict[str, float]:
+    """The task's metrics, none of them a number where an output is none."""
+    found = task.score(with_numbers(prediction))
+    return found if is_finite(prediction) else dict.fromkeys(found, math.nan)
+
+
+def resamplers_of(task: Task, prediction: EvalPrediction) -> dict[str, Resampler]:
+    """The same metrics for any weights of the rows."""
+    found = task.resamplers(with_numbers(prediction))
+    return found if is_finite(prediction) else dict.fromkeys(found, of_nothing(len(prediction.label_ids)))
+
+
+def with_numbers(prediction: EvalPrediction) -> EvalPrediction:
+    """The prediction with noughts for what is no number, which the libraries' metrics refuse."""
+    return EvalPrediction(np.nan_to_num(prediction.predictions), prediction.label_ids)
+
+
+def is_finite(prediction: EvalPrediction) -> bool:
+    return bool(np.isfinite(prediction.predictions).all())
 
 
 def in_groups(metrics: dict[str, Resampler], rows: list[int]) -> dict[str, Resampler]:

@@ -58,9 +58,17 @@ def examine(auto_class: Any, folder: Path, rows: Path, facts: dict[str, Any], fo
     tensors = tensors or dict(model.named_parameters())
     found["digests"] = {name: digest(tensors[name]) for name in names if name in tensors}
     options = tokens_alone((model.get_base_model() if adapter else model).forward)
-    said = ask(model, read_rows(rows), options, shift=facts["shift"])
+    plain, padded = (as_learnt(read_rows(rows, *which), facts.get("label_scale")) for which in ((), (PADDED,)))
+    said = ask(model, plain, options, shift=facts["shift"])
     found |= {name: [row[name] for row in said] for name in ("scores", "losses", "counts")}
-    found["padded_losses"] = [row["losses"] for row in ask(model, read_rows(rows, PADDED), options, shift=facts["shift"])]
+    found["padded_losses"] = [row["losses"] for row in ask(model, padded, options, shift=facts["shift"])]
+
+
+def as_learnt(rows: list[dict[str, Any]], scale: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The rows with labels in the units of the model's numbers: standard units, where its head could not hold others."""
+    if scale is None or scale["in_head"]:
+        return rows
+    return [row | {"labels": (row["labels"] - scale["mean"]) / scale["deviation"]} for row in rows]
 
 
 def ask(model: Any, rows: list[dict[str, Any]], options: dict[str, Any], *, shift: bool) -> list[dict[str, Any]]:

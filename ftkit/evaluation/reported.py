@@ -10,7 +10,7 @@ import numpy as np
 from transformers import EvalPrediction
 
 from ftkit.errors import UserError
-from ftkit.evaluation.measure import Outputs, load_outputs
+from ftkit.evaluation.measure import Outputs, load_outputs, scores_of
 from ftkit.models.load import load_config
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run
@@ -45,7 +45,7 @@ class Measured:
             IndexError: it holds fewer rows.
         """
         some = EvalPrediction(self.prediction.predictions[entries], self.prediction.label_ids[entries])
-        loss = self.task.resamplers(some)["loss"]
+        loss = self.task.resamplers(self.task.as_saved(some))[self.task.own_loss]
         return loss.compute(np.eye(loss.rows)), loss.value()
 
     def units(self, entries: list[int], losses: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ class Measured:
         units = np.maximum(1.0, np.abs(losses))
         if self.prediction.label_ids.ndim > 1 or self.prediction.predictions.shape[1:] != (1,):
             return units
-        sizes = np.abs(self.prediction.predictions[entries, 0].astype(np.float64))
+        sizes = np.abs(self.task.as_saved(self.prediction).predictions[entries, 0].astype(np.float64))
         return np.maximum(units, 2 * sizes * np.sqrt(np.abs(losses)))
 
 
@@ -86,7 +86,7 @@ def figure_failures(run: Run, recipe: Recipe, measured: Measured) -> list[str]:
     if recipe.evaluation.metric_file is not None:
         return []
     shown = json.loads(run.metrics_file.read_text(encoding="utf-8"))["tuned"]
-    found = measured.task.score(measured.task.merge(measured.prediction, measured.rows)[0])
+    found = scores_of(measured.task, measured.task.merge(measured.prediction, measured.rows)[0])
     return [
         f"{run.metrics_file} reports {name} {shown[name]:.6g}, {run.outputs / 'tuned.npz'} has {value:.6g}: one of them was "
         "changed since the run"

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from ftkit.models.precision import rests_in_half
+
 IGNORED = -100
 Row = dict[str, torch.Tensor]  # input_ids, labels and what else the model takes, without a batch dimension
 
@@ -61,13 +63,6 @@ def precision_of(model: Any) -> AbstractContextManager[Any]:
     """
     flash = "flash" in (model.config._attn_implementation or "")
     return torch.autocast(model.device.type, torch.bfloat16) if flash or rests_in_half(model) else nullcontext()
-
-
-def rests_in_half(model: Any) -> bool:
-    """Whether weights have 16 bits, but for 4-bit layers, which bring their biases to the type of their products."""
-    modules = [module for module in model.modules() if type(module).__name__ != "Linear4bit"]
-    halves = (torch.bfloat16, torch.float16)
-    return any(parameter.dtype in halves for module in modules for parameter in module.parameters(recurse=False))
 
 
 def is_coarse(model: Any) -> bool:

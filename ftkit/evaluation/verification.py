@@ -28,6 +28,7 @@ from ftkit.evaluation.records import PADDED, read_rows, read_scores, write_rows
 from ftkit.evaluation.reload import FACTS, ROWS, saved_name
 from ftkit.evaluation.reported import LossCheck, Measured, check_losses
 from ftkit.evaluation.scoring import Row, digest, is_coarse, largest_difference, score_rows
+from ftkit.models.label_scale import KEY
 from ftkit.run import write_json
 
 ROW_COUNT = 32
@@ -96,7 +97,8 @@ def begin(
     chosen = list(rows.select(entries))
     plain, places = [plain_row(row) for row in chosen], padded_places([len(row["input_ids"]) for row in chosen])
     write_rows(folder / ROWS, plain, padded_rows(collate(chosen), places), before=score_rows(model, plain, shift=shift))
-    facts = {"load": load, "shift": shift, "entries": entries, "padded": places, "before": digests(model)}
+    scale = vars(model.config).get(KEY)
+    facts = {"load": load, "shift": shift, "entries": entries, "padded": places, "before": digests(model), KEY: scale}
     write_json(folder / FACTS, facts)
 
 

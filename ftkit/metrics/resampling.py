@@ -45,6 +45,11 @@ def of_ratio(above: np.ndarray, below: np.ndarray) -> Resampler:
     return of_sums(np.stack([above, below], axis=1), lambda sums: ratio(sums[:, 0], sums[:, 1]))
 
 
+def of_nothing(rows: int) -> Resampler:
+    """What cannot be had of these rows, whatever they weigh."""
+    return Resampler(rows, lambda weights: np.full(len(weights), np.nan))
+
+
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """Elementwise quotient, 0 where the divisor is."""
     return np.divide(above, below, out=np.zeros_like(above, dtype=np.float64), where=below != 0)

@@ -1,4 +1,6 @@
-"""The precisions that a machine computes in."""
+"""The precisions that a machine computes in, and that weights rest in."""
+
+from typing import Any
 
 import torch
 
@@ -17,3 +19,10 @@ def product_dtype() -> torch.dtype:
     vanish unless the loss is scaled.
     """
     return torch.bfloat16 if has_bf16() else torch.float32
+
+
+def rests_in_half(model: Any) -> bool:
+    """Whether weights have 16 bits, but for 4-bit layers, which bring their biases to the type of their products."""
+    modules = [module for module in model.modules() if type(module).__name__ != "Linear4bit"]
+    halves = (torch.bfloat16, torch.float16)
+    return any(parameter.dtype in halves for module in modules for parameter in module.parameters(recurse=False))

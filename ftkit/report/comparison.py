@@ -19,9 +19,9 @@ from ftkit.errors import UserError
 from ftkit.metrics.names import by_shown_name
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.tasks import TASK_SPECS
-from ftkit.report.summary import model_name, number
+from ftkit.report.summary import model_name
 from ftkit.run import finished_run
-from ftkit.units import size_words, time_words
+from ftkit.units import number, size_words, time_words
 
 BEST = " *"
 ABSENT = "-"
@@ -61,6 +61,7 @@ class Entry:
     rows: int
     data: str
     caveats: list[str]
+    flags: list[str] = field(default_factory=list)
     seed: int | None = None
     generated: tuple[int, int | None] = (0, None)  # rows that answers were generated for, and the seed that drew them
     draws: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
@@ -139,7 +140,9 @@ class Comparison:
 
     def _remarks(self) -> list[Text]:
         caveats = [f"{entry.name}: {caveat}" for entry in self.entries for caveat in entry.caveats]
-        return [Text(f"read with care: {remark}", style="yellow") for remark in [*self.warnings, *caveats]]
+        flags = [f"look into this: {entry.name}: {flag}" for entry in self.entries for flag in entry.flags]
+        lines = [*(f"read with care: {remark}" for remark in [*self.warnings, *caveats]), *flags]
+        return [Text(line, style="yellow") for line in lines]
 
 
 def compare_runs(folders: Sequence[Path]) -> Comparison:
@@ -186,6 +189,7 @@ def read_entry(folder: Path, name: str) -> Entry:
         rows=metrics["rows"],
         data=record.get("data", {}).get("eval", {}).get("sha256", ""),
         caveats=metrics.get("caveats", []),
+        flags=metrics.get("flags") or [],
         seed=(metrics.get("intervals") or {}).get("seed"),
         generated=(metrics.get("generated_rows", 0), metrics.get("generated_seed")),
         draws=named(read_draws(run.draws)),

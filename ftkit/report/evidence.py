@@ -49,6 +49,11 @@ class Evidence:
         """The name under which a metric is shown."""
         return shown_name(metric, self.metrics.get("details"))
 
+    @property
+    def against(self) -> str:
+        """What the verdict compares with, "baseline" or the name of another."""
+        return (self.metrics.get("verdict") or {}).get("against") or "baseline"
+
     def higher_is_better(self, metric: str) -> bool | None:
         """Which way is up; None where neither is, as for a length ratio."""
         known: dict[str, bool] = self.metrics.get("higher_is_better") or self.recipe.spec.metrics

@@ -19,7 +19,6 @@ from ftkit.report.plots import draw_curve, draw_histogram, library
 from ftkit.report.summary import (
     label_rows,
     model_name,
-    number,
     peak_words,
     planned,
     run_facts,
@@ -27,11 +26,11 @@ from ftkit.report.summary import (
     verified_words,
 )
 from ftkit.report.usage import usage
-from ftkit.units import size_words, time_words
+from ftkit.units import number, size_words, time_words
 
 MAX_SLICES = 100
 MINUS = "\u2212"
-STATES = {"better": "better", "worse": "worse", "no change": "no change", "unsure": "not sure", "no baseline": "no baseline"}
+STATES = {"unsure": "not sure", "partly": "better in part", "mixed": "better and worse"}  # others are said as they are
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def page(evidence: Evidence) -> str:
         data_caveats=data_caveats(evidence),
         verdict=verdict(evidence, rows),
         states=STATES,
-        main=next(row for row in rows if row.metric == evidence.main_metric),
+        main=main_comparison(evidence, rows),
         comparisons=rows,
         others=other_comparisons(evidence),
         tiles=tiles(evidence, rows, examples),
@@ -144,6 +143,12 @@ def other_comparisons(evidence: Evidence) -> list[Comparison]:
     ]  # fmt: skip
 
 
+def main_comparison(evidence: Evidence, rows: list[Comparison]) -> Comparison:
+    """The line that the verdict is about: its metric, against what it compares with."""
+    beside = [row for row in other_comparisons(evidence) if row.against == evidence.against]
+    return next(row for row in [*beside, *rows] if row.metric == evidence.main_metric)
+
+
 def verdict(evidence: Evidence, rows: list[Comparison]) -> dict[str, str]:
     """The run's own verdict; of a run without one, its figures in a sentence that claims no more than they show."""
     if found := evidence.metrics.get("verdict"):
@@ -158,9 +163,9 @@ def verdict(evidence: Evidence, rows: list[Comparison]) -> dict[str, str]:
 
 def tiles(evidence: Evidence, rows: list[Comparison], examples: Examples) -> list[tuple[str, str, str]]:
     """Name, figure and remark of what one wants to know first."""
-    main, record = next(row for row in rows if row.metric == evidence.main_metric), evidence.record
+    main, record = main_comparison(evidence, rows), evidence.record
     counts, seconds, peak = record["parameters"], record["seconds"], record["peak_memory_bytes"]
-    before = f"before {figure(main.value)}" if main.value is not None else "no baseline"
+    before = f"{beside_words(main.against)} {figure(main.value)}" if main.value is not None else "no baseline"
     found = [(main.shown, figure(main.tuned), before)]
     if main.difference is not None:
         found.append(("difference", signed(main.difference), between(main.interval) if main.interval else "no interval"))
@@ -171,6 +176,10 @@ def tiles(evidence: Evidence, rows: list[Comparison], examples: Examples) -> lis
     place, size = max(peak.items(), key=lambda item: item[0] == "gpu")
     found.append(("peak memory", size_words(size), place + planned(record)))
     return found
+
+
+def beside_words(against: str) -> str:
+    return "before" if against == "baseline" else against
 
 
 def count_changes(evidence: Evidence, examples: Examples) -> tuple[int, int, int] | None:

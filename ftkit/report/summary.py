@@ -10,7 +10,7 @@ from ftkit import console
 from ftkit.evaluation.score import drawn_words
 from ftkit.metrics.names import shown_name
 from ftkit.recipe.schema import Recipe
-from ftkit.units import size_words, time_words
+from ftkit.units import number, size_words, time_words
 
 EXAMPLES = 3
 LABELS = 50
@@ -40,8 +40,9 @@ def interval_of(metrics: dict[str, Any], name: str) -> str:
 
 
 def other_baselines(metrics: dict[str, Any]) -> list[list[str]]:
-    """Further baselines on the first metric: name, value, and how far the tuned model is above it."""
-    others, name = metrics.get("other_baselines", {}), next(iter(metrics["tuned"]))
+    """Further baselines on the metric of the verdict: name, value, and how far the tuned model is above it."""
+    others = metrics.get("other_baselines", {})
+    name = (metrics.get("verdict") or {}).get("metric") or next(iter(metrics["tuned"]))
     drawn = metrics.get("intervals", {}).get("other_baselines", {})
     found = []
     for other, values in others.items():
@@ -65,10 +66,6 @@ def forgetting_words(metrics: dict[str, Any]) -> str:
     if found["kind"] == "drift":
         return f"the body's representations moved by {found['tuned']:.4f} (cosine distance; {doubt})"
     return f"loss on general text {found['baseline']:.4f} → {found['tuned']:.4f} ({found['difference']:+.4f}; {doubt})"
-
-
-def number(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.3g}"
 
 
 def run_facts(record: dict[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBa
 from ftkit.data.encode import Cutter, Encoded, Encoder
 from ftkit.metrics.resampling import Resampler
 from ftkit.models.label_head import Head
+from ftkit.models.label_scale import LabelScale
 
 BLANK = "a"  # in place of an answer that a row does not have: as few tokens as can be
 
@@ -70,6 +71,9 @@ class Task(Protocol):
     quality_name: str
     """Of which metric a row's quality is the row's own value, or its negative where less is better."""
 
+    own_loss: str
+    """The metric that is the loss as the saved model itself gives it, of a prediction in its units."""
+
     def fit(self, rows: Dataset, config: PretrainedConfig) -> None:
         """Learn from the training rows what the model must know, as the labels.
 
@@ -91,6 +95,16 @@ class Task(Protocol):
 
     def serving(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """What whoever predicts by plain transformers must know beside the saved folder, in what JSON can hold."""
+
+    def settle(self, model: Any, *, may_fold: bool) -> LabelScale | None:
+        """What the task does to a model that is to learn, whose labels it may learn in other units; None where not.
+
+        Args:
+            may_fold: what its head holds is saved and loaded in float32.
+        """
+
+    def ready(self, model: Any) -> None:
+        """What the task does to every model that is measured or asked."""
 
     def auto_class(self, config: PretrainedConfig) -> Any:
         """The AutoModel class whose model does this task."""
@@ -140,6 +154,9 @@ class Task(Protocol):
     def complete(self, prediction: EvalPrediction, encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
         """The prediction with what its metrics need of the encoded rows beside the logits, as the bytes of their text."""
 
+    def as_saved(self, prediction: EvalPrediction) -> EvalPrediction:
+        """A prediction in the units in which the saved model gives it."""
+
     def merge(self, prediction: EvalPrediction, rows: list[int]) -> tuple[EvalPrediction, list[int]]:
         """One prediction a row where a row's entries are parts of one answer, and which rows these are.
 
@@ -168,8 +185,16 @@ class Task(Protocol):
     def by_label(self, prediction: EvalPrediction) -> list[dict[str, Any]] | None:
         """Precision, recall, F1 and number of each label, or of each type of entity."""
 
-    def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
-        """What may be foretold without reading, as the most frequent label of the training rows, and its name."""
+    def trivial_baseline(self, prediction: EvalPrediction, metric: str) -> tuple[str, EvalPrediction] | None:
+        """What may be foretold without reading, as the most frequent label of the training rows, and its name.
+
+        Args:
+            prediction: the tuned model's, whose labels it is held against.
+            metric: that it should do well by.
+        """
+
+    def constant(self, prediction: EvalPrediction) -> str:
+        """What a model gives that says the same of every row though their labels differ; nothing where it does not."""
 
     def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
         """What was predicted for one entry, for predictions.jsonl."""
@@ -189,6 +214,16 @@ class WithoutPrompts:
     """What a task says that asks nothing in words and trains on its rows as they are."""
 
     several = "have several entries"
+    own_loss = "loss"
+
+    def settle(self, model: Any, *, may_fold: bool) -> LabelScale | None:
+        return None
+
+    def ready(self, model: Any) -> None:
+        """It is measured as it is."""
+
+    def as_saved(self, prediction: EvalPrediction) -> EvalPrediction:
+        return prediction
 
     def prompt_forms(self) -> dict[str, str]:
         return {}
@@ -232,8 +267,11 @@ class WithoutPrompts:
     def by_label(self, prediction: EvalPrediction) -> list[dict[str, Any]] | None:
         return None
 
-    def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
+    def trivial_baseline(self, prediction: EvalPrediction, metric: str) -> tuple[str, EvalPrediction] | None:
         return None
+
+    def constant(self, prediction: EvalPrediction) -> str:
+        return ""
 
 
 def has_targets(task: Task, config: PretrainedConfig) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
+from scipy.special import logit
 from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit.data.cells import are_vectors, named_by
@@ -22,11 +23,14 @@ from ftkit.metrics.classification import (
 )
 from ftkit.metrics.names import MACRO, class_detail
 from ftkit.metrics.resampling import Resampler
+from ftkit.models.label_head import listed
 from ftkit.recipe.schema import Data
 from ftkit.tasks.base import Members, members_of, with_nearest
 from ftkit.tasks.checkpoint_head import choose_head, recalled
 from ftkit.tasks.labels import require_no_missing, require_one_spelling, require_plain
 from ftkit.tasks.texts import TextTask, is_list, model_inputs, text_encoder
+
+BARELY = 1e-3  # a logit that foretells a label, or does not, and is no nearer to sure than it must be
 
 
 class TextClassification(TextTask):
@@ -64,8 +68,7 @@ class TextClassification(TextTask):
         self.head = choose_head(config, self.auto_class(config), self._kind, self.labels, named=bool(self.data.labels))
         self.labels = self.head.labels
         self._require_positive()
-        if not self.multi_label:
-            self.shares = self._shares(rows)
+        self.shares = self._shares(rows)
 
     def recall(self, config: PretrainedConfig) -> None:
         self.multi_label = config.problem_type == "multi_label_classification"
@@ -209,13 +212,27 @@ class TextClassification(TextTask):
         predicted = (logits > 0).astype(int) if self.multi_label else logits.argmax(-1)
         return label_scores(self.labels, predicted, prediction.label_ids.astype(int))
 
-    def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
-        """The most frequent training label, foretold with the labels' shares; of several labels, none of them."""
+    def trivial_baseline(self, prediction: EvalPrediction, metric: str) -> tuple[str, EvalPrediction] | None:
+        """The most frequent training label, foretold with the labels' shares; of several a row, so many as serve F1."""
         if self.shares is None:
             return None
-        logits = np.tile(np.log(self.shares), (len(prediction.label_ids), 1))
-        name = f"majority class ({self.labels[int(self.shares.argmax())]})"
+        if self.multi_label:
+            row, chosen = frequent_labels(self.shares)
+            name = f"most frequent labels ({listed([self.labels[place] for place in chosen])})"
+        else:
+            row, name = np.log(self.shares), f"majority class ({self.labels[int(self.shares.argmax())]})"
+        logits = np.tile(row, (len(prediction.label_ids), 1))
         return name, EvalPrediction(predictions=logits, label_ids=prediction.label_ids)
+
+    def constant(self, prediction: EvalPrediction) -> str:
+        logits, labels = prediction.predictions, prediction.label_ids
+        said = logits > 0 if self.multi_label else logits.argmax(-1)[:, None]
+        if (said != said[:1]).any() or not (labels != labels[:1]).any():
+            return ""
+        if not self.multi_label:
+            return f"one label only, '{self.labels[int(said[0, 0])]}'"
+        named = [self.labels[place] for place in np.flatnonzero(said[0])]
+        return f"the same labels for every row: {listed(named) or 'none'}"
 
     def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
         logits = torch.from_numpy(prediction.predictions[index])
@@ -229,10 +246,10 @@ class TextClassification(TextTask):
         return {"predicted": self.labels[int(best)], "probability": round(float(chance), 6)}
 
     def _shares(self, rows: Dataset) -> np.ndarray:
-        """Each label's share of the rows, none quite 0."""
+        """Each label's share of the rows, none quite 0 or 1."""
         found = self.members(rows).counts
         counts = np.array([found.get(label, 0) + 1 for label in self.labels], dtype=np.float64)
-        return counts / counts.sum()
+        return counts / (len(rows) + 2 if self.multi_label else counts.sum())
 
     def ask(self, row: dict[str, Any]) -> dict[str, Any]:
         several = self.multi_label and not self.data.label_separator
@@ -271,6 +288,19 @@ class TextClassification(TextTask):
 
     def _label(self, names: list[str], ids: dict[str, int]) -> int | list[float]:
         return [float(name in names) for name in self.labels] if self.multi_label else ids[names[0]]
+
+
+def frequent_labels(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that foretell the same labels for every row, and which: the most frequent, so many as F1 is best with.
+
+    Args:
+        shares: of the rows that have each label, shape (labels,).
+    """
+    order = np.argsort(-shares, kind="stable")
+    hits, count = np.cumsum(shares[order]), np.arange(1, len(shares) + 1)
+    chosen = order[: int(np.argmax(2 * hits / (count + shares.sum()))) + 1]
+    logits, wanted = logit(shares), np.isin(np.arange(len(shares)), chosen)
+    return np.where((logits > 0) == wanted, logits, np.where(wanted, BARELY, -BARELY)), chosen
 
 
 def class_name(feature: ClassLabel, value: Any) -> str:

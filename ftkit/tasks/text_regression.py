@@ -4,20 +4,23 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import ClassLabel, Dataset, Features, Value
 from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.data.encode import TOKENS, Encoder, is_empty
+from ftkit.data.encode import TOKENS, Encoded, Encoder, is_empty
 from ftkit.data.ledger import Outcome
 from ftkit.data.tables import value_codes
 from ftkit.errors import UserError
 from ftkit.metrics.regression import regression_metrics, regression_resamplers
 from ftkit.metrics.resampling import Resampler
+from ftkit.models.label_scale import OWN, LabelScale, Scale, answer_in_float32, read_scale, settle_scale
 from ftkit.recipe.schema import Data
 from ftkit.tasks.checkpoint_head import choose_number
 from ftkit.tasks.texts import TextTask, is_list, model_inputs, text_encoder
 
 DIGITS = 6
+STILL = 0.01  # of the labels' standard deviation: predictions that differ by less say the same of every row
 
 
 class TextRegression(TextTask):
@@ -25,10 +28,15 @@ class TextRegression(TextTask):
 
     task = "text-regression"
     quality_name = "mae"
+    own_loss = "mse"
 
     def __init__(self, data: Data) -> None:
         self.data = data
         self.mean: float | None = None
+        self.median: float | None = None
+        self.scale = OWN
+        self.kept_scale: Scale | None = None
+        self.label_scale = LabelScale(OWN, None, in_head=True)
 
     def fit(self, rows: Dataset, config: PretrainedConfig) -> None:
         feature = rows.features["label"]
@@ -41,13 +49,26 @@ class TextRegression(TextTask):
             only = f"one number only, {next(iter(numbers)):g}" if numbers else f"no number: '{str(values[0])[:60]}'"
             message = f"the labels of the training rows are {only}"
             raise UserError(message, "is the right column mapped?", key="data.columns.label")
-        self.mean = float(np.average(list(numbers), weights=list(numbers.values())))
+        self.mean, self.median, deviation = moments(numbers)
+        self.scale = Scale(self.mean, deviation)
         self.head = choose_number(config, self.auto_class(config))
+        saved = read_scale(config) if self.head.kept else None
+        self.kept_scale = saved[0] if saved and not saved[1] else None
 
     def recall(self, config: PretrainedConfig) -> None:
         if config.num_labels != 1:
             message = f"the model has a head for {config.num_labels} labels, where regression has one number"
             raise UserError(message, "name the task that it was trained for", key="model.name")
+        scale, in_head = read_scale(config) or (OWN, True)
+        self.label_scale = LabelScale(scale, None, in_head=in_head)
+
+    def settle(self, model: Any, *, may_fold: bool) -> LabelScale:
+        new = self.head is None or not self.head.kept
+        self.label_scale = settle_scale(model, self.scale, new=new, kept=self.kept_scale, may_fold=may_fold)
+        return self.label_scale
+
+    def ready(self, model: Any) -> None:
+        answer_in_float32(model)
 
     def strata(self, rows: Dataset) -> np.ndarray | None:
         return None
@@ -93,23 +114,59 @@ class TextRegression(TextTask):
 
         return encode
 
+    def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
+        """Batches whose labels are in standard units while the model learns."""
+        pad = super().collator(tokenizer, model)
+
+        def collate(rows: list[dict[str, Any]]) -> Any:
+            batch = pad(rows)
+            if "labels" in batch and (scale := self.label_scale.of_labels) != OWN:
+                batch["labels"] = scale.standard(batch["labels"])
+            return batch
+
+        return collate
+
+    def reduce_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The owner's numbers, in float32."""
+        scale = self.label_scale.of_outputs
+        return logits.float() if scale == OWN else scale.own(logits)
+
+    def complete(self, prediction: EvalPrediction, encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
+        """With the labels as the rows have them: those of a batch may be in standard units."""
+        return EvalPrediction(prediction.predictions, np.array(encoded.dataset["labels"][:], dtype=np.float32))
+
+    def as_saved(self, prediction: EvalPrediction) -> EvalPrediction:
+        scale = OWN if self.label_scale.in_head else self.label_scale.scale
+        said, labels = (torch.as_tensor(numbers) for numbers in (prediction.predictions, prediction.label_ids))
+        return prediction if scale == OWN else EvalPrediction(scale.standard(said).numpy(), scale.standard(labels).numpy())
+
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
-        return regression_metrics(prediction.predictions[:, 0], prediction.label_ids)
+        """In the owner's units; the loss is that of the steps, in standard units."""
+        found = regression_metrics(prediction.predictions[:, 0], prediction.label_ids)
+        return found | ({"loss": found["mse"] / self.label_scale.scale.deviation**2} if "mse" in found else {})
 
     def resamplers(self, prediction: EvalPrediction) -> dict[str, Resampler]:
-        return regression_resamplers(prediction.predictions[:, 0], prediction.label_ids)
+        found = regression_resamplers(prediction.predictions[:, 0], prediction.label_ids)
+        mse, square = found["mse"], self.label_scale.scale.deviation**2
+        return found | {"loss": Resampler(mse.rows, lambda weights: mse.compute(weights) / square)}
 
     def quality(self, prediction: EvalPrediction) -> np.ndarray:
         """The negative of a row's absolute error."""
         return -np.abs(prediction.predictions[:, 0].astype(np.float64) - prediction.label_ids)
 
-    def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
-        """The training labels' mean for every row, of which the squared error is least."""
-        if self.mean is None:
+    def trivial_baseline(self, prediction: EvalPrediction, metric: str) -> tuple[str, EvalPrediction] | None:
+        """The training labels' mean for every row, of the least squared error; or their median, of the absolute."""
+        middle, name = (self.median, "median") if metric == "mae" else (self.mean, "mean")
+        if middle is None:
             return None
-        same = np.full((len(prediction.label_ids), 1), self.mean)
-        name = f"mean of the training labels ({self.mean:.3g})"
-        return name, EvalPrediction(predictions=same, label_ids=prediction.label_ids)
+        same = np.full((len(prediction.label_ids), 1), middle)
+        return f"{name} of the training labels ({middle:.6g})", EvalPrediction(same, prediction.label_ids)
+
+    def constant(self, prediction: EvalPrediction) -> str:
+        said, labels = prediction.predictions[:, 0].astype(np.float64), prediction.label_ids.astype(np.float64)
+        if not np.isfinite(said).all() or len(said) < 2 or said.std() > STILL * labels.std() or not labels.std():
+            return ""
+        return f"one number only, {said.mean():.6g}"
 
     def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
         return {"predicted": round(float(prediction.predictions[index][0]), DIGITS)}
@@ -131,6 +188,16 @@ def as_number(label: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def moments(counted: dict[float, float]) -> tuple[float, float, float]:
+    """Mean, median and standard deviation of numbers that occur so often each."""
+    values = np.array(sorted(counted))
+    counts = np.array([counted[value] for value in values.tolist()])
+    reached = np.cumsum(counts) / counts.sum()
+    low, high = (values[np.searchsorted(reached, 0.5, side)] for side in ("left", "right"))
+    mean = float(np.average(values, weights=counts))
+    return mean, float(low + high) / 2, float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
 
 
 def require_one_number(feature: Any) -> None:

@@ -189,7 +189,7 @@ class TokenClassification(WithoutPrompts):
             "accuracy": "words",
         }
 
-    def labelled(self, prediction: EvalPrediction) -> tuple[list[str], np.ndarray, np.ndarray] | None:
+    def labelled(self, prediction: EvalPrediction) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Words behind the cut count as outside of entities; where the tags know no outside, they are left out."""
         predicted = prediction.predictions[..., 0]
         if OUTSIDE in self.labels:
@@ -200,7 +200,7 @@ class TokenClassification(WithoutPrompts):
     def by_label(self, prediction: EvalPrediction) -> list[dict[str, Any]] | None:
         return entity_scores(prediction.predictions, prediction.label_ids, self.labels)
 
-    def trivial(self, prediction: EvalPrediction) -> tuple[str, EvalPrediction] | None:
+    def trivial_baseline(self, prediction: EvalPrediction, metric: str) -> tuple[str, EvalPrediction] | None:
         """The most frequent training tag on every word, foretold with the tags' shares."""
         if not self.counts:
             return None
@@ -210,6 +210,12 @@ class TokenClassification(WithoutPrompts):
         best = np.where(prediction.predictions[..., 0] == UNSEEN, UNSEEN, np.float32(shares.argmax()))
         name = f"majority tag ({self.labels[int(shares.argmax())]})"
         return name, EvalPrediction(predictions=np.stack([best, losses], -1), label_ids=labels)
+
+    def constant(self, prediction: EvalPrediction) -> str:
+        _, labels, said = self.labelled(prediction)
+        if len(np.unique(said)) != 1 or len(np.unique(labels)) < 2:
+            return ""
+        return f"one tag only, '{self.labels[int(said[0])]}'"
 
     def describe(self, prediction: EvalPrediction, index: int) -> dict[str, Any]:
         """Entities as type, first word and last word, counted from 0."""

@@ -25,11 +25,14 @@ from ftkit.compat import divide_loss_by_accumulation
 from ftkit.data.encode import IGNORED, Encoded
 from ftkit.data.packing import lengths_to_try, packed_collator, require_isolation
 from ftkit.errors import UserError
+from ftkit.evaluation.measure import scores_of
 from ftkit.evaluation.target import Target
 from ftkit.models.as_loaded import lent_pad_token
 from ftkit.models.heads import find_head
 from ftkit.models.label_head import head_words
+from ftkit.models.label_scale import OWN, scale_words
 from ftkit.models.load import first_line, fit_tokenizer, load_base, load_config, load_tokenizer
+from ftkit.models.precision import rests_in_half
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.process import return_blocks
 from ftkit.recipe.schema import Model as ModelBlock
@@ -87,6 +90,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     if task.generates:
         remember_stops(model, data.encoded["eval"], task.end_tokens(tokenizer))
     trainer = build_trainer(task, tokenizer, model, data, arguments, callbacks)
+    settle_labels(task, trainer)
     require_step(recipe, trainer, data)
     tried = data.encoded["eval" if recipe.data.packing else "train"].dataset
     padded = batch_of(trainer, trial_rows(trainer, tried, target=has_targets(task, config)))
@@ -100,6 +104,20 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     trainer.off["flash_attention"] = "" if attends_in_flash(trainer) else why_no_flash
     return_blocks()  # what trying took
     return Parts(task, config, tokenizer, data, model, trainer, frozen_body(recipe, model, data, trainer))
+
+
+def settle_labels(task: Task, trainer: Trainer) -> None:
+    """Let the Trainer learn labels in the units that the task wants."""
+    model = trainer.model
+    scale = task.settle(model, may_fold=not (rests_in_half(model) or has_sharded_weights(trainer)))
+    trainer.label_scale = scale
+    if scale is not None and scale.scale != OWN:
+        console.say(scale_words(scale.describe()))
+
+
+def has_sharded_weights(trainer: Trainer) -> bool:
+    """Whether the weights of a layer lie in parts in several processes while it learns."""
+    return bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
 
 
 def settle_levers(recipe: Recipe, task: Task, trainer: Trainer, padded: dict[str, Any]) -> None:
@@ -193,7 +211,9 @@ def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, 
         fit_tokenizer(base, tokenizer)
         if auto_class is not AutoModelForCausalLM:
             divide_loss_by_accumulation(base)
-        return strategy.apply(base, recipe.strategy, head, auto_class)
+        model = strategy.apply(base, recipe.strategy, head, auto_class)
+        task.ready(model)
+        return model
 
 
 def frozen_body(recipe: Recipe, model: Any, data: Data, trainer: Trainer) -> FrozenBody | None:
@@ -263,6 +283,15 @@ def load_trained(
     Args:
         autocast: it is computed in autocast; without, a new head in float32 gets a base in float32.
     """
+    model = load_as_trained(recipe, task, config, saved, folder, autocast=autocast)
+    task.ready(model)
+    return model
+
+
+def load_as_trained(
+    recipe: Recipe, task: Task, config: PretrainedConfig, saved: ModelBlock, folder: Path | None, *, autocast: bool
+) -> Any:
+    """The model of `load_trained`, as the libraries load it."""
     auto_class = task.auto_class(config)
     if folder is None or not (folder / "adapter_config.json").is_file():
         return load_base(auto_class, saved, config, new_head=False, dtype=torch.float32)
@@ -338,9 +367,9 @@ def entry_metrics(
 
     def score(prediction: EvalPrediction) -> dict[str, float]:
         if len(prediction.label_ids) != len(encoded.rows):
-            return task.score(prediction)
+            return scores_of(task, prediction)
         whole = task.complete(prediction, encoded, tokenizer)
-        return task.score(task.merge(whole, encoded.rows)[0])
+        return scores_of(task, task.merge(whole, encoded.rows)[0])
 
     return score
 

@@ -3,7 +3,7 @@
 All that is measured before training is kept in the run's folder, so that a resumed run does not measure it again.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from ftkit.data.paths import SAMPLE_PREFIX
 from ftkit.data.sources import read_source
 from ftkit.errors import UserError
 from ftkit.evaluation.analysis import analyse
-from ftkit.evaluation.evidence import BASELINE, TUNED, changes, fallen, flags, intervals, resampled, verdict
+from ftkit.evaluation.evidence import BASELINE, TUNED, changes, intervals, resampled
 from ftkit.evaluation.few_shot import with_shots
 from ftkit.evaluation.forgetting import DRIFT, KEY, LOSS, TEXTS, GeneralText, forgetting, general_text, measure_general
 from ftkit.evaluation.measure import Measurement, Outputs, assess, load_outputs, measure, targets_of, write_arrays
+from ftkit.evaluation.verdict import flags, verdict
 from ftkit.metrics.custom import CustomMetric
 from ftkit.metrics.text import signatures
 from ftkit.models.architecture import named_positions
@@ -26,6 +27,7 @@ from ftkit.recipe.schema import Recipe, Source
 from ftkit.recipe.tasks import HEALTH_METRICS
 from ftkit.run import Run, write_json, write_jsonl
 from ftkit.tasks.base import Encoded
+from ftkit.training.baselines import compared, remarks
 from ftkit.training.dispatcher import Parts
 
 
@@ -154,23 +156,19 @@ def on_general_text(parts: Parts, text: GeneralText) -> np.ndarray:
         return measure_general(parts.model, text, parts.tokenizer.pad_token_id or 0, bf16=parts.trainer.args.bf16)
 
 
-def trivial_baseline(recipe: Recipe, parts: Parts, tuned: Measurement) -> dict[str, Measurement]:
-    """What may be foretold without reading, by name: a fresh head's baseline means little beside it."""
-    outputs = tuned.outputs
-    found = parts.task.trivial(outputs.prediction) if outputs else None
-    return {found[0]: assessed(Outputs(found[1], [], outputs.rows), recipe, parts)} if outputs and found else {}
-
-
 def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measurement) -> dict[str, Any]:
     """What metrics.json says; the draws behind it are kept for `ftkit compare`."""
     baseline, seed = before.baseline, recipe.training.seed
-    others = trivial_baseline(recipe, parts, tuned) | before.others
+    better: dict[str, bool | None] = {**recipe.spec.metrics, **HEALTH_METRICS}
+    beside = compared(recipe, parts, baseline, before.others, tuned, better)
+    others = beside.trivial | before.others
     with console.status("drawing rows for the intervals"):
         models = {TUNED: tuned, **({BASELINE: baseline} if baseline else {}), **others}
         drawn = resampled({name: model.resamplers for name, model in models.items()}, seed)
         found = intervals(drawn, seed)
     write_arrays(run.draws, **drawn[TUNED])
-    better = recipe.spec.metrics | HEALTH_METRICS
+    judged = verdict(tuned, beside.references, found, better, beside.metric)
+    judged = replace(judged, sentence=judged.sentence + beside.note(judged.against))
     after = on_general_text(parts, before.text) if before.text else None
     lost = forgetting(before.text, before.general, after, seed) if before.text and after is not None else None
     return {
@@ -185,8 +183,8 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
         "intervals": found,
         "changes": changes(baseline, tuned, row_names(parts, tuned)),
         "forgetting": lost,
-        "verdict": asdict(verdict(baseline, tuned, better, found)),
-        "flags": [*fallen(baseline, tuned, better, found), *flags(baseline, tuned, found, lost)],
+        "verdict": asdict(judged),
+        "flags": [*remarks(parts, beside, tuned, better), *flags(baseline, tuned, found, lost)],
         "signatures": written_signatures(tuned),
         "caveats": parts.data.caveats("eval"),
     }

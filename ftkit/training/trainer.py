@@ -11,6 +11,7 @@ from torch import nn
 
 from ftkit import compat
 from ftkit.data.packing import is_flash
+from ftkit.models.label_scale import LabelScale
 from ftkit.models.load import lacks_memory
 from ftkit.models.resting import RestingBase
 from ftkit.training.dropout import drop, dropping
@@ -47,6 +48,7 @@ class Trainer(compat.Trainer):
         liger: where Liger's kernels are in the model's layers, the names that belong to them.
         padding_matters: what a row gets depends on the padding of its batch, so that rows are measured one by one.
         part_cost: what a part of a batch costs beside its tokens, in tokens; None for what the model's size comes to.
+        label_scale: in which units the labels are learnt; None where they are what they are.
         off: why levers are off, by their keys under `speed`.
     """
 
@@ -67,6 +69,7 @@ class Trainer(compat.Trainer):
     liger: Names | None = None
     padding_matters: bool = False
     part_cost: float | None = None
+    label_scale: LabelScale | None = None
     off: dict[str, str]
     _step: Step | None = None
     _rows = 0  # of the present micro-batch
@@ -84,7 +87,13 @@ class Trainer(compat.Trainer):
     @contextmanager
     def stepping(self) -> Iterator[None]:
         """The model as its steps find it: the frozen base at rest, and all that is done for speed."""
-        with self.resting.at_rest() if self.resting else nullcontext(), self.computing():
+        with self.resting.at_rest() if self.resting else nullcontext(), self.scaling_labels(), self.computing():
+            yield
+
+    @contextmanager
+    def scaling_labels(self) -> Iterator[None]:
+        """Labels and outputs in the units that are learnt, as in every checkpoint."""
+        with self.label_scale.in_steps() if self.label_scale else nullcontext():
             yield
 
     @contextmanager

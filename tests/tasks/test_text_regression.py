@@ -100,7 +100,10 @@ def test_a_column_of_other_things_is_refused(labels: list[Any], kind: Any, words
 def test_the_trivial_baseline_is_the_mean() -> None:
     made = task()
     made.fit(rows_of(["1", "2", "2", "4.08", "x"], Value("string")), AutoConfig.for_model("distilbert"))
-    name, prediction = made.trivial(EvalPrediction(np.zeros((3, 1)), np.array([1.0, 2.0, 3.0]))) or ("", None)
+    name, prediction = made.trivial_baseline(EvalPrediction(np.zeros((3, 1)), np.array([1.0, 2.0, 3.0])), "mse") or (
+        "",
+        None,
+    )
     assert name == "mean of the training labels (2.27)"
     assert prediction.predictions.tolist() == [[pytest.approx(2.27)]] * 3
     assert "pearson" not in made.score(prediction)  # one number for all has none
