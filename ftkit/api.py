@@ -29,7 +29,8 @@ from ftkit.evaluation.reported import as_measured, figure_failures, read_measure
 from ftkit.evaluation.score import CheckReport, Score
 from ftkit.evaluation.target import SPLITS, Target, resolve_target
 from ftkit.evaluation.verification import begin, conclude, is_recorded, reloading, verify_model
-from ftkit.hub import hub_names, is_hub_id, offline_mode_kept, require_reachable
+from ftkit.hub.door import offline_mode_kept, pinned
+from ftkit.hub.names import hub_names
 from ftkit.models.counts import count_parameters
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.loading import loading
@@ -145,8 +146,7 @@ def train(
     if smoke:
         recipe = smoke_recipe(recipe, train)
     with recipe.located():
-        require_reachable(hub_names(recipe))
-        return _train(recipe, Run(folder), resume=resume)
+        return _train(pinned(recipe), Run(folder), resume=resume)
 
 
 @offline_mode_kept()
@@ -161,7 +161,7 @@ def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
     if smoke:
         recipe = smoke_recipe(recipe, train)
     with recipe.located(), tempfile.TemporaryDirectory() as folder:
-        require_reachable(hub_names(recipe))
+        recipe = pinned(recipe)
         limit = memory_limit(recipe)
         recipe, _ = settle_strategy(recipe)
         parts = build(row_by_row(recipe), Path(folder), [])
@@ -189,7 +189,7 @@ def plan(recipe: Recipe | str | Path, *, device: str | None = None, vram: float 
     hush_libraries()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     with recipe.located():
-        require_reachable([(recipe.model.name, "model", "model.name")])
+        recipe = pinned(recipe, ("model",))
         planned = plan_choice if recipe.strategy.name == "auto" else make_plan
         return planned(recipe, device, vram, measure=measure)
 
@@ -222,7 +222,7 @@ def preview(
         opened = dict.fromkeys(Gate.model_fields.keys() - {"similarity"}, 1.0)
         block = block.model_copy(update={"gate": gate.model_copy(update=opened)})
     with recipe.located():
-        require_reachable(hub_names(recipe))
+        recipe = pinned(recipe)
         task, tokenizer, config = TASKS[recipe.task](block), load_tokenizer(recipe.model), load_config(recipe.model, {})
         task.auto_class(config)  # refuses a model that cannot do the task
         parts = ("train", "eval", "test") if split == "test" else ("train", "eval")
@@ -520,7 +520,7 @@ def build_run(recipe: Recipe, run: Run, callbacks: list[TrainerCallback], *, res
 def record_start(run: Run, built: Built) -> None:
     """Open the run folder, with the recipe and all that is known of the run before it begins."""
     recipe, parts = built.recipe, built.parts
-    hub_ids = sorted({name for name, _, _ in hub_names(recipe) if is_hub_id(name)})
+    hub_ids = sorted({repository.name for repository in hub_names(recipe)})
     names: dict[str, Any] = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids}
     if built.batch is not None:
         names["batch_size"] = asdict(built.batch)

@@ -7,7 +7,7 @@ from ftkit.cli.arguments import Limit, ModelName, Overrides, Quiet, RecipeOrRows
 from ftkit.cli.drafting import recipe_of
 from ftkit.data.paths import require_local
 from ftkit.evaluation.checked import Checked
-from ftkit.hub import hub_names, require_reachable
+from ftkit.hub.door import pinned
 from ftkit.recipe.limit import limited, require_limit
 from ftkit.recipe.load import load_recipe
 
@@ -42,7 +42,7 @@ def check(
     if not smoke:
         with loaded.located():
             require_local(loaded)
-            require_reachable(hub_names(loaded))
+            loaded = pinned(loaded)
     checked = None if smoke else Checked(loaded)
     if checked and not again and (report := checked.tell_again()):
         console.out.print(report.table())

@@ -9,7 +9,7 @@ import typer
 from ftkit import console
 from ftkit.cli.arguments import Quiet
 from ftkit.errors import UserError
-from ftkit.hub import hub_names, require_reachable
+from ftkit.hub.door import pinned
 from ftkit.training.children import train_all
 from ftkit.training.variants import LEARNING_RATES, strategy_recipes
 
@@ -87,7 +87,7 @@ def train_strategies(
     recipes = strategy_recipes(Path(targets[0]), names, targets[1:])
     if not smoke:
         for recipe in recipes.values():
-            require_reachable(hub_names(recipe))
+            pinned(recipe)
     try:
         return train_all(recipes, folder, smoke=smoke, overwrite=overwrite, quiet=quiet)
     except KeyboardInterrupt:

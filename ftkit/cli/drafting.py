@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ftkit import console
 from ftkit.data.paths import GLOB_CHARACTERS
 from ftkit.errors import UserError
-from ftkit.hub import FILE_ENDINGS
+from ftkit.hub.names import FILE_ENDINGS
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.tasks import TASK_SPECS
 from ftkit.run import write_text

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.errors import UserError
-from ftkit.hub import FILE_ENDINGS
+from ftkit.hub.names import FILE_ENDINGS
 from ftkit.recipe.blocks import key_homes
 from ftkit.recipe.hints import nearest, override_hint
 from ftkit.recipe.words import COMMANDS, NO_COMMANDS, OPTIONS, plain

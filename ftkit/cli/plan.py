@@ -6,7 +6,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Overrides, Quiet, RecipePath
-from ftkit.hub import require_reachable
+from ftkit.hub.door import pinned
 from ftkit.recipe.load import load_recipe
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -39,7 +39,7 @@ def plan(
     console.set_quiet(quiet or as_json)
     loaded = load_recipe(recipe, overrides)
     with loaded.located():
-        require_reachable([(loaded.model.name, "model", "model.name")])
+        loaded = pinned(loaded, ("model",))
     from ftkit import api  # torch and transformers, once the recipe is known to be sound
 
     found = api.plan(loaded, device=device, vram=vram, measure=measure)

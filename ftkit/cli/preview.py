@@ -8,7 +8,7 @@ import typer
 from ftkit import console
 from ftkit.cli.arguments import Overrides, Quiet, RecipePath
 from ftkit.errors import UserError
-from ftkit.hub import hub_names, require_reachable
+from ftkit.hub.door import pinned
 from ftkit.recipe.load import load_recipe
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -36,7 +36,7 @@ def preview(
     loaded = load_recipe(recipe, overrides)
     if not smoke:
         with loaded.located():
-            require_reachable(hub_names(loaded))
+            loaded = pinned(loaded)
     from ftkit import api  # torch and transformers, once the recipe is known to be sound
     from ftkit.report.preview_views import page, terminal
 

@@ -10,7 +10,8 @@ import typer
 from ftkit import console
 from ftkit.cli.arguments import Quiet
 from ftkit.errors import UserError
-from ftkit.hub import FILE_ENDINGS, require_reachable
+from ftkit.hub.door import looked_up
+from ftkit.hub.names import Repository, is_hub_id, names_dataset
 
 if TYPE_CHECKING:
     from ftkit.synthesis.generators import EndpointGenerator, LocalGenerator
@@ -59,8 +60,9 @@ def synth(
 
         settings = Settings(rows, shots, temperature, max_new_tokens, novelty, seed, patience)
         require_output(output, resume=resume)
-        names = [(seeds, "dataset", "SEEDS")] if ":" not in seeds and Path(seeds).suffix not in FILE_ENDINGS else []
-        require_reachable([*names, *([(model, "model", "--model")] if model else [])])
+        names = [Repository(seeds, "dataset", key="SEEDS")] if names_dataset(seeds) else []
+        names += [Repository(model, "model", key="--model")] if model and is_hub_id(model) else []
+        looked_up(names)
         datasets.disable_progress_bars()
         seed_rows = read_seeds(seeds)
         generator = _local(model, settings) if model else _endpoint(str(endpoint), str(endpoint_model), settings)

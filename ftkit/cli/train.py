@@ -8,7 +8,7 @@ from ftkit import console
 from ftkit.cli.arguments import Limit, ModelName, Overrides, Quiet, RecipeOrRows, TaskName
 from ftkit.cli.drafting import recipe_of
 from ftkit.data.paths import require_local
-from ftkit.hub import hub_names, require_reachable
+from ftkit.hub.door import pinned
 from ftkit.recipe.limit import limited, require_limit
 from ftkit.recipe.load import load_recipe
 from ftkit.run import default_folder, require_free
@@ -51,7 +51,7 @@ def train(
     if not smoke:
         with loaded.located():
             require_local(loaded)
-            require_reachable(hub_names(loaded))
+            loaded = pinned(loaded)
     from ftkit import api  # torch and transformers, once the recipe is known to be sound
 
     result = api.train(loaded, output_dir=folder, smoke=smoke, resume=resume, overwrite=overwrite)

@@ -13,7 +13,9 @@ from typing import Any
 from ftkit.answers import key_of
 from ftkit.data.paths import find_files
 from ftkit.errors import UserError
-from ftkit.hub import hub_folders, hub_names, is_hub_id, offline_by_choice
+from ftkit.hub.cache import hub_folders
+from ftkit.hub.door import offline_by_choice
+from ftkit.hub.names import hub_names
 from ftkit.recipe.schema import Recipe
 
 MOST_FILES = 10_000  # of which size and time are looked up; it takes a tenth of a second
@@ -35,7 +37,7 @@ def inputs_key(recipe: Recipe) -> str | None:
     where something is chosen by the memory that is free. Files count by name, size and times of change.
     """
     own_code = recipe.evaluation.metric_file or recipe.model.trust_remote_code
-    asks = not offline_by_choice() and any(is_hub_id(name) for name, *_ in hub_names(recipe))
+    asks = not offline_by_choice() and bool(hub_names(recipe))
     if own_code or asks or recipe.training.finds_batch or recipe.strategy.name == "auto":
         return None
     try:
@@ -57,8 +59,8 @@ def files_behind(recipe: Recipe) -> Iterator[tuple[str, int, int, int]]:
     """
     places = [path for word in words_in(recipe.model_dump(mode="json")) if (path := _there(word))]
     places.append(Path(recipe.model.name).expanduser())
-    for name, kind, _ in hub_names(recipe):
-        places += hub_folders(name, kind) if is_hub_id(name) else []
+    for repository in hub_names(recipe):
+        places += hub_folders(repository)
     for source in itertools.chain(recipe.data.train, recipe.data.eval or [], recipe.data.test or []):
         with suppress(UserError):  # what cannot be found is the check's to say
             places += find_files(source.path, "data", source.format)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ftkit.errors import UserError
-from ftkit.hub import is_hub_id
+from ftkit.hub.names import is_hub_id
 from ftkit.recipe.schema import Recipe, Source
 
 SAMPLE_PREFIX = "sample:"

@@ -24,7 +24,7 @@ from ftkit.delivery.comparison import Comparison, Forward, as_entry, compare, fo
 from ftkit.errors import Unverified, UserError
 from ftkit.evaluation.records import read_rows
 from ftkit.evaluation.verification import is_recorded
-from ftkit.hub import hub_names, require_reachable
+from ftkit.hub.door import pinned
 from ftkit.models.architecture import meta_model
 from ftkit.models.load import load_config, load_plain, load_tokenizer
 from ftkit.models.save import save_model
@@ -62,8 +62,7 @@ def merge(folder: str | Path, target: str | Path, *, dtype: str | None = None) -
     if dtype not in DTYPES:
         raise UserError(f"no dtype '{dtype}'", f"there are {', '.join(DTYPES)}", "--dtype")
     with recipe.located():
-        require_reachable([name for name in hub_names(recipe) if name[1] != "dataset"])
-        return merge_run(run, recipe, target, dtype)
+        return merge_run(run, pinned(recipe, ("model",)), target, dtype)
 
 
 def merge_run(run: Run, recipe: Recipe, target: Path, dtype: str) -> Comparison:

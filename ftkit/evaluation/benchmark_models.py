@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrained
 from ftkit import console
 from ftkit.compat import switch_router_loss
 from ftkit.errors import UserError
-from ftkit.hub import require_reachable
+from ftkit.hub.door import pinned, pinned_model
 from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokenizer
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.recipe.load import load_recipe
@@ -41,15 +41,13 @@ def contenders(target: str) -> Contenders:
     """
     folder = Path(target)
     if not (folder.is_dir() and is_run(folder)):
-        block = Model(name=target)
-        require_reachable([(target, "model", "")])
+        block = pinned_model(Model(name=target), "")
         auto_class = language_class(block)
         return Contenders({"model": lambda: load(auto_class, block, dtype="auto")}, BATCH_SIZE)
     run = Run(folder)
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"the run in {target} is {run.state or 'broken'}", "finish it with `ftkit train … --resume`")
-    recipe = load_recipe(run.recipe_file)
-    require_reachable([(recipe.model.name, "model", "model.name")])
+    recipe = pinned(load_recipe(run.recipe_file), ("model",))
     return run_contenders(recipe, run)
 
 

@@ -28,7 +28,8 @@ from ftkit import console
 from ftkit.errors import UserError
 from ftkit.evaluation.benchmark_data import BENCHMARKS, write_local_tasks
 from ftkit.evaluation.benchmark_models import contenders
-from ftkit.hub import cached, hub_reachable, require_reachable
+from ftkit.hub.door import looked_up
+from ftkit.hub.names import Repository
 from ftkit.models.counts import count_parameters
 from ftkit.models.load import first_line
 
@@ -167,14 +168,13 @@ def task_manager(names: Sequence[str], data_dir: Path | None, folder: Path) -> t
 
 
 def require_hub(names: Sequence[str], entries: Mapping[str, Any]) -> None:
-    """Raises UserError where a benchmark's rows are neither in the hub's cache nor can the hub be reached."""
-    sources = {name: source_of(name, entries) for name in names}
-    reachable = hub_reachable()
-    for name, source in sources.items():
-        if not reachable and not cached(source, "dataset"):
-            message = f"{name} needs {source} from the hub, which cannot be reached, and it is not in the cache"
-            raise UserError(message, "give a folder with its files: --data-dir DIR", "--benchmarks")
-    require_reachable([(source, "dataset", "--benchmarks") for source in sources.values()])
+    """Raises UserError where a benchmark's rows are neither in the hub's cache nor can they be had from the hub."""
+    sources = {name: Repository(source_of(name, entries), "dataset", key="--benchmarks") for name in names}
+    try:
+        looked_up(sources.values())
+    except UserError as error:
+        hint = f"{error.hint}, or give a folder with their files: --data-dir DIR"
+        raise UserError(error.message, hint, "--benchmarks") from error
 
 
 def source_of(name: str, entries: Mapping[str, Any]) -> str:

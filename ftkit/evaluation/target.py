@@ -6,7 +6,7 @@ from typing import Any
 
 from ftkit.data.paths import KINDS, OF_FILES, ending_of
 from ftkit.errors import UserError
-from ftkit.hub import hub_names, require_reachable
+from ftkit.hub.door import pinned
 from ftkit.recipe.load import load_recipe, load_values
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
@@ -65,9 +65,8 @@ def resolve_target(name: str, *, recipe: Path | None, task: str | None, data: st
         raise UserError(
             "the recipe has no test rows", "name some with --data, or set data.test or data.test_size", "--split"
         )
-    names = hub_names(checked)
     whole = trained is not None and not (trained / "adapter_config.json").is_file()  # an adapter needs its base
-    require_reachable([entry for entry in names if entry[1] == "dataset"] if whole else names)
+    checked = pinned(checked, ("dataset",) if whole else ("model", "dataset"))
     return Target(name, checked, trained, split, own_rows=trained is not None and data is None and recipe is None)
 
 

@@ -18,7 +18,7 @@ from ftkit import console
 from ftkit.compat import answer_in_autocast, keep_4bit_weights
 from ftkit.data.paths import locate
 from ftkit.errors import UserError
-from ftkit.hub import is_hub_id
+from ftkit.hub.names import is_hub_id
 from ftkit.models.architecture import text_configs, trusted, usable_positions, word_embedding
 from ftkit.models.as_loaded import remember_config, remember_tokenizer
 from ftkit.models.label_head import Head, label_tensors, settle_head
@@ -93,7 +93,7 @@ def load_tokenizer(block: Model) -> PreTrainedTokenizerBase:
     key = "model.tokenizer" if block.tokenizer else "model.name"
     name = locate(block.tokenizer or block.name, key)
     require_files(name, TOKENIZERS, "tokenizer", key)
-    revision = None if block.tokenizer else block.revision
+    revision = block.tokenizer_revision if block.tokenizer else block.revision
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=block.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:

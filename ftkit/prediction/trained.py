@@ -20,7 +20,7 @@ from ftkit.data.nested import to_messages
 from ftkit.data.prompts import PLACEHOLDER
 from ftkit.errors import UserError
 from ftkit.evaluation.generation import prompt_and_target
-from ftkit.hub import hub_names, require_reachable
+from ftkit.hub.door import pinned
 from ftkit.models.load import fit_tokenizer, load_config, load_tokenizer, usable_length
 from ftkit.prediction.rows import TEXT
 from ftkit.recipe.load import load_recipe
@@ -139,7 +139,7 @@ def load_run(run: Run, *, max_length: int | None = None, max_new_tokens: int | N
     """
     recipe = adjusted(load_recipe(run.recipe_file), max_length, max_new_tokens)
     if (run.model / "adapter_config.json").is_file():
-        require_reachable([entry for entry in hub_names(recipe) if entry[1] == "model"])
+        recipe = pinned(recipe, ("model",))
     saved = recipe.model.model_copy(update={"name": str(run.model), "revision": None, "tokenizer": None})
     with tempfile.TemporaryDirectory() as folder:
         arguments = training_arguments(recipe.training, Path(folder), recipe.spec.metrics)

@@ -80,6 +80,7 @@ class Model(Block):
         "float32", description="In which precision frozen weights rest; weights that learn are float32 always."
     )
     tokenizer: str | None = Field(None, description="Another tokenizer than the model's own: hub id or local folder.")
+    tokenizer_revision: str | None = Field(None, description="Branch, tag or commit of that tokenizer on the hub.")
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = Field(
         None, description="The attention kernel; without it transformers chooses."
     )

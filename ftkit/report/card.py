@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
 
 from ftkit.evaluation.score import drawn_words
-from ftkit.hub import is_hub_id
+from ftkit.hub.names import is_hub_id
 from ftkit.report.evidence import Evidence
 from ftkit.report.page import between, comparisons, figure, other_comparisons, signed, verdict
 from ftkit.report.summary import example_rows, label_rows, markdown_table, model_name, run_facts, unverified, usage

@@ -17,7 +17,8 @@ from transformers import PretrainedConfig
 from ftkit import console
 from ftkit.data.paths import locate
 from ftkit.errors import UserError
-from ftkit.hub import cached, hub_names, is_hub_id
+from ftkit.hub.cache import cached
+from ftkit.hub.names import hub_names, model_names
 from ftkit.models.counts import ParameterCounts, count_from_config
 from ftkit.models.load import (
     TOKENIZERS,
@@ -313,14 +314,15 @@ def missing_for_data(recipe: Recipe) -> str:
     """What is lacking to encode the data without fetching anything, in words; nothing where all is at hand."""
     if recipe.data.streaming:
         return "the data are streamed"
-    for name, kind, _ in hub_names(recipe):
-        if kind == "dataset" and is_hub_id(name) and not cached(name, kind):
-            return f"the data {name} are not in the cache"
+    for repository in hub_names(recipe):
+        if repository.kind == "dataset" and not cached(repository):
+            return f"the data {repository.name} are not in the cache"
     name = locate(recipe.model.tokenizer or recipe.model.name)
     folder = Path(name)
     if folder.is_dir() and not any(file for pattern in TOKENIZERS for file in folder.glob(pattern)):
         return "there is no tokenizer"
-    return "" if folder.is_dir() or cached(name, "model") else "the tokenizer is not in the cache"
+    there = folder.is_dir() or cached([*model_names(recipe.model)][-1])
+    return "" if there else "the tokenizer is not in the cache"
 
 
 def run_figures(recipe: Recipe, figures: DataFigures | None) -> dict[str, float]:

@@ -12,7 +12,7 @@ import pytest
 from ftkit.data.paths import require_local, split_in
 from ftkit.data.sources import read_source
 from ftkit.errors import UserError
-from ftkit.hub import is_hub_id
+from ftkit.hub.names import is_hub_id
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Source
 
