@@ -6,7 +6,7 @@ from huggingface_hub import try_to_load_from_cache
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit.errors import UserError
-from ftkit.hub import is_hub_id
+from ftkit.hub.names import is_hub_id
 from ftkit.models.architecture import text_field
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
