@@ -43,7 +43,7 @@ from ftkit.prediction.rows import Source, given_rows, require_readable
 from ftkit.prediction.trained import load_run
 from ftkit.process import process_facts
 from ftkit.recipe.load import load_recipe
-from ftkit.recipe.schema import Gate, Recipe
+from ftkit.recipe.schema import Gate, Model, Recipe
 from ftkit.report.comparison import Comparison, compare_runs
 from ftkit.report.next_steps import next_steps
 from ftkit.report.preview import Preview, make_preview
@@ -388,6 +388,10 @@ def check_prompts(run: Run) -> tuple[str, list[str]]:
     """What plain transformers makes of the recorded prompts, in words; and what is wrong with it."""
     entries = json.loads(run.data_report.read_text(encoding="utf-8"))["prompts"] if run.data_report.is_file() else []
     own_code = run.record.get("load", {}).get("arguments", {}).get("trust_remote_code", False)
+    try:
+        load_tokenizer(Model(name=str(run.model), trust_remote_code=own_code))
+    except UserError as error:
+        return "", [error.message]
     if differences := compare_prompts(run.model, entries, own_code=own_code):
         first = differences[0]
         message = (

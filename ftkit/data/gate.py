@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from ftkit.data.encode import IGNORED, LOST, Encoded
 from ftkit.data.ledger import Ledger, Outcome
+from ftkit.data.unknown import Unknown, mostly_unknown
 from ftkit.errors import Mistake, RecipeError
 from ftkit.recipe.schema import Gate
 
@@ -27,6 +28,7 @@ class Facts:
         supervised: supervised tokens.
         unended: supervised stretches that do not end with an end token.
         double_start: whether an entry starts with two start tokens.
+        unknown: whether most of an entry, or of its answer, is the unknown token.
         pairs: a decoder with an encoder learns; `lengths` is of the source, `supervised` of the target, which stands apart.
     """
 
@@ -34,6 +36,7 @@ class Facts:
     supervised: np.ndarray
     unended: np.ndarray
     double_start: np.ndarray
+    unknown: np.ndarray
     pairs: bool = False
 
     def words(self) -> str:
@@ -76,18 +79,21 @@ def figures(lengths: np.ndarray, batch_size: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def inspect(dataset: Dataset, ends: set[int], start: int | None, *, pairs: bool = False) -> Facts:
+def inspect(
+    dataset: Dataset, ends: set[int], start: int | None, *, pairs: bool = False, unknown: Unknown | None = None
+) -> Facts:
     """Read the encoded rows once, in batches.
 
     Args:
         ends: token ids that end an answer; empty where answers are not looked for.
         start: the tokenizer's start token, or None.
         pairs: whether labels stand apart from the input, as for a decoder with an encoder.
+        unknown: the tokenizer's unknown token; None where it is not looked for.
     """
-    parts: list[tuple[np.ndarray, ...]] = [(np.zeros(0, np.int64),) * 4]
+    parts: list[tuple[np.ndarray, ...]] = [(np.zeros(0, np.int64),) * 5]
     for table in dataset.with_format("arrow").iter(CHUNK):
         ids, offsets = _lists(table["input_ids"])
-        lengths = np.diff(offsets)
+        lengths, strange = np.diff(offsets), mostly_unknown(ids, offsets, unknown, IGNORED)
         twice = np.zeros(len(lengths), np.int64)
         if start is not None:
             long = lengths > 1
@@ -98,14 +104,16 @@ def inspect(dataset: Dataset, ends: set[int], start: int | None, *, pairs: bool 
             or "double" in str(table["labels"].type)
             or "float" in str(table["labels"].type)
         ):
-            parts.append((lengths, lengths, np.zeros_like(lengths), twice))
+            parts.append((lengths, lengths, np.zeros_like(lengths), twice, strange))
             continue
         labels, borders = _lists(table["labels"])
         supervised = labels != IGNORED
         sums = np.concatenate([[0], np.cumsum(supervised)])
-        parts.append((lengths, np.diff(sums[borders]), _unended(labels, supervised, borders, ends), twice))
-    lengths, supervised, unended, double_start = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Facts(lengths, supervised, unended, double_start, pairs)
+        if ends or pairs:  # labels are tokens
+            strange = strange | mostly_unknown(labels, borders, unknown, IGNORED)
+        parts.append((lengths, np.diff(sums[borders]), _unended(labels, supervised, borders, ends), twice, strange))
+    lengths, supervised, unended, double_start, strange = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Facts(lengths, supervised, unended, double_start, strange, pairs)
 
 
 def _lists(column: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -223,6 +231,8 @@ def judge(
              "the model would not learn to stop: mend the template", "data.chat_template"),
         rule("double_start", "rows start with two start tokens", where(facts.double_start),
              "the template and the tokenizer both add one: take it out of the template or prompt", "data.chat_template"),
+        rule("unknown_tokens", "rows are mostly the unknown token, or their answer is", where(facts.unknown),
+             "the tokenizer does not know this text: take a model made for its language and script", "model.name"),
     ]  # fmt: skip
     return [finding for finding in found if finding.found]
 

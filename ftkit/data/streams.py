@@ -22,6 +22,7 @@ from ftkit.data.gate import OF_FIELDS, OF_LABELS, Finding, inspect, judge, requi
 from ftkit.data.ledger import REMEMBERED, ROW, Counts, Ledger, Outcome
 from ftkit.data.places import Places
 from ftkit.data.sources import places_of, stream_source
+from ftkit.data.unknown import Unknown
 from ftkit.data.unread import require_unmeaning
 from ftkit.errors import UserError, rows_named
 from ftkit.recipe.schema import Clean, Columns, Gate, Source
@@ -185,6 +186,7 @@ class StreamEncoder:
         copies: the rows of each measured part; training rows like them are dropped.
         ends: token ids that end an answer.
         start: the tokenizer's start token, or None.
+        unknown: the tokenizer's unknown token.
         pairs: the model reads a prompt with one part and writes with another.
         name_faults: what breaks a rule in words, as labels that the model does not know; of rows with their numbers.
         name_rows: rows in words, by their numbers.
@@ -198,6 +200,7 @@ class StreamEncoder:
     copies: dict[str, Copies]
     ends: set[int]
     start: int | None
+    unknown: Unknown
     pairs: bool
     gate: Gate
     max_length: int
@@ -234,7 +237,7 @@ class StreamEncoder:
         outcomes, kept = outcomes_of_rows(fates, of), np.flatnonzero(fates < Outcome.TOO_LONG)
         made = {name: [made[name][index] for index in kept] for name in self.columns}
         encoded = Encoded(Dataset.from_dict(made, features=self.columns), of[kept].tolist(), outcomes)
-        facts = inspect(encoded.dataset, self.ends, self.start, pairs=self.pairs)
+        facts = inspect(encoded.dataset, self.ends, self.start, pairs=self.pairs, unknown=self.unknown)
         found.judged += len(rows)
         for finding in judge("train", numbers, encoded, facts, self.gate, self.max_length, longer=self.longer):
             if finding.rule in (*OF_LABELS, *OF_FIELDS) and finding.rule not in found.findings:

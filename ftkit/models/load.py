@@ -22,10 +22,10 @@ from ftkit.hub.names import is_hub_id
 from ftkit.models.architecture import text_configs, trusted, usable_positions, word_embedding
 from ftkit.models.as_loaded import remember_config, remember_tokenizer
 from ftkit.models.label_head import Head, label_tensors, settle_head
+from ftkit.models.vocabulary import TOKENIZERS, has_files, lack_of_files, require_ids, require_vocabulary
 from ftkit.recipe.schema import Model
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model.bin.index.json")
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 DEFAULT_MAX_LENGTH = 512
 TRUST_HINT = "read its code, and set model.trust_remote_code: true where you trust it"
 HUB_HINT = "check the id; a gated model needs `hf auth login`"
@@ -88,7 +88,7 @@ def load_tokenizer(block: Model) -> PreTrainedTokenizerBase:
     """The tokenizer, with a pad token: its own, or else its end token or another (padding is masked by position).
 
     Raises:
-        UserError: there is none, or it cannot be read.
+        UserError: there is none, it cannot be read, or it cannot be that of the model.
     """
     key = "model.tokenizer" if block.tokenizer else "model.name"
     name = locate(block.tokenizer or block.name, key)
@@ -97,9 +97,12 @@ def load_tokenizer(block: Model) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=block.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
+        if not has_files(name, revision):
+            raise UserError(f"{name}: no tokenizer can be made", lack_of_files(name, revision), key=key) from error
         raise UserError(
             f"the tokenizer of {name}: {first_line(error)}", HUB_HINT if is_hub_id(name) else "", key=key
         ) from error
+    require_vocabulary(tokenizer, load_config(block, {}), name, revision, key)
     remember_tokenizer(tokenizer)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
@@ -235,9 +238,7 @@ def fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
         model.generation_config.pad_token_id = tokenizer.pad_token_id
     embedding = word_embedding(model)
     entries = math.inf if embedding is None else embedding.weight.shape[0]  # type: ignore[union-attr, operator]
-    if len(tokenizer) > entries:
-        message = f"the tokenizer has {len(tokenizer)} tokens, the model {entries}"
-        raise UserError(message, "use the tokenizer that the model was trained with", key="model.tokenizer")
+    require_ids(tokenizer, entries)
 
 
 def usable_length(auto_class: Any, block: Model, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -226,6 +226,9 @@ class Gate(Block):
     unsupervised: Allowed = Field(0.0, description="Rows left out because no token of them is supervised.")
     without_end: Allowed = Field(0.0, description="Rows with an answer that does not end with an end token.")
     double_start: Allowed = Field(0.0, description="Rows that start with two start tokens.")
+    unknown_tokens: Allowed = Field(
+        0.1, description="Rows of which more than half, or of their answer, is the tokenizer's unknown token."
+    )
     overlap: Allowed = Field(
         0.0,
         description="Eval or test rows that are also training rows by what is given to the model: equal, equal but for case "

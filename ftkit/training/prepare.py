@@ -20,6 +20,7 @@ from ftkit.data.ledger import ROW, Ledger, Outcome, row_numbers
 from ftkit.data.packing import pack
 from ftkit.data.splits import MEASURED_PARTS, Splits, find_overlap, fingerprint, read_splits
 from ftkit.data.streams import Stream, StreamEncoder
+from ftkit.data.unknown import unknown_of
 from ftkit.errors import UserError, rows_named
 from ftkit.models.load import takes_longer, usable_length
 from ftkit.recipe.schema import Data as DataBlock
@@ -228,7 +229,7 @@ def add_split(
 ) -> None:  # fmt: skip
     """Judge an encoded split, enter it in the ledger, and arrange what is trained or measured on."""
     numbers, ends, start = data.splits.numbers(name), task.end_tokens(tokenizer), tokenizer.bos_token_id
-    facts = inspect(encoded.dataset, ends, start, pairs=pairs)
+    facts = inspect(encoded.dataset, ends, start, pairs=pairs, unknown=unknown_of(tokenizer))
     streamed = name == "train" and data.splits.stream is not None and "eval" in data.rows  # judged and counted as it is read
     found = [] if streamed else judge(name, numbers, encoded, facts, gate, data.max_length, longer=data.longer)
     for finding in found:
@@ -296,7 +297,8 @@ def open_stream(
         encoder=task.encoder(head.features, tokenizer, config, data.max_length),
         features=rows.features, columns=model_columns(task.columns(tokenizer)), clean=block.clean,
         copies={name: Copies(held, held.column_names, block.gate.similarity) for name, held in measured.items()},
-        ends=task.end_tokens(tokenizer), start=tokenizer.bos_token_id, pairs=has_targets(task, config),
+        ends=task.end_tokens(tokenizer), start=tokenizer.bos_token_id, unknown=unknown_of(tokenizer),
+        pairs=has_targets(task, config),
         gate=allowances(recipe), max_length=data.max_length, longer=data.longer,
         name_faults=lambda labelled, encoded, rule: named_faults(labelled, encoded, task, data.ledger, rule),
         name_rows=lambda numbers: data.ledger.name(numbers, lines=True),
