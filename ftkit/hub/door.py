@@ -19,7 +19,7 @@ from ftkit.hub.files import CONFIG, fetch, fetch_model, require_model, small_fil
 from ftkit.hub.lookup import Listing, look_up
 from ftkit.hub.names import Kind, Repository, hub_names, is_commit, model_names
 from ftkit.hub.offline import is_closed, may_ask, online, stay_offline, why_offline
-from ftkit.hub.pins import pin_of, with_model_revisions, with_revisions
+from ftkit.hub.pins import as_begun, pin_of, with_model_revisions, with_revisions
 from ftkit.hub.reasons import ELSEWHERE, is_refusal, one_line, reason_of, words_of
 from ftkit.recipe.schema import Model, Recipe
 
@@ -81,6 +81,7 @@ def looked_up(repositories: Iterable[Repository]) -> list[Repository]:
 @contextmanager
 def fetching(repository: Repository) -> Iterator[None]:
     """Inside the block libraries may ask the hub, unless it is not to be asked; what they raise leaves it as one line."""
+    use_client()
     with one_line(repository), online():
         yield
 
@@ -98,6 +99,18 @@ def fetch_weights(block: Model) -> None:
     if files is not None and may_ask():
         with online():
             fetch_model(repository, files)
+
+
+def as_it_began(recipe: Recipe, pins: Sequence[Mapping[str, Any]]) -> Recipe:
+    """The recipe of a run that goes on, at the commits that it began with; a line says of each what is newer by now.
+
+    Args:
+        pins: `hub` of run.json.
+    """
+    if pins and not recipe.pins:
+        for line in what_moved(pins):
+            console.say(f"{line}; the run goes on with its own")
+    return as_begun(recipe, pins)
 
 
 def what_moved(pins: Iterable[Mapping[str, Any]]) -> list[str]:
