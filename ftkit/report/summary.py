@@ -171,6 +171,6 @@ def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *cells]]
 
 
-def usage(record: dict[str, Any]) -> list[str]:
-    """How plain transformers, or peft, loads model/."""
-    return loading_words(record["load"], "model")
+def usage(record: dict[str, Any], address: str = "model") -> list[str]:
+    """How plain transformers, or peft, loads model/, or the model of a hub id."""
+    return loading_words(record["load"], address)
