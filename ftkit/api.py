@@ -29,8 +29,9 @@ from ftkit.evaluation.reported import as_measured, figure_failures, read_measure
 from ftkit.evaluation.score import CheckReport, Score
 from ftkit.evaluation.target import SPLITS, Target, resolve_target
 from ftkit.evaluation.verification import begin, conclude, is_recorded, reloading, verify_model
-from ftkit.hub.door import offline_mode_kept, pinned
+from ftkit.hub.door import pinned
 from ftkit.hub.names import hub_names
+from ftkit.hub.offline import offline_mode_kept
 from ftkit.hub.runs import run_folder
 from ftkit.models.counts import count_parameters
 from ftkit.models.load import load_config, load_tokenizer
@@ -192,7 +193,7 @@ def plan(recipe: Recipe | str | Path, *, device: str | None = None, vram: float 
     hush_libraries()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     with recipe.located():
-        recipe = pinned(recipe, ("model",))
+        recipe = pinned(recipe, weights=False, needed=("model",))
         planned = plan_choice if recipe.strategy.name == "auto" else make_plan
         return planned(recipe, device, vram, measure=measure)
 
@@ -225,7 +226,7 @@ def preview(
         opened = dict.fromkeys(Gate.model_fields.keys() - {"similarity"}, 1.0)
         block = block.model_copy(update={"gate": gate.model_copy(update=opened)})
     with recipe.located():
-        recipe = pinned(recipe)
+        recipe = pinned(recipe, weights=False)
         task, tokenizer, config = TASKS[recipe.task](block), load_tokenizer(recipe.model), load_config(recipe.model, {})
         task.auto_class(config)  # refuses a model that cannot do the task
         parts = ("train", "eval", "test") if split == "test" else ("train", "eval")

@@ -1,4 +1,4 @@
-"""Rows from wherever a recipe says: hub ids, local files (files.py) and packaged samples, each as a Dataset."""
+"""Rows from wherever a recipe says: hub ids (hub_rows.py), local files (files.py) and samples, each as a Dataset."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Features, IterableDataset, Value, load_dataset
-from datasets import exceptions as datasets_errors
+from datasets import Dataset, Features, IterableDataset, Value
 
 from ftkit.data.archives import data_files
 from ftkit.data.files import read_files
+from ftkit.data.hub_rows import read_hub
 from ftkit.data.ledger import Ledger
 from ftkit.data.nested import with_messages
 from ftkit.data.paths import SAMPLE_PREFIX, find_files, require_effect
@@ -38,7 +38,7 @@ def read_source(source: Source, *, split: str, sample_by: str, seed: int, key: s
         return _read_sample(source, split, seed, key)
     local = find_files(source.path, key, source.format)
     require_effect(source, bool(local), key)
-    rows = read_files(source, local, row_of(source, sample_by), key) if local else _read_hub(source, split, key)
+    rows = read_files(source, local, row_of(source, sample_by), key) if local else read_hub(source, split, key)
     with rows_named(lambda position: _name_row(source, sample_by, key, position), key):
         rows = with_messages(rows)
     if source.label_from:
@@ -67,7 +67,7 @@ def stream_source(source: Source, *, sample_by: str, key: str) -> IterableDatase
             raise UserError(f"{source.path}: labels from names cannot be streamed", "remove data.streaming", key=key)
         rows = read_files(source, paths, sample_by, key, streaming=True)
     else:
-        rows = _read_hub(source, "train", key, streaming=True)
+        rows = read_hub(source, "train", key, streaming=True)
     rows = rows if rows.features is not None else rows._resolve_features()
     if source.values:
         rows = rows.map(add_values, fn_kwargs={"values": source.values}, features=_with_texts(rows.features, source.values))
@@ -131,20 +131,3 @@ def _read_sample(source: Source, split: str, seed: int, key: str) -> Dataset:
         return Dataset.from_list(generate(name, rows=rows, split=part, seed=seed))  # type: ignore[arg-type]
     except ValueError as error:  # more rows asked for than the sample can make
         raise UserError(str(error), key=key) from None
-
-
-def _read_hub(source: Source, split: str, key: str, *, streaming: bool = False) -> Any:
-    part = source.split or ("train" if split == "train" else "test")
-    try:
-        return load_dataset(source.path, source.name, split=part, revision=source.revision, streaming=streaming)
-    except datasets_errors.DatasetNotFoundError:
-        raise UserError(
-            f"no data set '{source.path}' on the hub, or no access to it",
-            "check the id; for a gated one run `hf auth login`",
-            key=key,
-        ) from None
-    except ValueError as error:  # an unknown split or configuration; the library's message lists those there are
-        raise UserError(f"{source.path}: {' '.join(str(error).split())[:300]}", key=key) from None
-    except (ConnectionError, datasets_errors.DatasetsError) as error:
-        hint = "name a local file or folder, or try the recipe with --smoke"
-        raise UserError(f"{source.path} cannot be had: {' '.join(str(error).split())[:200]}", hint, key=key) from error

@@ -140,7 +140,7 @@ def recorded_rows(run: Run) -> Encoded:
 def finished_run(folder: str | Path) -> Run:
     """Raises UserError where there is no finished run, or one without rows to compare on."""
     run = Run(run_folder(folder))
-    if not is_run(run.folder) or run.state != FINISHED or not run.model.is_dir():
+    if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     if not is_recorded(run.verification):
         hint = "train it without evaluation.verify: false, and push it --with-rows"

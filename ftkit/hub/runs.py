@@ -6,7 +6,9 @@ refused, or the code is left out.
 
 import hashlib
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,18 @@ import yaml
 from ftkit import console
 from ftkit.cache import cache_folder
 from ftkit.errors import UserError
-from ftkit.hub.cache import snapshot
-from ftkit.hub.door import fetching, offline_by_choice
+from ftkit.hub.cache import files_known, note_commit, note_files, snapshot
+from ftkit.hub.client import use_client
+from ftkit.hub.files import fetch
 from ftkit.hub.layout import RECIPE, RECORD, is_run, place_in_run
+from ftkit.hub.lookup import Listing, look_up
 from ftkit.hub.names import Repository, is_hub_id
+from ftkit.hub.offline import may_ask, offline_by_choice, online, why_offline
+from ftkit.hub.reasons import is_refusal, reason_of, words_of
 
 REVISION = "@"
-CODE_FIELDS = ("trust_remote_code",)  # by which libraries run code of a repository
+LIBRARIES = ("transformers", "peft")
+VERIFICATION, ADAPTER = "verification/facts.json", "model/adapter_config.json"
 
 
 def run_folder(name: str | Path, revision: str | None = None) -> Path:
@@ -81,52 +88,90 @@ def pulled(repository: Repository) -> Path | None:
 
 def fetched(repository: Repository) -> Path | None:
     """Where the hub's cache has the files of a run; None where the repository holds none."""
-    from huggingface_hub import HfApi, hf_hub_download
+    listing = listed(repository)
+    if not is_run(listing.files):
+        return None
+    wanted = [name for name in listing.files if place_in_run(name) is not None]
+    with online():
+        fetch(replace(repository, revision=listing.commit), wanted)
+    note_commit(repository, listing.commit)
+    return snapshot(replace(repository, revision=listing.commit))
 
-    if offline_by_choice():
-        folder = snapshot(repository)
-        return folder if folder is not None and is_run(path.name for path in folder.iterdir()) else None
-    with fetching(repository):
-        info: Any = HfApi().model_info(repository.name, revision=repository.revision, timeout=10)
-        names = [sibling.rfilename for sibling in info.siblings or []]
-        if not is_run(names):
-            return None
-        wanted = [name for name in names if place_in_run(name) is not None]
-        with console.status(f"fetching the run {repository.name}"):
-            paths = [hf_hub_download(repository.name, name, revision=info.sha) for name in wanted]
-    return Path(paths[wanted.index(RECORD)]).parent
+
+def listed(repository: Repository) -> Listing:
+    """The repository as it is now; where the hub does not answer, as the cache has it, and a line says so.
+
+    Raises:
+        UserError: the hub refuses it, or it is in neither.
+    """
+    here = snapshot(repository)
+    if may_ask():
+        use_client()
+        with online():
+            answer = look_up([repository], in_cache=lambda known: here is not None)[repository]
+        if isinstance(answer, Listing):
+            note_files(repository, answer.commit, answer.files)
+            return answer
+        if here is None or is_refusal(answer):
+            raise reason_of(answer, repository) from answer
+        console.say(f"{words_of(answer, repository)[0]}: what the cache has of {repository.name} is taken")
+    if here is None:
+        raise UserError(
+            f"{repository.name} is no run's folder, is not in the cache, and {why_offline()}", key=repository.key
+        )
+    files = files_known(repository, here.name)
+    return Listing(here.name, files or tuple(path.relative_to(here).as_posix() for path in here.rglob("*")))
 
 
 def make_harmless(folder: Path, repository: Repository) -> None:
-    """Take out of recipe and record whatever would run code.
+    """Take out of a run's files whatever would run code.
 
     Raises:
         UserError: without it the model cannot be loaded, or they are no files of a run.
     """
     try:
         recipe: Any = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
-        record: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        wants_code = bool(recipe["model"].get("trust_remote_code"))
-        record["load"]["arguments"] = {
-            name: value for name, value in record["load"]["arguments"].items() if name not in CODE_FIELDS
-        }
+        record, facts = read_object(folder / RECORD), read_object(folder / VERIFICATION)
+        needs_code = bool(recipe["model"].get("trust_remote_code"))
+        own_metric = (recipe.get("evaluation") or {}).pop("metric_file", None)
+        found = [one["load"] for one in (record, facts) if one]
+        strange = [load for load in found if not is_plain(load)] + other_libraries(read_object(folder / ADAPTER))
+        for load in found:
+            load["arguments"].pop("trust_remote_code", None)
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(f"{repository}: its recipe.yaml or run.json is not that of a run", key=repository.key) from error
-    if wants_code:
+        raise UserError(f"{repository}: its files are not those of a run", key=repository.key) from error
+    if needs_code or strange:
         hint = f"fetch it with `hf download {repository.name}`, read the code, and load it by transformers"
         raise UserError(f"{repository} needs code of its own, which is not run from the hub", hint, key=repository.key)
-    if (recipe.get("evaluation") or {}).pop("metric_file", None):
+    if own_metric:
         console.warn(f"{repository.name}: its own metric is code, and is left out")
-    write_own(folder, recipe, record)
+    write_own(folder, recipe, record, facts)
 
 
-def write_own(folder: Path, recipe: Any, record: Any) -> None:
-    """The two files as they are to be read, in place of links to the cache's; the recipe's digest follows it."""
+def read_object(file: Path) -> dict[str, Any]:
+    """A file's JSON; empty where there is no such file."""
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
+
+
+def is_plain(load: dict[str, Any]) -> bool:
+    """Whether a model is loaded by an Auto class of the libraries."""
+    return load["library"] in LIBRARIES and re.fullmatch(r"Auto\w+", load["class"]) is not None
+
+
+def other_libraries(adapter: dict[str, Any]) -> list[str]:
+    """What peft would import for an adapter, beside the libraries."""
+    library = (adapter.get("auto_mapping") or {}).get("parent_library") or LIBRARIES[0]
+    return [library] if library.partition(".")[0] not in LIBRARIES else []
+
+
+def write_own(folder: Path, recipe: Any, record: dict[str, Any], facts: dict[str, Any]) -> None:
+    """The files as they are to be read, in place of links to the cache's; the recipe's digest follows it."""
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=120)
-    before = hashlib.sha256((folder / RECIPE).read_bytes()).hexdigest()
     recorded = record.get("fingerprints") or {}
-    if recorded.get("recipe") == before:
+    if recorded.get("recipe") == hashlib.sha256((folder / RECIPE).read_bytes()).hexdigest():
         record["fingerprints"] = {**recorded, "recipe": hashlib.sha256(text.encode()).hexdigest()}
-    for name, content in ((RECIPE, text), (RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")):
-        (folder / name).unlink()
-        (folder / name).write_text(content, encoding="utf-8")
+    for name, content in ((RECIPE, text), (RECORD, json.dumps(record)), (VERIFICATION, json.dumps(facts))):
+        if (folder / name).exists():
+            (folder / name).unlink()
+            (folder / name).write_text(content, encoding="utf-8")

@@ -82,20 +82,55 @@ def apply_override(document: Document, override: str) -> None:
     if not equals or not key.strip():
         hint = override_hint(key.strip(), "…", key_homes()) or "write key.path=value, as training.learning_rate=2e-5"
         raise UserError(f"'{override}' is not an override", hint)
-    path = tuple(key.strip().split("."))
     if not isinstance(document.value, dict):
         document.value = {}
-    block = document.value
-    for depth, part in enumerate(path[:-1], 1):
-        if isinstance(block.get(part), str) and path[:depth] in SHORT_FORMS:
-            block[part] = {SHORT_FORMS[path[:depth]]: block[part]}  # the short form: `strategy: lora`
-        block = block.setdefault(part, {})
-        if not isinstance(block, dict):
-            raise UserError(f"'{'.'.join(path[:depth])}' holds no keys", "see `ftkit schema`", override)
-    block[path[-1]] = parse_value(text)
-    for stale in [known for known in document.places if known[: len(path)] == path]:
-        del document.places[stale]
-    document.places[path] = override
+    for path in _targets(document.value, tuple(key.strip().split(".")), (), override):
+        value_at(document.value, path[:-1])[path[-1]] = parse_value(text)
+        for stale in [known for known in document.places if known[: len(path)] == path]:
+            del document.places[stale]
+        document.places[path] = override
+
+
+def _targets(block: Any, keys: tuple[str, ...], above: Path, override: str) -> list[Path]:
+    """Where an override sets its value: in a list of sources in each, or in the one that it numbers.
+
+    Short forms on the way, as `strategy: lora` or `train: owner/name`, are written out.
+    """
+    if isinstance(block, list):
+        rest = keys[1:] if keys[0].isdigit() else keys
+        numbers = [int(keys[0])] if keys[0].isdigit() else range(len(block))
+        _require_numbers(block, keys, above, override)
+        return [
+            target
+            for number in numbers
+            for target in (_targets(_opened(block, number, above, override), rest, (*above, number), override))
+        ]
+    if len(keys) == 1:
+        return [(*above, keys[0])]
+    inner = (*above, keys[0])
+    return _targets(_opened(block, keys[0], inner, override), keys[1:], inner, override)
+
+
+def _opened(block: Any, key: str | int, path: Path, override: str) -> Any:
+    """What stands at a key, as a block of keys or a list of sources; a new block where nothing does."""
+    value = block[key] if isinstance(key, int) else block.setdefault(key, {})
+    short = SHORT_FORMS.get(tuple(part for part in path if isinstance(part, str)))
+    if isinstance(value, str) and short:
+        value = block[key] = {short: value}
+    if not isinstance(value, dict) and not (isinstance(value, list) and short == "path"):
+        raise UserError(f"'{'.'.join(map(str, path))}' holds no keys", "see `ftkit schema`", override)
+    return value
+
+
+def _require_numbers(sources: list[Any], keys: tuple[str, ...], path: Path, override: str) -> None:
+    """A list of sources has the one that is numbered; their paths are not all to become one."""
+    name, last = ".".join(map(str, path)), len(sources) - 1
+    if keys[0].isdigit() and int(keys[0]) > last:
+        raise UserError(f"{name} has no source {keys[0]}", f"they are numbered from 0 to {last}", override)
+    if len(keys) == 1 and keys[0].isdigit():
+        raise UserError(f"{name}.{keys[0]} is a source", f"say which of its keys: {name}.{keys[0]}.path=…", override)
+    if keys[0] == "path" and last > 0:
+        raise UserError(f"{name} has {len(sources)} sources", f"say which: {name}.0.path=…", override)
 
 
 def check_document(document: Document) -> Recipe:

@@ -8,7 +8,7 @@ import datasets.config
 import huggingface_hub.constants
 import pytest
 from huggingface_hub import HfFileSystem, hf_api
-from huggingface_hub.utils import _cache_manager, _detect_agent, close_session
+from huggingface_hub.utils import _cache_manager, close_session
 
 from tests.hub.server import Hub
 
@@ -25,7 +25,6 @@ def read_environment_again() -> None:
         importlib.reload(module)
     hf_api.api.endpoint = huggingface_hub.constants.ENDPOINT
     _cache_manager.HF_HUB_CACHE = huggingface_hub.constants.HF_HUB_CACHE
-    _detect_agent._registry = _detect_agent._EMPTY_REGISTRY
     HfFileSystem.clear_instance_cache()
 
 

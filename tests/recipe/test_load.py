@@ -1,11 +1,13 @@
 """A recipe's mistakes: each with its place, all in one go, with the nearest valid name."""
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ftkit.errors import RecipeError, UserError
-from ftkit.recipe.load import load_recipe
+from ftkit.recipe.load import load_recipe, load_values
 from ftkit.run import dump_recipe
 
 SOUND = """\
@@ -113,6 +115,49 @@ def test_all_mistakes_come_in_one_go_in_the_order_of_the_file(tmp_path: Path) ->
     text = SOUND.replace("r: 4", "rank: 4") + "  lr: 1\n  seed: x\n  seed: y\nfoo: 1\n"
     found = mistakes(tmp_path, text)
     assert [line.split(":")[1] for line in found] == ["3", "8", "9", "10", "11"]
+
+
+@pytest.mark.parametrize("part", ["train", "eval", "test"])
+@pytest.mark.parametrize(
+    ("form", "paths"),
+    [
+        ("one", ["one"]), ({"path": "one"}, ["one"]), (["one"], ["one"]), (["one", {"path": "two"}], ["one", "two"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(("key", "value"), [("rows", 200), ("split", "dev"), ("columns.text", "review")])
+def test_an_override_reaches_into_a_source_however_it_is_written(
+    part: str, form: Any, paths: list[str], key: str, value: Any
+) -> None:
+    data = {"train": "other", part: form} if part != "test" else {"train": "other", "eval": "other", "test": form}
+    recipe = load_values(
+        {"task": "text-classification", "model": "m", "strategy": "full", "data": data}, "r", [f"data.{part}.{key}={value}"]
+    )
+    sources = getattr(recipe.data, part)
+    assert [source.path for source in sources] == paths
+    for source in sources:
+        name, _, inner = key.partition(".")
+        assert getattr(source, name) == ({inner: value} if inner else value)
+
+
+LISTED = {"task": "text-classification", "model": "m", "strategy": "full", "data": {"train": ["one", {"path": "two"}]}}
+
+
+def test_an_override_reaches_one_source_by_its_number() -> None:
+    recipe = load_values(copy.deepcopy(LISTED), "r", ["data.train.1.rows=7", "data.train.0.path=three"])
+    assert [(source.path, source.rows) for source in recipe.data.train] == [("three", None), ("two", 7)]
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.train.2.rows=7", "no source 2; they are numbered from 0 to 1"), ("data.train.0=x", "say which of its keys"),
+        ("data.train.path=x", "2 sources; say which: data.train.0.path"), ("data.train.rowz=7", "did you mean rows"),
+        ("data.train.rows.x=7", "must be a whole number"), ("strategy.r.x=7", "r"),
+    ],
+)  # fmt: skip
+def test_an_override_that_fits_no_source_is_said(override: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        load_values(copy.deepcopy(LISTED), "r", [override])
 
 
 def test_a_mistake_in_an_override_names_the_override(tmp_path: Path) -> None:
