@@ -32,6 +32,7 @@ from ftkit.evaluation.verification import begin, conclude, is_recorded, reloadin
 from ftkit.hub.door import as_it_began, fetch_weights, pinned, what_moved
 from ftkit.hub.names import hub_names
 from ftkit.hub.offline import offline_mode_kept
+from ftkit.hub.runs import run_folder
 from ftkit.models.counts import count_parameters
 from ftkit.models.label_scale import OWN
 from ftkit.models.load import load_config, load_tokenizer
@@ -70,6 +71,8 @@ from ftkit.run import (
     write_json,
     write_jsonl,
 )
+from ftkit.sharing.push import Publication, is_smoke
+from ftkit.sharing.push import publication as make_publication
 from ftkit.tasks.base import has_targets
 from ftkit.tasks.table import TASKS
 from ftkit.training.account import Account
@@ -260,6 +263,7 @@ def evaluate(
     task: str | None = None,
     data: str | None = None,
     split: str = "eval",
+    revision: str | None = None,
 ) -> Score:
     """Measure a run's model, or any local or hub model.
 
@@ -269,12 +273,13 @@ def evaluate(
         task: the task, where there is no recipe.
         data: rows to measure on in place of the recipe's.
         split: which split of the recipe's data: eval, test or train.
+        revision: of a hub id: a branch, a tag or a commit.
 
     Raises:
         UserError: the target cannot be measured so.
     """
     given = Path(recipe) if recipe is not None else None
-    return evaluate_target(resolve_target(str(target), recipe=given, task=task, data=data, split=split))
+    return evaluate_target(resolve_target(str(target), recipe=given, task=task, data=data, split=split, revision=revision))
 
 
 def evaluate_target(target: Target) -> Score:
@@ -295,20 +300,24 @@ def evaluate_target(target: Target) -> Score:
 
 @offline_mode_kept()
 def benchmark(
-    target: str | Path, names: Sequence[str], *, data_dir: str | Path | None = None, limit: int | None = None
-) -> BenchmarkScores:
+    target: str | Path, names: Sequence[str], *, data_dir: str | Path | None = None, limit: int | None = None,
+    revision: str | None = None,
+) -> BenchmarkScores:  # fmt: skip
     """Public benchmarks by lm-evaluation-harness: a run's baseline beside its tuned model, or any model alone.
 
     Args:
         names: as arc_easy or mmlu.
         data_dir: a folder with the benchmarks' files; without it they come from the hub.
         limit: the first so many documents of each task.
+        revision: of a hub id.
 
     Raises:
         UserError: what cannot be run; nothing was.
     """
     hush_libraries()
-    return benchmark_target(str(target), names, Path(data_dir).expanduser() if data_dir is not None else None, limit)
+    return benchmark_target(
+        str(target), names, Path(data_dir).expanduser() if data_dir is not None else None, limit, revision
+    )
 
 
 def known_caveats(target: Target, parts: Parts) -> list[str]:
@@ -351,7 +360,7 @@ def verify(folder: str | Path) -> CheckReport:
         UserError: the folder holds no finished run.
         Unverified: one of this is not so; the message says each, for prompts with the tokens that differ.
     """
-    run = Run(Path(folder).expanduser())
+    run = Run(run_folder(folder))
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     hush_libraries()
@@ -381,6 +390,38 @@ def require_base(run: Run) -> None:
         fetch_weights(pinned(load_recipe(run.recipe_file), ("model",)).model)
     except UserError as error:
         raise Unverified(f"{run.model} is an adapter, and its base cannot be had: {error}") from error
+
+
+@contextmanager
+def publication(
+    run: Run, name: str | None, *, private: bool = False, with_rows: bool = False, unverified: bool = False
+) -> Iterator[Publication]:
+    """What of a run will be public on the hub, and where; `send` pushes it.
+
+    Args:
+        unverified: also a run whose saved model was not found to be what was trained, or that is one of a stand-in.
+
+    Raises:
+        UserError: it is not to be pushed so.
+    """
+    hush_libraries()
+    if not unverified:
+        require_verified(run)
+    with make_publication(run, name, private=private, with_rows=with_rows) as found:
+        yield found
+
+
+def require_verified(run: Run) -> None:
+    """Raises UserError where nobody has seen that the run's saved model is what was trained, or it is no longer."""
+    hint = "mend it, or push it all the same with --unverified"
+    if is_smoke(run):
+        raise UserError("a smoke run trained a stand-in on sample data", "train it without --smoke", str(run.folder))
+    if not is_recorded(run.verification):
+        raise UserError("the run was not verified (evaluation.verify: false)", hint, str(run.folder))
+    edited = recipe_failures(run)
+    failures = [*edited, *check_weights(run, edited=bool(edited))[1], *check_prompts(run)[1]]
+    if failures:
+        raise UserError(f"NOT VERIFIED: {failures[0].splitlines()[0]}", hint, str(run.folder))
 
 
 def check_weights(run: Run, *, edited: bool) -> tuple[dict[str, str], list[str]]:

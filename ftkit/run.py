@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from ftkit import __version__
 from ftkit.errors import UserError
+from ftkit.hub.runs import run_folder
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
 
@@ -101,12 +102,13 @@ def is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file() and (folder / "recipe.yaml").is_file()
 
 
-def finished_run(folder: Path) -> Run:
-    """The run in a folder.
+def finished_run(name: Path) -> Run:
+    """The run in a folder, or in a repository on the hub.
 
     Raises:
         UserError: there is none, or it is not finished.
     """
+    folder = run_folder(name)
     run = Run(folder)
     if not is_run(folder):
         what = "is no run" if folder.exists() else "does not exist"

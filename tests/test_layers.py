@@ -31,6 +31,7 @@ LAYERS = [
     ["prediction"],
     ["delivery"],
     ["report"],
+    ["sharing"],
     ["api"],
     ["cli", "__main__", "__init__"],
 ]

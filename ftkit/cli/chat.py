@@ -28,7 +28,9 @@ PROMPT = "> "
 
 
 def chat(
-    run: Path = typer.Argument(..., metavar="RUN", help="A finished run's folder.", show_default=False),
+    run: Path = typer.Argument(
+        ..., metavar="RUN", help="A finished run's folder, or OWNER/NAME on the hub.", show_default=False
+    ),
     max_new_tokens: int | None = typer.Option(None, "--max-new-tokens", help="The longest answer. (default: the recipe's)"),
     temperature: float = typer.Option(0.0, "--temperature", help="Of sampling; 0 takes the likeliest token."),
     seed: int = typer.Option(42, "--seed", help="Of sampling."),

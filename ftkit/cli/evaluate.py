@@ -18,6 +18,8 @@ ftkit eval runs/lora_distilbert --data reviews.csv --json
 
 ftkit eval ./my-model --recipe my.yaml --split test
 
+ftkit eval owner/model --revision v2 --task text-classification --data reviews.csv
+
 ftkit eval ./my-model --task text-classification --data reviews.csv
 
 ftkit eval runs/gpt2_instruction --benchmarks arc_easy,hellaswag --limit 200
@@ -26,11 +28,14 @@ ftkit eval runs/gpt2_instruction --benchmarks arc_easy,hellaswag --limit 200
 
 def evaluate(
     target: str = typer.Argument(
-        metavar="RUN_OR_MODEL", help="A run's folder, a model folder or a hub id.", show_default=False
+        metavar="RUN_OR_MODEL",
+        help="A run's folder, a model folder or a hub id, be it a run's or a model's.",
+        show_default=False,
     ),
     data: str | None = typer.Option(None, "--data", help="Measure these rows: file, glob, folder, hub id or sample:NAME."),
     split: str = typer.Option("eval", "--split", help="Which split of the recipe's data: eval, test or train."),
     recipe: Path | None = typer.Option(None, "--recipe", help="Task and data for a model that is no run."),
+    revision: str | None = typer.Option(None, "--revision", help="Of a hub id: a branch, a tag or a commit."),
     task: str | None = typer.Option(None, "--task", help="The task, where there is no recipe."),
     benchmarks: str | None = typer.Option(
         None,
@@ -50,12 +55,12 @@ def evaluate(
         refuse_idle({"--data": data, "--recipe": recipe, "--task": task}, "with --benchmarks")
         from ftkit import api
 
-        show(api.benchmark(target, benchmarks.split(","), data_dir=data_dir, limit=limit), as_json)
+        show(api.benchmark(target, benchmarks.split(","), data_dir=data_dir, limit=limit, revision=revision), as_json)
         return
     refuse_idle({"--data-dir": data_dir, "--limit": limit}, "without --benchmarks")
     from ftkit.evaluation.target import resolve_target
 
-    resolved = resolve_target(target, recipe=recipe, task=task, data=data, split=split)
+    resolved = resolve_target(target, recipe=recipe, task=task, data=data, split=split, revision=revision)
     from ftkit import api  # torch and transformers, once the arguments are known to be sound
 
     show(api.evaluate_target(resolved), as_json)

@@ -18,7 +18,7 @@ ftkit export runs/lora_distilbert exported/onnx --format onnx
 
 
 def export(
-    run: Path = typer.Argument(..., help="A run's folder."),
+    run: Path = typer.Argument(..., help="A run's folder, or OWNER/NAME on the hub."),
     folder: Path = typer.Argument(..., metavar="DIR", help="Where it goes; it must not exist."),
     kind: str = typer.Option("safetensors", "--format", help="safetensors (one whole model folder), onnx or gguf."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),

@@ -18,6 +18,7 @@ from ftkit.cli import (
     plan,
     predict,
     preview,
+    push,
     recipes,
     report,
     schema,
@@ -50,6 +51,7 @@ app.command("chat", epilog=chat.EXAMPLES)(chat.chat)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
 app.command("export", epilog=export.EXAMPLES)(export.export)
+app.command("push", epilog=push.EXAMPLES)(push.push)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("recipes", epilog=recipes.EXAMPLES)(recipes.recipes)
 app.command("init", epilog=init.EXAMPLES)(init.init)

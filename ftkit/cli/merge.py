@@ -18,7 +18,7 @@ ftkit merge runs/qlora_llama2_summarization merged/llama2 --dtype float16
 
 
 def merge(
-    run: Path = typer.Argument(..., help="A run's folder."),
+    run: Path = typer.Argument(..., help="A run's folder, or OWNER/NAME on the hub."),
     folder: Path = typer.Argument(..., metavar="DIR", help="Where the whole model goes; it must not exist."),
     dtype: str | None = typer.Option(
         None, "--dtype", help="float32, bfloat16 or float16. [default: bfloat16 for a 4-bit base, else the base's]"

@@ -34,7 +34,9 @@ ftkit predict runs/gpt2_instruction questions.jsonl --batch-size 8 --max-new-tok
 
 
 def predict(
-    run: Path = typer.Argument(..., metavar="RUN", help="A finished run's folder.", show_default=False),
+    run: Path = typer.Argument(
+        ..., metavar="RUN", help="A finished run's folder, or OWNER/NAME on the hub.", show_default=False
+    ),
     file: str = typer.Argument(
         ...,
         metavar="FILE|-",

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from ftkit import console
+from ftkit.hub.runs import run_folder
 from ftkit.run import Run
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -16,13 +17,13 @@ ftkit report runs/lora_distilbert --open
 
 
 def report(
-    run: Path = typer.Argument(..., help="A run's folder."),
+    run: Path = typer.Argument(..., help="A run's folder, or OWNER/NAME on the hub."),
     open_page: bool = typer.Option(False, "--open", help="Open the page in the browser."),
 ) -> None:
     """Write report.html and the model card of a run again, from the files in its folder; prints where the page is."""
     from ftkit.report.publish import write_report  # the hub's library, for the card
 
-    page = write_report(Run(run))
+    page = write_report(Run(run_folder(run)))
     console.out.print(str(page), markup=False)
     if open_page:
         typer.launch(page.resolve().as_uri())

@@ -18,7 +18,7 @@ ftkit verify runs/gpt2_instruction --json
 
 
 def verify(
-    run: Path = typer.Argument(..., help="A run's folder."),
+    run: Path = typer.Argument(..., help="A run's folder, or OWNER/NAME on the hub."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
     quiet: Quiet = False,
 ) -> None:

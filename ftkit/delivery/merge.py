@@ -26,12 +26,13 @@ from ftkit.evaluation.records import read_rows
 from ftkit.evaluation.verification import is_recorded
 from ftkit.hub.door import pinned
 from ftkit.hub.offline import offline_mode_kept
+from ftkit.hub.runs import run_folder
 from ftkit.models.architecture import meta_model
 from ftkit.models.load import load_config, load_plain, load_tokenizer
 from ftkit.models.save import save_model
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
-from ftkit.run import FINISHED, Run, is_run, require_writable, write_text
+from ftkit.run import FINISHED, Run, require_writable, write_text
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.dispatcher import load_trained, remember_stops
@@ -139,12 +140,12 @@ def recorded_rows(run: Run) -> Encoded:
 
 
 def finished_run(folder: str | Path) -> Run:
-    """Raises UserError where the folder holds no finished run, or one without rows to compare on."""
-    run = Run(Path(folder))
-    if not is_run(run.folder) or run.state != FINISHED or not run.model.is_dir():
+    """Raises UserError where there is no finished run, or one without rows to compare on."""
+    run = Run(run_folder(folder))
+    if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     if not is_recorded(run.verification):
-        hint = "train it without evaluation.verify: false"
+        hint = "train it without evaluation.verify: false, and push it --with-rows"
         raise UserError("the run kept no rows that the result could be compared on", hint, str(folder))
     return run
 
@@ -175,12 +176,17 @@ def require_good(found: Comparison, allowed: float, what: str) -> None:
         raise Unverified("\n".join(f"{what} is not the trained one: {failure}" for failure in failures))
 
 
+def name_of(run: Run) -> str:
+    """By which the run went where it was trained."""
+    return str(run.record.get("name", run.folder.resolve().name))
+
+
 def readme(run: Run, found: Comparison, what: str, name: str) -> str:
     """Where the folder comes from, and how near it is to what was trained."""
     record = run.record
     lines = [
-        f"# {run.folder.resolve().name}: {what}", "",
-        f"Made by ftkit {record['versions']['ftkit']} from the run `{run.folder.resolve().name}`, trained from "
+        f"# {name_of(run)}: {what}", "",
+        f"Made by ftkit {record['versions']['ftkit']} from the run `{name_of(run)}`, trained from "
         f"`{record['model']}`, finished {record.get('finished', '')}. A `{name}`.", "",
         "## Compared with the model as it was trained", "",
         *(f"- {key}: {value}" for key, value in found.facts().items()), "",

@@ -13,11 +13,12 @@ from ftkit import console
 from ftkit.compat import switch_router_loss
 from ftkit.errors import UserError
 from ftkit.hub.door import pinned, pinned_model
+from ftkit.hub.runs import found_run
 from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokenizer
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Model, Recipe
-from ftkit.run import FINISHED, Run, is_run
+from ftkit.run import FINISHED, Run
 from ftkit.tasks.language import decoder_class
 from ftkit.tasks.table import TASKS
 
@@ -33,15 +34,15 @@ class Contenders:
     batch_size: int
 
 
-def contenders(target: str) -> Contenders:
+def contenders(target: str, revision: str | None = None) -> Contenders:
     """A run's baseline and tuned model, or a model folder or hub id alone.
 
     Raises:
         UserError: the run is not finished, or it is no language model.
     """
-    folder = Path(target)
-    if not (folder.is_dir() and is_run(folder)):
-        block = pinned_model(Model(name=target), "")
+    folder = found_run(target, revision)
+    if folder is None:
+        block = pinned_model(Model(name=target, revision=revision), "")
         auto_class = language_class(block)
         return Contenders({"model": lambda: load(auto_class, block, dtype="auto")}, BATCH_SIZE)
     run = Run(folder)

@@ -104,12 +104,15 @@ def row_of(score: BenchmarkScore) -> list[str]:
     return row
 
 
-def benchmark_target(target: str, names: Sequence[str], data_dir: Path | None, limit: int | None) -> BenchmarkScores:
+def benchmark_target(
+    target: str, names: Sequence[str], data_dir: Path | None, limit: int | None, revision: str | None = None
+) -> BenchmarkScores:
     """Run the benchmarks on a run's two models, or on one model.
 
     Args:
         data_dir: a folder with the benchmarks' files; without it they come from the hub.
         limit: documents of each task, the first ones; of MMLU, of each subject.
+        revision: of a hub id.
 
     Raises:
         UserError: a name, a file, the package or the model is not as it must be; nothing was run.
@@ -119,7 +122,7 @@ def benchmark_target(target: str, names: Sequence[str], data_dir: Path | None, l
         raise UserError(f"a limit of {limit} documents", "give 1 or more, or leave it out for all", "--limit")
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError("benchmarks need the package lm-eval", "pip install 'ftkit[benchmarks]'", "--benchmarks")
-    found = contenders(target)
+    found = contenders(target, revision)
     results, parameters, cut = {}, {}, 0
     with tempfile.TemporaryDirectory() as folder:
         manager, caveats = task_manager(names, data_dir, Path(folder))

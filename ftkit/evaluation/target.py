@@ -7,10 +7,12 @@ from typing import Any
 from ftkit.data.paths import KINDS, OF_FILES, ending_of
 from ftkit.errors import UserError
 from ftkit.hub.door import pinned
+from ftkit.hub.names import is_hub_id
+from ftkit.hub.runs import found_run
 from ftkit.recipe.load import load_recipe, load_values
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
-from ftkit.run import FINISHED, Run, is_run, resolved_values
+from ftkit.run import FINISHED, Run, resolved_values
 
 SPLITS = ("eval", "test", "train")
 
@@ -32,7 +34,9 @@ class Target:
     own_rows: bool = False
 
 
-def resolve_target(name: str, *, recipe: Path | None, task: str | None, data: str | None, split: str) -> Target:
+def resolve_target(
+    name: str, *, recipe: Path | None, task: str | None, data: str | None, split: str, revision: str | None = None
+) -> Target:
     """From the command line's words to a target.
 
     Raises:
@@ -40,9 +44,10 @@ def resolve_target(name: str, *, recipe: Path | None, task: str | None, data: st
     """
     if split not in SPLITS:
         raise UserError(f"no split '{split}'", f"there are {', '.join(SPLITS)}", "--split")
-    folder = Path(name).expanduser()
+    require_hub_id(name, revision)
+    folder = found_run(name, revision)
     trained = None
-    if folder.is_dir() and is_run(folder):
+    if folder is not None:
         run = Run(folder)
         if task is not None:
             raise UserError("--task has no effect on a run", "its recipe says the task; leave it out", "--task")
@@ -51,9 +56,9 @@ def resolve_target(name: str, *, recipe: Path | None, task: str | None, data: st
         values = resolved_values(load_recipe(recipe or run.recipe_file))
         trained = run.model
     elif recipe is not None:
-        values = resolved_values(load_recipe(recipe)) | {"model": model_block(name)}
+        values = resolved_values(load_recipe(recipe)) | {"model": model_block(name, revision)}
     elif task is not None and data is not None:
-        values = {"task": task, "model": name, "strategy": "full", "data": {"train": data}}
+        values = {"task": task, "model": model_block(name, revision), "strategy": "full", "data": {"train": data}}
         if task not in TASK_SPECS:
             raise UserError(f"no task '{task}'", f"there are {', '.join(TASK_SPECS)}", "--task")
     else:
@@ -70,8 +75,14 @@ def resolve_target(name: str, *, recipe: Path | None, task: str | None, data: st
     return Target(name, checked, trained, split, own_rows=trained is not None and data is None and recipe is None)
 
 
-def model_block(name: str) -> dict[str, Any]:
-    return {"name": name}
+def model_block(name: str, revision: str | None) -> dict[str, Any]:
+    return {"name": name} | ({"revision": revision} if revision else {})
+
+
+def require_hub_id(name: str, revision: str | None) -> None:
+    """Raises UserError where a revision is asked of a folder, which has none."""
+    if revision and not is_hub_id(name):
+        raise UserError(f"{name} is no hub id, and has no revisions", "leave it out", "--revision")
 
 
 REPLACED = ("eval", "eval_size", "test", "test_size", "split_column", "group_column")

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit.errors import UserError
-from ftkit.hub.names import is_hub_id
+from ftkit.hub.cache import commit_of, files_known, snapshot
+from ftkit.hub.names import Repository, is_hub_id
 from ftkit.models.architecture import text_field
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
@@ -60,8 +60,12 @@ def has_files(name: str, revision: str | None) -> bool | None:
     """Whether a folder or repository has files of a tokenizer; None where nobody knows, as the hub was not asked."""
     if not is_hub_id(name):
         return any((Path(name) / file).is_file() for file in TOKENIZERS)
-    found = [try_to_load_from_cache(name, file, revision=revision) for file in TOKENIZERS]
-    return True if any(isinstance(file, str) for file in found) else None if None in found else False
+    repository = Repository(name, "model", revision)
+    folder, commit = snapshot(repository), commit_of(repository)
+    if folder is not None and any((folder / file).is_file() for file in TOKENIZERS):
+        return True
+    files = files_known(repository, commit) if commit else None
+    return None if files is None or set(TOKENIZERS) & set(files) else False
 
 
 def lack_of_files(name: str, revision: str | None) -> str:

@@ -255,7 +255,7 @@ ABSENT = _table({
     "out_dir save_dir output run_dir project_name output_path save_path output_folder results_dir": _COMMAND_LINE,
     "overwrite_output_dir": "say it on the command line: --overwrite",
     "resume": "say it on the command line: --resume",
-    "hub_repo repo_id token hf_token username": "upload the finished run's model folder with `hf upload`",
+    "hub_repo repo_id token hf_token username": "put the finished run on the hub: ftkit push RUN OWNER/NAME",
     "predict_with_generate": "answers are always generated where the task has some: evaluation.generation",
     "temperature top_p top_k do_sample repetition_penalty": "answers are generated greedily, or by "
     "evaluation.generation.num_beams",
@@ -424,6 +424,7 @@ COMMANDS = _table({
     "list ls models examples templates": "recipes",
     "diff versus": "compare RUN RUN",
     "card html": "report RUN",
+    "upload push-to-hub hub publish share": "push RUN OWNER/NAME",
     "datagen synthesize augment distill data-gen": "synth SEEDS --output FILE --rows N --model MODEL",
     "help": "--help", "version": "--version",
 })  # fmt: skip
@@ -432,7 +433,6 @@ NO_COMMANDS = _table({
     "serve api server webui ui gui app studio vllm-serve deploy": "ftkit serves nothing: give the folder of `ftkit "
     "merge` to a "
     "server, or talk to a run with ftkit chat RUN",
-    "push upload push-to-hub hub": "upload a run's model folder with `hf upload`",
     "login": "log in with `hf auth login`",
     "download": "`hf download` fetches a model; ftkit does so by itself when a recipe names it",
     "sweep hpo search tune-hyperparameters": "ftkit has no search; ftkit compare FILE.yaml --strategies full,lora "

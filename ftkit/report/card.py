@@ -4,10 +4,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
+from huggingface_hub import EvalResult, ModelCardData
 
 from ftkit.evaluation.score import drawn_words
-from ftkit.hub.names import is_hub_id
+from ftkit.report.base_card import BaseCard, base_card
 from ftkit.report.evidence import Evidence
 from ftkit.report.page import between, comparisons, figure, other_comparisons, signed, verdict
 from ftkit.report.summary import example_rows, label_rows, markdown_table, model_name, run_facts, unverified
@@ -24,20 +24,30 @@ PIPELINES = {
 }
 
 
-def card(evidence: Evidence) -> str:
-    """The card: YAML for the hub, then the same facts in words."""
-    return f"---\n{front_matter(evidence).to_yaml()}\n---\n\n{body(evidence)}"
+def card(evidence: Evidence, *, address: str = "model", about: BaseCard | None = None) -> str:
+    """The card: YAML for the hub, then the same facts in words.
+
+    Args:
+        address: by which the model is loaded: a folder or a hub id.
+        about: what is known of the base; default what its own card on this machine says.
+    """
+    about = about or base_card(evidence.recipe.model)
+    return f"---\n{front_matter(evidence, about).to_yaml()}\n---\n\n{body(evidence, address)}"
 
 
-def front_matter(evidence: Evidence) -> ModelCardData:
+def front_matter(evidence: Evidence, about: BaseCard) -> ModelCardData:
     """What the hub reads: base, libraries, data sets and results; what is not known to the hub is left out."""
     recipe, record = evidence.recipe, evidence.record
     base = recipe.model.name
     hub_ids = record.get("hub_ids", [])  # as they were when the run began: seen from another folder, a path looks like one
     return ModelCardData(
         base_model=base if base in hub_ids else None,
+        base_model_relation=("adapter" if record["adapter"] else "finetune") if base in hub_ids else None,
         library_name="peft" if record["adapter"] else "transformers",
-        license=base_license(base),
+        license=about.license,
+        license_name=about.license_name,
+        license_link=about.license_link,
+        language=about.language,
         pipeline_tag=PIPELINES.get(record["auto_class"]),
         datasets=sorted({source.path for source in recipe.data.train if source.path in hub_ids}) or None,
         tags=["ftkit", recipe.task, recipe.strategy.name],
@@ -67,18 +77,7 @@ def results(evidence: Evidence) -> list[EvalResult]:
     ]
 
 
-def base_license(name: str) -> str | None:
-    """The licence that the base model's own card names, where the card is at hand."""
-    file: Any = Path(name) / "README.md" if Path(name).is_dir() else None
-    if file is None and is_hub_id(name):
-        file = try_to_load_from_cache(name, "README.md")
-    if not isinstance(file, str | Path) or not Path(file).is_file():
-        return None
-    found = ModelCard.load(file, ignore_metadata_errors=True).data.license
-    return found if isinstance(found, str) else None
-
-
-def body(evidence: Evidence) -> str:
+def body(evidence: Evidence, address: str = "model") -> str:
     recipe, record, metrics = evidence.recipe, evidence.record, evidence.metrics
     rows = comparisons(evidence)
     lines = [
@@ -98,7 +97,8 @@ def body(evidence: Evidence) -> str:
         lines += ["## Labels", "", *markdown_table(["label", *counted], label_rows(counted)), ""]
     lines += ["## The run", "", *(f"- {name}: {value}" for name, value in run_facts(record).items()), ""]
     lines += ["## Provenance", "", *(f"- {name}: {value}" for name, value in provenance(evidence).items()), ""]
-    lines += ["## Use it", "", "From the folder of this file:", "", "```python", *usage(evidence), "```", ""]
+    where = ["From the folder of this file:", ""] if address == "model" else []
+    lines += ["## Use it", "", *where, "```python", *usage(evidence, address), "```", ""]
     return "\n".join(lines)
 
 

@@ -20,12 +20,8 @@ from ftkit.errors import UserError
 from ftkit.hub.cache import cached
 from ftkit.hub.names import hub_names, model_names
 from ftkit.models.counts import ParameterCounts, count_from_config
-from ftkit.models.load import (
-    TOKENIZERS,
-    has_weights,
-    load_config,
-    load_tokenizer,
-)
+from ftkit.models.load import has_weights, load_config, load_tokenizer
+from ftkit.models.vocabulary import TOKENIZERS
 from ftkit.recipe.schema import Recipe
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS

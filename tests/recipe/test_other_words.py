@@ -177,7 +177,7 @@ c: num_processes: 8 | CUDA_VISIBLE_DEVICES
 c: output_dir: out | --output-dir
 c: overwrite_output_dir: true | --overwrite
 c: resume_from_checkpoint: true | --resume
-c: push_to_hub: true | hf upload
+c: push_to_hub: true | ftkit push RUN
 c: seed: 7 | training.seed
 c: trainer: {learning_rate: 1e-4} | training
 c: metric: f1 | evaluation.metrics: [f1]
@@ -266,7 +266,7 @@ estimate my.yaml | ftkit plan my.yaml
 preprocess my.yaml | ftkit preview my.yaml
 list | ftkit recipes
 webui | ftkit chat
-push runs/my | hf upload
+upload runs/my | ftkit push
 sweep my.yaml | --strategies
 trian my.yaml | ftkit train
 train --config my.yaml | ftkit train my.yaml
