@@ -29,8 +29,9 @@ from ftkit.evaluation.reported import as_measured, figure_failures, read_measure
 from ftkit.evaluation.score import CheckReport, Score
 from ftkit.evaluation.target import SPLITS, Target, resolve_target
 from ftkit.evaluation.verification import begin, conclude, is_recorded, reloading, verify_model
-from ftkit.hub.door import offline_mode_kept, pinned
+from ftkit.hub.door import as_it_began, fetch_weights, pinned, what_moved
 from ftkit.hub.names import hub_names
+from ftkit.hub.offline import offline_mode_kept
 from ftkit.models.counts import count_parameters
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.loading import loading
@@ -146,6 +147,7 @@ def train(
     if smoke:
         recipe = smoke_recipe(recipe, train)
     with recipe.located():
+        recipe = as_it_began(recipe, Run(folder).record.get("hub", [])) if resume else recipe
         return _train(pinned(recipe), Run(folder), resume=resume)
 
 
@@ -189,7 +191,7 @@ def plan(recipe: Recipe | str | Path, *, device: str | None = None, vram: float 
     hush_libraries()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     with recipe.located():
-        recipe = pinned(recipe, ("model",))
+        recipe = pinned(recipe, weights=False, needed=("model",))
         planned = plan_choice if recipe.strategy.name == "auto" else make_plan
         return planned(recipe, device, vram, measure=measure)
 
@@ -222,7 +224,7 @@ def preview(
         opened = dict.fromkeys(Gate.model_fields.keys() - {"similarity"}, 1.0)
         block = block.model_copy(update={"gate": gate.model_copy(update=opened)})
     with recipe.located():
-        recipe = pinned(recipe)
+        recipe = pinned(recipe, weights=False)
         task, tokenizer, config = TASKS[recipe.task](block), load_tokenizer(recipe.model), load_config(recipe.model, {})
         task.auto_class(config)  # refuses a model that cannot do the task
         parts = ("train", "eval", "test") if split == "test" else ("train", "eval")
@@ -287,6 +289,7 @@ def evaluate_target(target: Target) -> Score:
     )  # fmt: skip
 
 
+@offline_mode_kept()
 def benchmark(
     target: str | Path, names: Sequence[str], *, data_dir: str | Path | None = None, limit: int | None = None
 ) -> BenchmarkScores:
@@ -332,6 +335,7 @@ def run_of(target: Target) -> Run | None:
     return run if is_run(run.folder) and model == run.model.resolve() else None
 
 
+@offline_mode_kept()
 def verify(folder: str | Path) -> CheckReport:
     """Check that a run's saved model is what was trained, and that the run still is what it says.
 
@@ -347,8 +351,10 @@ def verify(folder: str | Path) -> CheckReport:
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     hush_libraries()
-    edited = recipe_failures(run)
+    edited, moved = recipe_failures(run), what_moved(run.record.get("hub", []))
+    require_base(run)
     facts, failures = check_weights(run, edited=bool(edited))
+    facts |= {"hub": "; ".join(moved)} if moved else {}
     prompts, differing = check_prompts(run)
     with console.status("reading the data"):
         changed, data = data_findings(run)
@@ -357,6 +363,20 @@ def verify(folder: str | Path) -> CheckReport:
         raise Unverified("\n".join(failures))
     return CheckReport({**facts, "prompts": prompts, "recipe": "as it was when the run began", "data": data,
                         "code": code_words(run)})  # fmt: skip
+
+
+def require_base(run: Run) -> None:
+    """Make sure that what an adapter stands on is at hand, at the commit that it was trained on.
+
+    Raises:
+        Unverified: it cannot be had; nothing can be loaded then.
+    """
+    if not (run.model / "adapter_config.json").is_file():
+        return
+    try:
+        fetch_weights(pinned(load_recipe(run.recipe_file), ("model",)).model)
+    except UserError as error:
+        raise Unverified(f"{run.model} is an adapter, and its base cannot be had: {error}") from error
 
 
 def check_weights(run: Run, *, edited: bool) -> tuple[dict[str, str], list[str]]:
@@ -394,6 +414,7 @@ def check_prompts(run: Run) -> tuple[str, list[str]]:
     return f"{len(entries)} prompts have the token ids of training" if entries else "this task has no prompts", []
 
 
+@offline_mode_kept()
 def predictor(run: Run, *, max_length: int | None = None, max_new_tokens: int | None = None, **options: Any) -> Predictor:
     """A finished run's model, ready to answer rows; `options` are those of `Predictor`."""
     hush_libraries()
@@ -411,6 +432,7 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     return compare_runs([Path(folder).expanduser() for folder in folders])
 
 
+@offline_mode_kept()
 def conversation(run: Run, *, max_new_tokens: int | None, temperature: float, seed: int) -> Conversation:
     """A finished run's model, ready to be talked to."""
     hush_libraries()
@@ -517,7 +539,7 @@ def record_start(run: Run, built: Built) -> None:
     """Open the run folder, with the recipe and all that is known of the run before it begins."""
     recipe, parts = built.recipe, built.parts
     hub_ids = sorted({repository.name for repository in hub_names(recipe)})
-    names: dict[str, Any] = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids}
+    names: dict[str, Any] = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids, "hub": recipe.pins}
     if built.batch is not None:
         names["batch_size"] = asdict(built.batch)
     if built.choice is not None:

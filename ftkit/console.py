@@ -5,7 +5,16 @@ from contextlib import contextmanager
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -85,6 +94,14 @@ def progress_bar(*extra: str) -> Progress:
         TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), *fields,
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
         console=err, disable=err.quiet or not err.is_terminal, transient=False,
+    )  # fmt: skip
+
+
+def download_bar() -> Progress:
+    """A bar with bytes, their rate and the time left; nothing where there is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(binary_units=True), TransferSpeedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), console=err, disable=err.quiet or not err.is_terminal, transient=True,
     )  # fmt: skip
 
 

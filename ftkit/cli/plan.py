@@ -39,7 +39,7 @@ def plan(
     console.set_quiet(quiet or as_json)
     loaded = load_recipe(recipe, overrides)
     with loaded.located():
-        loaded = pinned(loaded, ("model",))
+        loaded = pinned(loaded, weights=False, needed=("model",))
     from ftkit import api  # torch and transformers, once the recipe is known to be sound
 
     found = api.plan(loaded, device=device, vram=vram, measure=measure)

@@ -36,7 +36,7 @@ def preview(
     loaded = load_recipe(recipe, overrides)
     if not smoke:
         with loaded.located():
-            loaded = pinned(loaded)
+            loaded = pinned(loaded, weights=False)
     from ftkit import api  # torch and transformers, once the recipe is known to be sound
     from ftkit.report.preview_views import page, terminal
 

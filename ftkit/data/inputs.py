@@ -14,8 +14,8 @@ from ftkit.answers import key_of
 from ftkit.data.paths import find_files
 from ftkit.errors import UserError
 from ftkit.hub.cache import hub_folders
-from ftkit.hub.door import offline_by_choice
 from ftkit.hub.names import hub_names
+from ftkit.hub.offline import offline_by_choice
 from ftkit.recipe.schema import Recipe
 
 MOST_FILES = 10_000  # of which size and time are looked up; it takes a tenth of a second

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,8 @@ FILE_ENDINGS = {  # of a file, not of a hub id
     ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ".text", ".conll", ".conllu", ".gz", ".zip",
 }  # fmt: skip
 PARTS = ("train", "eval", "test")
+TOKENIZER_KEY = "model.tokenizer"
+COMMIT = re.compile(r"^[0-9a-f]{40}$")
 Kind = Literal["model", "dataset"]
 
 
@@ -23,13 +25,13 @@ class Repository:
     Attributes:
         name: its id, `owner/name` or `name`.
         revision: branch, tag or commit; None is the main branch.
-        key: the recipe key, or the option, that names it.
+        key: the recipe key, or the option, that names it; it may be named by several.
     """
 
     name: str
     kind: Kind
     revision: str | None = None
-    key: str = ""
+    key: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"the data set {self.name}" if self.kind == "dataset" else f"the model {self.name}"
@@ -40,10 +42,14 @@ class Repository:
         return self.revision or "main"
 
     @property
-    def revision_key(self) -> str:
-        """The recipe key that says the revision."""
-        known = {"model.name": "model.revision", "model.tokenizer": "model.tokenizer_revision"}
-        return known.get(self.key, self.key)
+    def is_tokenizer(self) -> bool:
+        """Whether a tokenizer alone is taken of it."""
+        return self.key == TOKENIZER_KEY
+
+
+def is_commit(ref: str | None) -> bool:
+    """Whether a revision is a whole commit, which never moves."""
+    return ref is not None and COMMIT.match(ref) is not None
 
 
 def is_hub_id(name: str) -> bool:
@@ -65,7 +71,7 @@ def model_names(block: Model, key: str = "model.name") -> Iterator[Repository]:
     if is_hub_id(block.name):
         yield Repository(block.name, "model", block.revision, key)
     if block.tokenizer and is_hub_id(block.tokenizer):
-        yield Repository(block.tokenizer, "model", block.tokenizer_revision, "model.tokenizer")
+        yield Repository(block.tokenizer, "model", block.tokenizer_revision, TOKENIZER_KEY)
 
 
 def source_names(source: Source, key: str) -> Iterator[Repository]:

@@ -18,7 +18,9 @@ from ftkit import console
 from ftkit.compat import answer_in_autocast, keep_4bit_weights
 from ftkit.data.paths import locate
 from ftkit.errors import UserError
-from ftkit.hub.names import is_hub_id
+from ftkit.hub.door import fetch_weights
+from ftkit.hub.names import TOKENIZER_KEY, Repository, is_hub_id
+from ftkit.hub.reasons import reason_of
 from ftkit.models.architecture import text_configs, trusted, usable_positions, word_embedding
 from ftkit.models.as_loaded import remember_config, remember_tokenizer
 from ftkit.models.label_head import Head, label_tensors, settle_head
@@ -28,7 +30,6 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "p
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 DEFAULT_MAX_LENGTH = 512
 TRUST_HINT = "read its code, and set model.trust_remote_code: true where you trust it"
-HUB_HINT = "check the id; a gated model needs `hf auth login`"
 
 
 def require_files(name: str, patterns: tuple[str, ...], what: str, key: str) -> None:
@@ -37,6 +38,18 @@ def require_files(name: str, patterns: tuple[str, ...], what: str, key: str) -> 
     if folder.is_dir() and not any(file for pattern in patterns for file in folder.glob(pattern)):
         hint = "name a complete model folder" + (", or set model.tokenizer" if patterns is TOKENIZERS else "")
         raise UserError(f"{name} holds no {what}", f"{hint}; looked for {', '.join(patterns)}", key=key)
+
+
+def require_weights(block: Model) -> None:
+    """Raises UserError where the model's folder holds no weights; of a repository on the hub the door has looked."""
+    require_files(locate(block.name), WEIGHTS, "weights", "model.name")
+
+
+def refused(name: str, revision: str | None, key: str, error: Exception, what: str = "") -> UserError:
+    """What a library has against a model, by its reason where that is the hub's."""
+    if is_hub_id(name):
+        return reason_of(error, Repository(name, "model", revision, key))
+    return UserError(f"{what}{name}: {first_line(error)}", key=key)
 
 
 def has_weights(block: Model) -> bool:
@@ -79,8 +92,9 @@ def load_config(block: Model, values: dict[str, Any]) -> PretrainedConfig:
         words = " ".join(str(error).split())[:300]  # of its first line one learns nothing
         raise UserError(f"{block.name}: its config.json does not hold: {words}", "mend it", key="model.name") from error
     except (OSError, ValueError, KeyError) as error:
-        hint = TRUST_HINT if "trust_remote_code" in str(error) else HUB_HINT if is_hub_id(name) else ""
-        raise UserError(f"{block.name}: {first_line(error)}", hint, key="model.name") from error
+        if "trust_remote_code" in str(error):
+            raise UserError(f"{block.name}: {first_line(error)}", TRUST_HINT, key="model.name") from error
+        raise refused(name, block.revision, "model.name", error) from error
     return trusted(config, trust=block.trust_remote_code)
 
 
@@ -90,16 +104,14 @@ def load_tokenizer(block: Model) -> PreTrainedTokenizerBase:
     Raises:
         UserError: there is none, or it cannot be read.
     """
-    key = "model.tokenizer" if block.tokenizer else "model.name"
+    key = TOKENIZER_KEY if block.tokenizer else "model.name"
     name = locate(block.tokenizer or block.name, key)
     require_files(name, TOKENIZERS, "tokenizer", key)
     revision = block.tokenizer_revision if block.tokenizer else block.revision
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=block.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"the tokenizer of {name}: {first_line(error)}", HUB_HINT if is_hub_id(name) else "", key=key
-        ) from error
+        raise refused(name, revision, key, error, "the tokenizer of ") from error
     remember_tokenizer(tokenizer)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
@@ -139,7 +151,8 @@ def load_base(
         UserError: there are no weights, they cannot be read, or the architecture does not do the task.
     """
     name = locate(block.name)
-    require_files(name, WEIGHTS, "weights", "model.name")
+    require_weights(block)
+    fetch_weights(block)
     options = {"revision": block.revision, "trust_remote_code": block.trust_remote_code} | arguments
     if block.attn_implementation:
         options["attn_implementation"] = block.attn_implementation
@@ -159,7 +172,7 @@ def load_base(
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if lacks_memory(error):
             raise
-        raise UserError(f"{block.name}: {first_line(error)}", key="model.name") from error
+        raise refused(name, block.revision, "model.name", error) from error
     except SafetensorError as error:
         raise UserError(
             f"the weights of {block.name} are damaged: {first_line(error)}", "fetch them again", key="model.name"

@@ -6,7 +6,7 @@ pair cannot be written.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
@@ -519,11 +519,23 @@ class Recipe(Block):
     _places: dict[str, str] = PrivateAttr(default_factory=dict)
     _source: str = PrivateAttr("recipe")
     _overrides: list[str] = PrivateAttr(default_factory=list)
+    _pins: list[Mapping[str, Any]] = PrivateAttr(default_factory=list)
 
     @property
     def overrides(self) -> list[str]:
         """The `key.path=value` of the command line that are in the recipe."""
         return self._overrides
+
+    @property
+    def pins(self) -> list[Mapping[str, Any]]:
+        """Which commits stand in it in place of which revisions, see `ftkit.hub.pins`."""
+        return self._pins
+
+    def keep_pins(self, pins: Iterable[Mapping[str, Any]]) -> None:
+        """Remember them; of a commit that is known the first stays, which says what was asked for."""
+        known = [(pin["name"], pin["kind"], pin["commit"]) for pin in self._pins]
+        new = [pin for pin in pins if (pin["name"], pin["kind"], pin["commit"]) not in known]
+        self._pins = [*self._pins, *new]
 
     @property
     def source(self) -> str:

@@ -8,6 +8,7 @@ from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 
 from ftkit.errors import UserError
+from ftkit.hub.pins import as_asked
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run, resolved_values
@@ -19,7 +20,10 @@ def require_same_recipe(run: Run, recipe: Recipe) -> None:
     Raises:
         UserError: the recipe differs from the one that the run began with; the keys are named.
     """
-    before, after = (flatten(resolved_values(r)) for r in (load_recipe(run.recipe_file), recipe))
+    began = load_recipe(run.recipe_file)
+    began.keep_pins(run.record.get("hub", []))
+    recipe = recipe if began.pins else as_asked(recipe)  # a run of before ftkit noted commits
+    before, after = (flatten(resolved_values(r)) for r in (began, recipe))
     changed = sorted(key for key in before | after if before.get(key) != after.get(key))
     if changed:
         shown = ", ".join(f"{key} ({before.get(key)} → {after.get(key)})" for key in changed[:5])
