@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ftkit.errors import Interrupted, UserError
+from ftkit.errors import FtkitError
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -59,7 +59,7 @@ def show(table: Table) -> None:
     err.print(table)
 
 
-def show_error(error: UserError | Interrupted) -> None:
+def show_error(error: FtkitError) -> None:
     """An error of the user's on one line, or one line each."""
     quiet, err.quiet = err.quiet, False
     for line in str(error).splitlines():

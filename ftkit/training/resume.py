@@ -12,6 +12,8 @@ from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run, resolved_values
 
+MAY_CHANGE = ("training.on_divergence",)  # says nothing of the steps that go well
+
 
 def require_same_recipe(run: Run, recipe: Recipe) -> None:
     """A resumed run goes on as it began: the scheduler's state would silently win over a new learning rate.
@@ -20,7 +22,7 @@ def require_same_recipe(run: Run, recipe: Recipe) -> None:
         UserError: the recipe differs from the one that the run began with; the keys are named.
     """
     before, after = (flatten(resolved_values(r)) for r in (load_recipe(run.recipe_file), recipe))
-    changed = sorted(key for key in before | after if before.get(key) != after.get(key))
+    changed = sorted(key for key in before | after if before.get(key) != after.get(key) and key not in MAY_CHANGE)
     if changed:
         shown = ", ".join(f"{key} ({before.get(key)} → {after.get(key)})" for key in changed[:5])
         hint = "start anew with --overwrite or another --output-dir"
