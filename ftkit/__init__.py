@@ -15,7 +15,7 @@ from ftkit.process import prepare_process
 
 if TYPE_CHECKING:
     from ftkit.api import Result, benchmark, check, compare, evaluate, plan, predict, preview, train, verify
-    from ftkit.errors import FtkitError, Interrupted, RecipeError, Unverified, UserError
+    from ftkit.errors import Diverged, FtkitError, Interrupted, RecipeError, Unverified, UserError
     from ftkit.metrics.modules import load_metric, metric_names
     from ftkit.recipe.load import load_recipe
     from ftkit.recipe.schema import Recipe
@@ -24,6 +24,7 @@ prepare_process()
 
 __version__ = "0.1.0"
 __all__ = [
+    "Diverged",
     "FtkitError",
     "Interrupted",
     "Recipe",
@@ -46,7 +47,7 @@ __all__ = [
 ]
 _HOMES = {
     "ftkit.api": ("Result", "benchmark", "check", "compare", "evaluate", "plan", "predict", "preview", "train", "verify"),
-    "ftkit.errors": ("FtkitError", "Interrupted", "RecipeError", "Unverified", "UserError"),
+    "ftkit.errors": ("Diverged", "FtkitError", "Interrupted", "RecipeError", "Unverified", "UserError"),
     "ftkit.metrics.modules": ("load_metric", "metric_names"),
     "ftkit.recipe.load": ("load_recipe",),
     "ftkit.recipe.schema": ("Recipe",),

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import math
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Group
 from transformers import AutoModelForCausalLM, TrainerCallback
 
@@ -93,6 +93,7 @@ from ftkit.training.evidence import (
     row_names,
 )
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
+from ftkit.training.learning import in_numbers, keep_watch, learn
 from ftkit.training.levers import speed_facts, speed_reasons, speed_words
 from ftkit.training.memory import peak_within
 from ftkit.training.plan import Plan, make_plan
@@ -145,6 +146,7 @@ def train(
     Raises:
         UserError: something is wrong that the user can mend; nothing was written.
         Interrupted: a signal stopped the run; its checkpoint is saved.
+        Diverged: the training diverged; good checkpoints are kept.
     """
     hush_libraries()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
@@ -550,13 +552,16 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
         else:
             record_going_on(run, account, checkpoint)
         write_json(run.data_report, data_report(parts))
-        before = measure_before(recipe, run, parts, built.text, known=checkpoint is not None)
+        keep_watch(run, parts.trainer)
+        with in_numbers(recipe, run, parts):
+            before = measure_before(recipe, run, parts, built.text, known=checkpoint is not None)
         if before.baseline is not None and checkpoint is None:
             tell_trackers(parts.trainer, "baseline", before.baseline.metrics)
         if recipe.evaluation.verify:
             note_untrained(run, parts)
         fit(recipe, run, parts, Watching(account, stop, forecast), checkpoint)
-        tuned = save_and_measure(recipe, run, parts)
+        with in_numbers(recipe, run, parts):
+            tuned = save_and_measure(recipe, run, parts)
         return finish(recipe, run, parts, before, tuned, account)
 
 
@@ -688,6 +693,7 @@ def fit(recipe: Recipe, run: Run, parts: Parts, watching: Watching, checkpoint: 
 
     Raises:
         Interrupted: a signal asked to stop; the checkpoint is saved.
+        Diverged: the training diverged; what is good of it is kept.
     """
     trainer, account, stop = parts.trainer, watching.account, watching.stop
     account.start_training()
@@ -702,10 +708,11 @@ def fit(recipe: Recipe, run: Run, parts: Parts, watching: Watching, checkpoint: 
     seed_everything(recipe)  # measuring the baseline may have drawn numbers
     with trainer.scaling_labels():
         if checkpoint is not None and load_finished(trainer, checkpoint):
-            return account.end_training({})
+            account.end_training({})
+            return
     try:
         with stop.listening(), peak_within() as peak:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            learn(recipe, run, parts, checkpoint, progress.close)
     finally:
         progress.close()
     account.end_training(peak)
@@ -737,8 +744,8 @@ def finish(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measur
     account.close(state.global_step)
     write_report(run)
     end_run(run)
-    if any(not math.isfinite(value) for value in tuned.metrics.values()):
-        console.warn("a metric is not a number: the training diverged; try a lower learning_rate")
+    if unknown := [name for name, value in tuned.metrics.items() if not np.isfinite(value)]:
+        console.warn(f"not a number on these rows: {', '.join(unknown)}")
     return Result(run.folder, metrics, run.record)
 
 

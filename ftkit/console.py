@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from ftkit.errors import Interrupted, UserError
+from ftkit.errors import FtkitError
 
 PIPE = "|"  # the one word of a command that no shell may have in quotes
 
@@ -73,7 +73,7 @@ def show(table: Table) -> None:
     err.print(table)
 
 
-def show_error(error: UserError | Interrupted) -> None:
+def show_error(error: FtkitError) -> None:
     """An error of the user's on one line, or one line each."""
     quiet, err.quiet = err.quiet, False
     for line in str(error).splitlines():

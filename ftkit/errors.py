@@ -5,6 +5,7 @@ FtkitError
 │   ├── RowError     a row is to blame, known by its position until `rows_named` says where it stands
 │   └── RecipeError  several mistakes of one recipe, each with its place
 ├── Unverified       exit 3: what was saved is not what was trained
+├── Diverged         exit 3: training diverged and was stopped; good checkpoints are kept
 └── Interrupted      exit 130: stopped by a signal, after a checkpoint was saved
 """
 
@@ -105,6 +106,23 @@ class Unverified(FtkitError):
     """A check of a finished run failed; the message says which and how."""
 
     exit_status = 3
+
+
+class Diverged(FtkitError):
+    """Training gave what is no number, or a loss beyond all measure; nothing of it was saved.
+
+    Args:
+        folder: the run's.
+        message: the step, what was found, and the rows.
+        hint: how to go on.
+        resumes: whether the run can go on from a good checkpoint with a lower rate.
+    """
+
+    exit_status = 3
+
+    def __init__(self, folder: Path, message: str, hint: str, *, resumes: bool) -> None:
+        self.folder, self.message, self.hint, self.resumes = folder, message, hint, resumes
+        super().__init__(f"{message}; {hint}")
 
 
 class Interrupted(FtkitError):

@@ -95,7 +95,8 @@ def test_each_step_counts_once(found: tuple[Run, Run, list[int]]) -> None:
     unbroken, broken, (_, reached, _) = found
     parts, (one,) = broken.record["parts"], unbroken.record["parts"]
     steps = [(part["from_step"], part["to_step"]) for part in parts]
-    assert steps == [(0, 7), (7, 20), (20, 33), (33, STEPS)] and reached >= KILLED_AT
+    assert steps == [(0, 7), (7, 20), (20, 33), (33, STEPS)]
+    assert reached >= KILLED_AT
     assert (one["from_step"], one["to_step"]) == (0, STEPS)
     logged = [event["step"] for event in read_jsonl(broken.log_file) if "loss" in event]
     assert logged == list(range(1, STEPS + 1))
@@ -114,15 +115,18 @@ def test_the_parts_sum_to_the_whole(found: tuple[Run, Run, list[int]]) -> None:
         assert record[kind]["process"] == max(part[kind]["process"] for part in parts)
     assert record["training_peak_bytes"]["process"] <= record["peak_memory_bytes"]["process"]
     ours, plain = (cost(read_evidence(run)) for run in (broken, unbroken))
-    assert ours["tokens"] == plain["tokens"] and ours["computation"] == plain["computation"]
-    assert "in parts" not in plain and ours["in parts"].startswith("4: steps 1 to 7, steps 8 to 20")
+    assert ours["tokens"] == plain["tokens"]
+    assert ours["computation"] == plain["computation"]
+    assert "in parts" not in plain
+    assert ours["in parts"].startswith("4: steps 1 to 7, steps 8 to 20")
     assert [entry.seconds for entry in compare([broken.folder]).entries] == [record["seconds"]["total"]]
 
 
 @pytest.mark.slow
 def test_what_was_mended_leaves_no_trace(found: tuple[Run, Run, list[int]]) -> None:
     _, broken, _ = found
-    assert broken.state == "finished" and "error" not in broken.record
+    assert broken.state == "finished"
+    assert "error" not in broken.record
     assert broken.record["resumed"] == [7, 20, 33]
 
 
@@ -142,4 +146,5 @@ def test_sums_and_peaks() -> None:
 def test_a_checkpoint_of_an_earlier_version_has_no_account(tmp_path: Path) -> None:
     found = account.Account(Run(tmp_path))
     found.go_on(tmp_path, 5)
-    assert found.trained_before == 0 and [part["from_step"] for part in found.parts(9)] == [5]
+    assert found.trained_before == 0
+    assert [part["from_step"] for part in found.parts(9)] == [5]

@@ -27,7 +27,7 @@ from ftkit.cli import (
     verify,
 )
 from ftkit.cli.other_words import at_home, refuse_other_words
-from ftkit.errors import FtkitError, Interrupted, UserError
+from ftkit.errors import Diverged, FtkitError, Interrupted, UserError
 
 INTERRUPTED = 130
 
@@ -73,7 +73,7 @@ def options(
 
 
 def main() -> None:
-    """Run the command; the user's errors are one line and exit status 2, an interruption is 130."""
+    """Run the command; the user's errors are one line and status 2, what is unverified or diverged is 3, a signal 130."""
     sys.argv[1:] = at_home(sys.argv[1:])
     try:
         refuse_other_words(sys.argv[1:], getattr(typer.main.get_command(app), "commands", {}))
@@ -81,6 +81,11 @@ def main() -> None:
     except Interrupted as error:
         console.show_error(error)
         console.say(f"go on with: {resume_command(error)}")
+        leave(error.exit_status)
+    except Diverged as error:
+        console.show_error(error)
+        if error.resumes:
+            console.say(f"go on with: {resume_command(error)} training.on_divergence=rollback")
         leave(error.exit_status)
     except UserError as error:
         console.show_error(error)
@@ -102,7 +107,7 @@ def leave(status: int) -> None:
     os._exit(status)
 
 
-def resume_command(error: Interrupted) -> str:
+def resume_command(error: Interrupted | Diverged) -> str:
     """The command that was typed, with what makes it go on."""
     words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
     if not any(word.startswith("--output-dir") or word == "-o" for word in words):

@@ -48,6 +48,7 @@ class Encoded:
         outcomes: for each row of the split an `Outcome`, shape (rows,).
         notes: further counts, as the number of tokens.
         aside: for each entry what is known of it beside what the model takes, by the names in ASIDE; None where nothing is.
+        members: of each block of packed rows, the positions of all its rows; None where nothing is packed.
     """
 
     dataset: Dataset
@@ -55,6 +56,7 @@ class Encoded:
     outcomes: np.ndarray
     notes: dict[str, int] = field(default_factory=dict)
     aside: Dataset | None = None
+    members: list[list[int]] | None = None
 
     @property
     def counts(self) -> dict[str, int]:

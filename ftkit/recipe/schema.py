@@ -432,6 +432,11 @@ class Training(field_model("_TrainingFields", _FIELDS["training"], OWNED_TRAININ
         description="Rows that an optimizer step takes on all devices together where per_device_train_batch_size is auto, "
         "default 32; gradient_accumulation_steps then follows.",
     )
+    on_divergence: Literal["stop", "rollback"] = Field(
+        "stop",
+        description="Where the loss or the gradient norm is no number, or the loss rises far beyond its start: stop with "
+        "status 3, or go back to the last good checkpoint with half the learning rate, at most 3 times.",
+    )
 
     @property
     def finds_batch(self) -> bool:

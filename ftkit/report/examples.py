@@ -67,7 +67,8 @@ def choose_examples(evidence: Evidence) -> Examples:
     """The rows that changed first, as many as a page can hold."""
     kind = kind_of(evidence.rows)
     rows = [row for row in evidence.rows if kind != "text" or "generated" in row["tuned"]]
-    outcomes = {id(row): outcome_of(row, kind, evidence) for row in rows}
+    told = {outcome: set((evidence.metrics.get("changes") or {}).get(outcome, ())) for outcome in (FIXED, BROKEN)}
+    outcomes = {id(row): outcome_of(row, kind, evidence, told) for row in rows}
     counts = {outcome: sum(found == outcome for found in outcomes.values()) for outcome in ORDER}
     ranks = {entry["row"]: number for number, entry in enumerate(evidence.analysis.get("changed") or [])}
 
@@ -104,12 +105,15 @@ def kind_of(rows: list[dict[str, Any]]) -> str:
     return "label" if any("predicted" in row["tuned"] for row in rows) else "loss"
 
 
-def outcome_of(row: dict[str, Any], kind: str, evidence: Evidence) -> str:
-    """What training made of a row; right and wrong where the row's label is in the words that are predicted."""
+def outcome_of(row: dict[str, Any], kind: str, evidence: Evidence, told: dict[str, set[str]]) -> str:
+    """What training made of a row; right and wrong where the row's label is in the words that are predicted.
+
+    Args:
+        told: the names of the rows that the run's metrics say were fixed and broken.
+    """
     before, after = row.get("baseline"), row["tuned"]
-    changes = evidence.metrics.get("changes") or {}
-    for outcome in (FIXED, BROKEN):
-        if "name" in row and row["name"] in changes.get(outcome, ()):
+    for outcome, names in told.items():
+        if row.get("name") in names:
             return outcome
     if kind == "loss":
         return SAME if before is None or before.get("loss") == after.get("loss") else CHANGED

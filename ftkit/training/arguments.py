@@ -26,7 +26,7 @@ def training_arguments(block: Training, output_dir: Path, metrics: dict[str, boo
     Raises:
         UserError: the values do not fit together, or this machine cannot do them.
     """
-    named = (block.model_fields_set | set(TRAINING_DEFAULTS)) - {"effective_batch_size"}  # ftkit's own
+    named = (block.model_fields_set | set(TRAINING_DEFAULTS)) - {"effective_batch_size", "on_divergence"}  # ftkit's own
     values: dict[str, Any] = {name: getattr(block, name) for name in named}
     known = {field.name for field in fields(TrainingArguments)}
     if unknown := sorted(named - known):

@@ -49,6 +49,7 @@ from ftkit.training.levers import speed_up
 from ftkit.training.memory import library_bytes
 from ftkit.training.precision_trial import require_step
 from ftkit.training.prepare import Data, prepare
+from ftkit.training.rates import warn_of_rate
 from ftkit.training.trainer import Trainer, attends_in_flash
 from ftkit.training.trial import Trial
 from ftkit.training.trial_rows import batch_of, trial_rows
@@ -74,6 +75,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
         UserError: the recipe does not fit its data, its model or this machine.
     """
     arguments = training_arguments(recipe.training, output_dir, recipe.spec.metrics)
+    warn_of_rate(recipe, arguments.optim.value)
     task = TASKS[recipe.task](recipe.data)
     require_autocast(recipe, arguments, new_head=task.new_head)
     tokenizer = load_tokenizer(recipe.model)

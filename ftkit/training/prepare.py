@@ -318,7 +318,8 @@ def packed(encoded: Encoded, max_length: int) -> Encoded:
     name = f"packed-{digest(encoded.dataset._fingerprint, str(max_length))}.arrow"
     blocks, members = pack(encoded.dataset, max_length, file=beside_cache(encoded.dataset, name))
     notes = {**encoded.notes, "packed examples": len(encoded.rows)}
-    return replace(encoded, dataset=blocks, rows=[encoded.rows[block[0]] for block in members], notes=notes)
+    rows = [[encoded.rows[entry] for entry in block] for block in members]
+    return replace(encoded, dataset=blocks, rows=[block[0] for block in rows], members=rows, notes=notes)
 
 
 def kept_rows(data: Data, name: str) -> Dataset:

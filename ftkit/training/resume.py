@@ -13,6 +13,8 @@ from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run, resolved_values
 
+MAY_CHANGE = ("training.on_divergence",)  # says nothing of the steps that go well
+
 
 def require_same_recipe(run: Run, recipe: Recipe) -> None:
     """A resumed run goes on as it began: the scheduler's state would silently win over a new learning rate.
@@ -24,7 +26,7 @@ def require_same_recipe(run: Run, recipe: Recipe) -> None:
     began.keep_pins(run.record.get("hub", []))
     recipe = recipe if began.pins else as_asked(recipe)  # a run of before ftkit noted commits
     before, after = (flatten(resolved_values(r)) for r in (began, recipe))
-    changed = sorted(key for key in before | after if before.get(key) != after.get(key))
+    changed = sorted(key for key in before | after if before.get(key) != after.get(key) and key not in MAY_CHANGE)
     if changed:
         shown = ", ".join(f"{key} ({before.get(key)} → {after.get(key)})" for key in changed[:5])
         hint = "start anew with --overwrite or another --output-dir"

@@ -14,6 +14,7 @@ from ftkit.data.packing import is_flash
 from ftkit.models.label_scale import LabelScale
 from ftkit.models.load import lacks_memory
 from ftkit.models.resting import RestingBase
+from ftkit.training.divergence import Watch
 from ftkit.training.dropout import drop, dropping
 from ftkit.training.embedding_gradient import adding_rows, leaves_gradients
 from ftkit.training.fused_adapters import fusing_adapters
@@ -50,6 +51,7 @@ class Trainer(compat.Trainer):
         part_cost: what a part of a batch costs beside its tokens, in tokens; None for what the model's size comes to.
         label_scale: in which units the labels are learnt; None where they are what they are.
         off: why levers are off, by their keys under `speed`.
+        watch: looks at each loss and gradient norm, and ends the training where it diverges.
     """
 
     head: Head | None = None
@@ -71,6 +73,7 @@ class Trainer(compat.Trainer):
     part_cost: float | None = None
     label_scale: LabelScale | None = None
     off: dict[str, str]
+    watch: Watch | None = None
     _step: Step | None = None
     _rows = 0  # of the present micro-batch
     _share = 1.0  # of the step's loss, times its batches, that the present micro-batch has
@@ -131,7 +134,21 @@ class Trainer(compat.Trainer):
 
         Raises:
             UserError: memory ran out with one row at a time.
+            Divergence: the loss is not a finite number.
         """
+        loss = self._step_in_memory(model, inputs, num_items_in_batch)
+        if self.watch is not None:
+            self.watch.saw(inputs, loss)
+        return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """As the Trainer's, looked at before the optimizer takes the gradients up."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        if self.watch is not None:
+            self.watch.saw_norm(norm)
+        return norm
+
+    def _step_in_memory(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any) -> torch.Tensor:
         if not self.retries or self._step is None:
             return self.compute_batch(model, inputs, num_items_in_batch)
         self._step.add(inputs)
@@ -197,6 +214,9 @@ class Trainer(compat.Trainer):
 
         Logits are taken by their name: the Trainer takes outputs by their place, where a mixture of experts has the loss of
         its router. Where the head runs on supervised positions, each row's loss stands in place of its logits.
+
+        Raises:
+            Divergence: the loss is not a finite number, while a run is watched.
         """
         if "labels" not in inputs:
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
@@ -211,6 +231,8 @@ class Trainer(compat.Trainer):
                 items = self._get_num_items_in_batch([inputs], self.args.device)
                 loss, outputs = self.compute_loss(model, inputs, return_outputs=True, num_items_in_batch=items)
                 kept = outputs["logits"] if isinstance(outputs, dict) else outputs[1]
+        if self.watch is not None:
+            self.watch.saw_measured(inputs, loss)
         return loss.detach().mean(), None if prediction_loss_only else kept.detach(), labels
 
     def parts(self, inputs: dict[str, Any]) -> list[Part]:

@@ -2,16 +2,14 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import NotUp, Page, browser, find_chromium
+from browser import Page
 from huggingface_hub import ModelCard
 
 from ftkit.api import train
@@ -35,39 +33,6 @@ DRAWN = """(place, wanted) => {
   return found;
 }"""
 SCRIPT = "<script>window.broken = true; console.error('broken')</script>"
-made: dict[str, Path] = {}
-
-
-@pytest.fixture
-def finished(
-    recipe: Callable[..., Recipe], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
-    """A copy of a finished run of a task; each is trained once."""
-
-    def make(task: str) -> Path:
-        if task not in made:
-            made[task] = tmp_path_factory.mktemp("runs") / task
-            block = {"evaluation": {"generation": {"rows": 10, "max_new_tokens": 12}}} if task == "instruction" else {}
-            training = {"max_steps": 6, "eval_strategy": "steps", "eval_steps": 2, "save_steps": 2, "save_strategy": "steps"}
-            train(recipe("lora", task=task, training=training, **block), output_dir=made[task])
-        copy = tmp_path / task
-        shutil.copytree(made[task], copy)
-        return copy
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Page]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("no Chromium here, to open the page in")
-    with ExitStack() as stack:
-        try:
-            page = stack.enter_context(browser(program))
-        except NotUp as error:
-            pytest.skip(str(error))
-        yield page
 
 
 def without_scripts(text: str) -> str:

@@ -54,7 +54,7 @@
   // Lists: what is typed and what is chosen hide the rows that do not fit; of those that fit, some are shown at once.
   for (const filter of document.querySelectorAll(".filter")) {
     const list = document.getElementById(filter.dataset.for), step = Number(filter.dataset.step);
-    const typed = filter.querySelector("input"), chosen = filter.querySelector("select"), shown = filter.querySelector("output");
+    const typed = filter.querySelector("input"), chosen = filter.querySelector("select.groups"), shown = filter.querySelector("output");
     const more = Object.assign(document.createElement("button"), { type: "button", className: "tool more" });
     (list.closest(".scroll") ?? list).after(more);
     let most = step;
