@@ -191,10 +191,12 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
 
 
 def written_signatures(tuned: Measurement) -> dict[str, str]:
-    """How BLEU and chrF were computed, where they were."""
-    if not tuned.outputs or not {"bleu", "chrf"} & tuned.metrics.keys():
+    """How ROUGE, BLEU and chrF were computed, where they were."""
+    measured = {name: name.startswith(("rouge", "bleu", "chrf")) for name in tuned.metrics}
+    if not tuned.outputs or not any(measured.values()):
         return {}
-    return signatures([targets_of(answer) for answer in tuned.outputs.answers])
+    found = signatures([targets_of(answer) for answer in tuned.outputs.answers])
+    return {name: words for name, words in found.items() if any(metric.startswith(name) for metric in measured)}
 
 
 def error_analysis(
