@@ -10,7 +10,7 @@ test test-slow: export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow lint docs sweep bench bench-curves bench-gpu bench-plain clean
+.PHONY: install demo test test-slow lint docs site sweep bench bench-curves bench-gpu bench-plain clean
 
 install: $(STAMP)
 
@@ -18,7 +18,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[qlora,onnx,benchmarks,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[qlora,onnx,benchmarks,docs,dev]'
 	touch $(STAMP)
 
 demo: install
@@ -37,6 +37,11 @@ lint: install
 
 docs: install
 	$(BIN)/python -m ftkit.recipe.reference > docs/recipe.md
+	$(BIN)/python scripts/other_tools.py > docs/howto/other-tools.md
+
+# docs/ as a site, in build/site; any warning ends it.
+site: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Small models of all types with all levers, with none and in the plain Trainer, half an hour; writes docs/models.md.
 SWEEP := $(BIN)/python tests/architectures/sweep.py

@@ -1,27 +1,32 @@
-"""Draw the closing table of a finished run as docs/run.svg, the picture in the README.
+"""Take a picture of a finished run's page as docs/assets/report.png, the one in the README. It needs Chromium.
 
-ftkit train recipes/gpt2_instruction.yaml --smoke && python scripts/picture.py runs/gpt2_instruction_smoke
+python scripts/picture.py runs/polarity
 """
 
-import io
-import json
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from rich.console import Console
-
-from ftkit.api import Result
 from ftkit.run import Run
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+PIXELS = (1100, 1000)  # the top of the page
 
 
 def main(folder: Path, target: Path) -> None:
-    run, console = Run(folder), Console(record=True, width=110, file=io.StringIO())
-    metrics = json.loads(run.metrics_file.read_text())
-    record = run.record | {"model": Path(run.record["model"]).name}
-    console.print(f"$ ftkit {' '.join(record['command'][1:])}\n", style="bold")
-    console.print(Result(folder, metrics, record).table())
-    console.save_svg(str(target), title="a finished run")
+    width, height = PIXELS
+    page = Run(folder).folder / "report.html"
+    with tempfile.TemporaryDirectory() as profile:
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=5000"]
+        options += [f"--user-data-dir={profile}", f"--window-size={width},{height}", f"--screenshot={target}"]
+        subprocess.run([program(), *options, page.resolve().as_uri()], check=True, capture_output=True)
+
+
+def program() -> str:
+    return next(found for name in NAMES if (found := shutil.which(name)))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(__file__).parent.parent / "docs" / "run.svg")
+    main(Path(sys.argv[1]), Path(__file__).parent.parent / "docs" / "assets" / "report.png")

@@ -1,5 +1,6 @@
 """Tiny stand-ins: models of a given architecture with a real tokenizer trained on sample text, for smoke runs and tests."""
 
+import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,8 +48,17 @@ def architecture_of(name: str) -> str:
         found = [kind for kind in CONFIG_MAPPING_NAMES if re.sub(r"[^a-z0-9]", "", kind) in plain]
     if not found:
         message = f"'{name}' does not tell its architecture, so that no stand-in can take its place offline"
-        raise UserError(message, "name a local model folder", key="model.name")
+        raise UserError(message, "name a local model folder, or its type, as model.stand_in: llama", key="model.name")
     return max(found, key=len)
+
+
+def require_type(kind: str) -> str:
+    """Raises UserError where transformers has no model of that type."""
+    if kind in CONFIG_MAPPING_NAMES:
+        return kind
+    near = difflib.get_close_matches(kind, CONFIG_MAPPING_NAMES, n=1)
+    hint = f"did you mean {near[0]}?" if near else "the type is model_type in the model's config.json"
+    raise UserError(f"transformers has no model of type '{kind}'", hint, key="model.stand_in")
 
 
 def make_stand_in(kind: str, texts: Iterable[str], folder: Path, seed: int = 0) -> str:

@@ -85,6 +85,9 @@ class Model(Block):
         None, description="The attention kernel; without it transformers chooses."
     )
     trust_remote_code: Boolean = Field(False, description="Run the model's own code from the hub.")
+    stand_in: str | None = Field(
+        None, description="The type of the model that --smoke takes in its place, as llama; without it, its own type."
+    )
 
 
 class Full(Block):

@@ -17,7 +17,7 @@ from ftkit.data.chat_templates import CHAT_TEMPLATES
 from ftkit.data.prompts import ALPACA, ALPACA_WITH_INPUT, fill
 from ftkit.data.samples.table import generate
 from ftkit.errors import UserError
-from ftkit.models.standins import BLOCKS, architecture_of, make_stand_in
+from ftkit.models.standins import BLOCKS, architecture_of, make_stand_in, require_type
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Recipe
 from ftkit.run import resolved_values, write_jsonl
@@ -59,7 +59,8 @@ def smoke_recipe(recipe: Recipe, train: Callable[..., Any]) -> Recipe:
     require_effect(recipe)
     values = resolved_values(recipe)
     values["strategy"] |= shrunk(values["strategy"])
-    kind = architecture_of(recipe.model.name)
+    named = recipe.model.stand_in
+    kind = architecture_of(recipe.model.name) if named is None else require_type(named)
     values["model"] = {
         "name": str(stand_in(kind, train)),
         "max_length": MAX_LENGTH,
@@ -80,7 +81,7 @@ def smoke_recipe(recipe: Recipe, train: Callable[..., Any]) -> Recipe:
 
 def require_effect(recipe: Recipe) -> None:
     """Raises UserError where an override is of what the stand-in and the sample take the place of."""
-    kept = {f"data.{name}" for name in KEPT_DATA} | {"model.dtype"}
+    kept = {f"data.{name}" for name in KEPT_DATA} | {"model.dtype", "model.stand_in"}
     for override in recipe.overrides:
         key = override.partition("=")[0].strip()
         within = any(f"{key}.".startswith(f"{name}.") for name in kept)
