@@ -7,6 +7,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Overrides, Quiet, RecipePath
+from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
 from ftkit.hub import hub_names, require_reachable
 from ftkit.recipe.load import load_recipe
@@ -37,7 +38,8 @@ def preview(
     if not smoke:
         with loaded.located():
             require_reachable(hub_names(loaded))
-    from ftkit import api  # torch and transformers, once the recipe is known to be sound
+    with loading_libraries():
+        from ftkit import api  # torch and transformers, once the recipe is known to be sound
     from ftkit.report.preview_views import page, terminal
 
     found = api.preview(loaded, rows=rows, split=split, smoke=smoke, anyway=anyway)

@@ -7,6 +7,7 @@ import typer
 from ftkit import console
 from ftkit.cli.arguments import Limit, ModelName, Overrides, Quiet, RecipeOrRows, TaskName
 from ftkit.cli.drafting import recipe_of
+from ftkit.cli.libraries import loading_libraries
 from ftkit.data.paths import require_local
 from ftkit.hub import hub_names, require_reachable
 from ftkit.recipe.limit import limited, require_limit
@@ -52,7 +53,8 @@ def train(
         with loaded.located():
             require_local(loaded)
             require_reachable(hub_names(loaded))
-    from ftkit import api  # torch and transformers, once the recipe is known to be sound
+    with loading_libraries():
+        from ftkit import api  # torch and transformers, once the recipe is known to be sound
 
     result = api.train(loaded, output_dir=folder, smoke=smoke, resume=resume, overwrite=overwrite)
     console.out.print(result.table())
