@@ -152,11 +152,23 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke)
     require_free(folder, overwrite=overwrite, resume=resume)
+    console.say(f"{recipe.task} · {recipe.strategy.name} · {model_name({'model': recipe.model.name})}, into {folder}")
     if smoke:
-        recipe = smoke_recipe(recipe, train)
+        with said_that_nothing_began(folder):
+            recipe = smoke_recipe(recipe, train)
     with recipe.located():
         recipe = as_it_began(recipe, Run(folder).record.get("hub", [])) if resume else recipe
         return _train(pinned(recipe), Run(folder), resume=resume)
+
+
+@contextmanager
+def said_that_nothing_began(folder: Path) -> Iterator[None]:
+    """Where the block is interrupted, the user's run is named, and not what is made for it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.warn(f"interrupted before {folder} was begun; the same command starts it")
+        raise
 
 
 @offline_mode_kept()

@@ -1,8 +1,12 @@
 """The one place that prints: results on standard output, messages and progress on standard error."""
 
+import math
 import shlex
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich import box
 from rich._wrap import divide_line
@@ -10,10 +14,11 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -21,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ftkit.errors import FtkitError
+from ftkit.units import time_words
 
 PIPE = "|"  # the one word of a command that no shell may have in quotes
 
@@ -28,7 +34,14 @@ PIPE = "|"  # the one word of a command that no shell may have in quotes
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+LONG = 1.0  # seconds from which on it is said how long something took
+FIRST_SIGN, GROWTH = (
+    2.0,
+    0.05,
+)  # in a pipe, seconds until it is said how far something is, and the share of the time until again
+
 _listening: list[list[str]] = []
+_hushed = [False]
 
 
 def set_quiet(quiet: bool) -> None:
@@ -38,23 +51,30 @@ def set_quiet(quiet: bool) -> None:
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """No messages while the block runs: what it would say has been said."""
-    quiet, err.quiet = err.quiet, True
+    """No messages while the block runs, but for what spins already: what it would say has been said."""
+    before, _hushed[0] = _hushed[0], True
     try:
         yield
     finally:
-        err.quiet = quiet
+        _hushed[0] = before
+
+
+def is_silent() -> bool:
+    """Whether messages are not wanted."""
+    return err.quiet or _hushed[0]
 
 
 def say(message: str) -> None:
     """A line on what is being done."""
-    err.print(Line(message))
+    if not is_silent():
+        err.print(Line(message))
 
 
 def warn(message: str) -> None:
     for heard in _listening:
         heard.append(message)
-    err.print(Line(Text.assemble(("warning: ", "yellow"), message)))
+    if not is_silent():
+        err.print(Line(Text.assemble(("warning: ", "yellow"), message)))
 
 
 @contextmanager
@@ -70,7 +90,8 @@ def warnings_heard() -> Iterator[list[str]]:
 
 def show(table: Table) -> None:
     """A table among the messages."""
-    err.print(table)
+    if not is_silent():
+        err.print(table)
 
 
 def show_error(error: FtkitError) -> None:
@@ -82,24 +103,114 @@ def show_error(error: FtkitError) -> None:
 
 
 @contextmanager
-def status(message: str) -> Iterator[None]:
-    """A spinner with a message while something takes long, a plain line where there is no terminal."""
-    if err.is_terminal and not err.quiet:
-        with err.status(message):
-            yield
-    else:
-        say(message)
+def status(message: str, *, after: float = 0.0) -> Iterator[None]:
+    """A spinner with a message while something takes long; in a pipe a line, and another now and then while it goes on.
+
+    Args:
+        after: seconds that a pipe waits for the first line, of what is mostly done by then.
+    """
+    started = time.monotonic()
+    if is_silent():
         yield
+        return
+    if not err.is_terminal:
+        with said_in_time(message, after):
+            yield
+        return
+    with err.status(message):
+        yield
+    if (seconds := time.monotonic() - started) > LONG:
+        say(f"{message}: {time_words(seconds)}")
 
 
-def progress_bar(*extra: str) -> Progress:
-    """A bar with count, the given task fields, time taken and time left; nothing where there is no terminal."""
-    fields = [TextColumn(f"{{task.fields[{name}]}}") for name in extra]
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), *fields,
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        console=err, disable=err.quiet or not err.is_terminal, transient=False,
-    )  # fmt: skip
+@contextmanager
+def said_in_time(message: str, after: float) -> Iterator[None]:
+    """The message once so many seconds are gone, then the longer it takes the more seldom."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        started = time.monotonic()
+        if after and not ended.wait(after):
+            say(message)
+        wait = 5 * FIRST_SIGN
+        while not ended.wait(wait):
+            say(f"{message}: {time_words(time.monotonic() - started)} so far")
+            wait = time.monotonic() - started
+
+    if not after:
+        say(message)
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
+
+
+class Fitting(ProgressColumn):
+    """All of a task on one line, less what the width has no room for, the least important first."""
+
+    def __init__(self, screen: Console, extra: Sequence[str]) -> None:
+        super().__init__()
+        self.screen, self.extra = screen, extra
+
+    def render(self, task: Task) -> Text:
+        first, *fields, left = map(Text, told_parts(task, self.extra))
+        fewer = [[first, *fields[:count], left] for count in range(len(fields), -1, -1)]
+        lines = ([[first, bar_of(task), *fields, left]] if task.total else []) + fewer
+        joined = [Text("  ").join(parts) for parts in lines]
+        return next((line for line in joined if line.cell_len < self.screen.width), joined[-1])
+
+
+def told_parts(task: Task, extra: Sequence[str]) -> list[str]:
+    """What is done of how much; the extra fields, the most important first; and the time left, at the end."""
+    count = f"{task.completed:,.0f}" + (f"/{task.total:,.0f}" if task.total else "")
+    fields = [str(task.fields[name]) for name in extra if task.fields.get(name)]
+    left = f"{whole_words(task.time_remaining)} left" if task.time_remaining else f"in {whole_words(task.elapsed or 0)}"
+    return [f"{task.description} {count}", *fields, left]
+
+
+def whole_words(seconds: float) -> str:
+    """Seconds for people, of a time that changes while it is read: without tenths."""
+    return f"{math.ceil(seconds)} s" if seconds <= 59 else time_words(seconds)
+
+
+def bar_of(task: Task, width: int = 20) -> Text:
+    full = int(width * min(1.0, task.completed / task.total)) if task.total else 0
+    return Text.assemble(("━" * full, "cyan"), ("━" * (width - full), "dim"))
+
+
+class Bar(Progress):
+    """How far something is: a line that changes; in a pipe lines, the longer it takes the more seldom."""
+
+    def __init__(self, extra: Sequence[str]) -> None:
+        self.extra, self.began = extra, time.monotonic()
+        self.next_sign = self.began + FIRST_SIGN
+        super().__init__(Fitting(err, extra), console=err, disable=is_silent() or not err.is_terminal)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._tell_if_due(task_id)
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        super().update(task_id, **changes)
+        self._tell_if_due(task_id)
+
+    def _tell_if_due(self, task_id: TaskID) -> None:
+        if self.disable and time.monotonic() >= self.next_sign:
+            self.tell(task_id)
+
+    def tell(self, task_id: TaskID) -> None:
+        """Say how far a task is, on a line that stays."""
+        say("  ".join(told_parts(self._tasks[task_id], self.extra)))
+        now = time.monotonic()
+        self.next_sign = now + max(FIRST_SIGN, GROWTH * (now - self.began))
+
+
+def progress_bar(*extra: str) -> Bar:
+    """What is done, the given fields of the task, the most important first, and the time left."""
+    return Bar(extra)
 
 
 def download_bar() -> Progress:
@@ -131,7 +242,7 @@ def facts(title: str, values: Mapping[str, str]) -> Table:
 
 
 class Line:
-    """A line that a terminal breaks between words and never within one, so that paths stay whole; a pipe gets it as it is."""
+    """A line that a terminal breaks between words alone, so that paths stay whole; a pipe gets it as it is."""
 
     def __init__(self, text: str | Text, style: str = "") -> None:
         self.text = Text(text, style=style) if isinstance(text, str) else text

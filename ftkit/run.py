@@ -37,6 +37,7 @@ class Run:
     """
 
     def __init__(self, folder: Path) -> None:
+        folder = folder if folder.name not in ("", "..") else folder.resolve()  # what lies beside it is known by its name
         self.folder = folder
         self.recipe_file = folder / "recipe.yaml"
         self.record_file = folder / "run.json"

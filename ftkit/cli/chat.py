@@ -9,6 +9,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Quiet
+from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
 from ftkit.run import finished_run
 
@@ -43,7 +44,8 @@ def chat(
     if not 0 <= seed < 2**32:
         raise UserError(f"{seed} is no seed", "give a whole number from 0 on, below 2**32", "--seed")
     finished = finished_run(run)
-    from ftkit import api  # torch and transformers
+    with loading_libraries():
+        from ftkit import api  # torch and transformers
 
     talk = api.conversation(finished, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
     console.say(greeting(talk))

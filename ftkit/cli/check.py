@@ -5,6 +5,7 @@ import typer
 from ftkit import console
 from ftkit.cli.arguments import Limit, ModelName, Overrides, Quiet, RecipeOrRows, TaskName
 from ftkit.cli.drafting import recipe_of
+from ftkit.cli.libraries import loading_libraries
 from ftkit.data.paths import require_local
 from ftkit.evaluation.checked import Checked
 from ftkit.hub.door import pinned
@@ -47,7 +48,8 @@ def check(
     if checked and not again and (report := checked.tell_again()):
         console.out.print(report.table())
         return
-    from ftkit import api  # torch and transformers, once the recipe is known to be sound
+    with loading_libraries():
+        from ftkit import api  # torch and transformers, once the recipe is known to be sound
 
     with console.warnings_heard() as warnings:
         report = api.check(loaded, smoke=smoke)

@@ -8,6 +8,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Quiet
+from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -53,7 +54,8 @@ def evaluate(
     console.set_quiet(quiet or as_json)
     if benchmarks is not None:
         refuse_idle({"--data": data, "--recipe": recipe, "--task": task}, "with --benchmarks")
-        from ftkit import api
+        with loading_libraries():
+            from ftkit import api
 
         show(api.benchmark(target, benchmarks.split(","), data_dir=data_dir, limit=limit, revision=revision), as_json)
         return
@@ -61,7 +63,8 @@ def evaluate(
     from ftkit.evaluation.target import resolve_target
 
     resolved = resolve_target(target, recipe=recipe, task=task, data=data, split=split, revision=revision)
-    from ftkit import api  # torch and transformers, once the arguments are known to be sound
+    with loading_libraries():
+        from ftkit import api  # torch and transformers, once the arguments are known to be sound
 
     show(api.evaluate_target(resolved), as_json)
 

@@ -8,6 +8,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Quiet
+from ftkit.cli.libraries import loading_libraries
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -26,7 +27,8 @@ def export(
 ) -> None:
     """Write a run's model in a format, and compare it with the model as it was trained; exit status 3 if it is not."""
     console.set_quiet(quiet or as_json)
-    from ftkit.delivery.export import export as export_run  # torch and transformers
+    with loading_libraries():
+        from ftkit.delivery.export import export as export_run  # torch and transformers
 
     found = export_run(run, folder, kind=kind)
     if as_json:

@@ -8,6 +8,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Quiet
+from ftkit.cli.libraries import loading_libraries
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -28,7 +29,8 @@ def merge(
 ) -> None:
     """Add a run's adapter into its base, and compare the result with both; exit status 3 if it is not what was trained."""
     console.set_quiet(quiet or as_json)
-    from ftkit.delivery.merge import merge as merge_run  # torch and transformers
+    with loading_libraries():
+        from ftkit.delivery.merge import merge as merge_run  # torch and transformers
 
     found = merge_run(run, folder, dtype=dtype)
     if as_json:

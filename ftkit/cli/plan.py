@@ -6,6 +6,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Overrides, Quiet, RecipePath
+from ftkit.cli.libraries import loading_libraries
 from ftkit.hub.door import pinned
 from ftkit.recipe.load import load_recipe
 
@@ -40,7 +41,8 @@ def plan(
     loaded = load_recipe(recipe, overrides)
     with loaded.located():
         loaded = pinned(loaded, weights=False, needed=("model",))
-    from ftkit import api  # torch and transformers, once the recipe is known to be sound
+    with loading_libraries():
+        from ftkit import api  # torch and transformers, once the recipe is known to be sound
 
     found = api.plan(loaded, device=device, vram=vram, measure=measure)
     if as_json:

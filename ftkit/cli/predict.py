@@ -14,6 +14,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Quiet
+from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
 from ftkit.run import finished_run
 from ftkit.units import time_words
@@ -68,7 +69,8 @@ def predict(
     require_output(out, file, resume=resume, overwrite=overwrite)
     require_sizes(batch_size, separator)
     finished = finished_run(run)
-    from ftkit import api  # torch and transformers, once the arguments are known to be sound
+    with loading_libraries():
+        from ftkit import api  # torch and transformers, once the arguments are known to be sound
 
     predictor = api.predictor(
         finished, batch_size=batch_size, max_new_tokens=max_new_tokens, max_length=max_length, skip_bad=skip_bad

@@ -7,6 +7,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Overrides, Quiet, RecipePath
+from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
 from ftkit.hub.door import pinned
 from ftkit.recipe.load import load_recipe
@@ -37,7 +38,8 @@ def preview(
     if not smoke:
         with loaded.located():
             loaded = pinned(loaded, weights=False)
-    from ftkit import api  # torch and transformers, once the recipe is known to be sound
+    with loading_libraries():
+        from ftkit import api  # torch and transformers, once the recipe is known to be sound
     from ftkit.report.preview_views import page, terminal
 
     found = api.preview(loaded, rows=rows, split=split, smoke=smoke, anyway=anyway)

@@ -7,6 +7,7 @@ import typer
 from ftkit import console
 from ftkit.cli.arguments import Limit, ModelName, Overrides, Quiet, RecipeOrRows, TaskName
 from ftkit.cli.drafting import recipe_of
+from ftkit.cli.libraries import loading_libraries
 from ftkit.data.paths import require_local
 from ftkit.hub.door import as_it_began, pinned
 from ftkit.recipe.limit import limited, require_limit
@@ -53,7 +54,8 @@ def train(
             require_local(loaded)
             loaded = as_it_began(loaded, Run(folder).record.get("hub", [])) if resume else loaded
             loaded = pinned(loaded)
-    from ftkit import api  # torch and transformers, once the recipe is known to be sound
+    with loading_libraries():
+        from ftkit import api  # torch and transformers, once the recipe is known to be sound
 
     result = api.train(loaded, output_dir=folder, smoke=smoke, resume=resume, overwrite=overwrite)
     console.out.print(result.table())

@@ -7,6 +7,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Quiet
+from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import Unverified
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -27,7 +28,8 @@ def verify(
     Recipe and data are compared with those that the run was made from.
     """
     console.set_quiet(quiet or as_json)
-    from ftkit import api  # torch and transformers
+    with loading_libraries():
+        from ftkit import api  # torch and transformers
 
     try:
         report = api.verify(run)

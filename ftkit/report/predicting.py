@@ -4,6 +4,7 @@ They stand behind those that load `model` and `tokenizer`, and ask what `ftkit p
 of training, cut at its length, answered as long and by as many beams.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -82,8 +83,9 @@ def asked_lines(evidence: Evidence) -> Lines:
     prompts = evidence.data.get("prompts") or []
     if prompts and "messages" in prompts[0]:
         return chat_lines(prompts)
-    tokenized = 'inputs = tokenizer(prompt, return_tensors="pt").to(model.device)'
-    return [f"prompt = {prompt_words(prompts[0]['form'], evidence) if prompts else repr('Once upon a time')}", tokenized]
+    forms = Counter(prompt["form"] for prompt in prompts).most_common(1)
+    prompt = prompt_words(forms[0][0], evidence) if forms else repr("Once upon a time")
+    return [f"prompt = {prompt}", 'inputs = tokenizer(prompt, return_tensors="pt").to(model.device)']
 
 
 def prompt_words(form: str, evidence: Evidence) -> str:

@@ -26,14 +26,14 @@ def loading_words(facts: dict[str, Any], folder: str) -> list[str]:
     if "labels" in facts:
         names = dict(enumerate(facts["labels"]))
         words += [f"id2label={names!r}", f"label2id={ ({name: number for number, name in names.items()})!r}"]
-    lines = [f"from {facts['library']} import {facts['class']}"]
+    libraries = {"transformers": ["AutoTokenizer", *(["BitsAndBytesConfig"] if "quantization" in facts else [])]}
+    libraries.setdefault(facts["library"], []).append(facts["class"])
+    imports = [f"from {library} import {', '.join(sorted(own))}" for library, own in sorted(libraries.items())]
+    lines = [*imports, ""]
     if "quantization" in facts:
         given = ", ".join(f"{name}={value!r}" for name, value in facts["quantization"].items())
-        lines += ["from transformers import AutoTokenizer, BitsAndBytesConfig", ""]
-        lines += [f"quantization = BitsAndBytesConfig({given})"]
+        lines.append(f"quantization = BitsAndBytesConfig({given})")
         words.append("quantization_config=quantization")
-    else:
-        lines += ["from transformers import AutoTokenizer", ""]
     own_code = ", trust_remote_code=True" if facts["arguments"].get("trust_remote_code") else ""
     lines.append(f'tokenizer = AutoTokenizer.from_pretrained("{folder}"{own_code})')
     return [*lines, f"model = {facts['class']}.from_pretrained({', '.join(words)})"]

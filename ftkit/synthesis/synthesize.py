@@ -9,14 +9,12 @@ as the model answers the same.
 import hashlib
 import json
 import random
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
 from rich.table import Table
 
 from ftkit import console
@@ -39,7 +37,6 @@ HINTS = {
     DUPLICATE: MORE_VARIED,
     EMPTY: BETTER_MODEL,
 }
-LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 
 @dataclass(frozen=True)
@@ -252,13 +249,12 @@ def _count_words(text: str) -> int:
 
 
 class _Progress:
-    """Rows made of wanted, the share accepted and the reasons; a line now and then where there is no terminal."""
+    """Rows made of wanted, the share accepted and why others were rejected."""
 
     def __init__(self, result: Result) -> None:
         self.result = result
-        self.bar: Progress = console.progress_bar("accepted", "reasons")
+        self.bar = console.progress_bar("accepted", "reasons")
         self.task = self.bar.add_task("rows", total=result.wanted, completed=result.kept, accepted="", reasons="")
-        self.shown = time.monotonic()
 
     def __enter__(self) -> "_Progress":
         self.bar.start()
@@ -269,8 +265,8 @@ class _Progress:
 
     def show(self) -> None:
         result = self.result
-        accepted, reasons = f"{result.share:.0%} accepted", result.reasons()
-        self.bar.update(self.task, completed=result.kept, accepted=accepted, reasons=reasons)
-        if self.bar.disable and time.monotonic() - self.shown > LINE_SECONDS:
-            self.shown = time.monotonic()
-            console.say(f"{result.kept:,} of {result.wanted:,} rows, {accepted}; rejected: {reasons or 'none'}")
+        reasons = result.reasons()
+        self.bar.update(
+            self.task, completed=result.kept, accepted=f"{result.share:.0%} accepted",
+            reasons=f"rejected: {reasons}" if reasons else "",
+        )  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rich.progress import Progress, TaskID
+from rich.progress import TaskID
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftkit import console
@@ -18,20 +18,20 @@ from ftkit.training.checkpoints import seal
 
 
 class ShowProgress(TrainerCallback):
-    """A live bar with loss, learning rate, rows a second and time left; a line an event where there is no terminal."""
+    """Steps, loss and time left on one line; what is measured while training on a line of its own, which stays."""
 
     def __init__(self, metrics: Sequence[str]) -> None:
         self.scores = {f"eval_{name}" for name in metrics} | {"eval_loss"}
-        self.bar: Progress | None = None
+        self.bar: console.Bar | None = None
         self.task: TaskID | None = None
-        self.started, self.first_step, self.shown = 0.0, 0, ""
+        self.started, self.first_step = 0.0, 0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
         self.started, self.first_step = time.monotonic(), state.global_step
-        self.bar = console.progress_bar("shown", "rate")
-        self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step, shown="", rate="")
+        self.bar = console.progress_bar("loss", "lr", "rate")
+        self.task = self.bar.add_task("step", total=state.max_steps, completed=state.global_step)
         self.bar.start()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -46,21 +46,18 @@ class ShowProgress(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        if self.bar is None or not logs:
+        if self.bar is None or self.task is None or not logs:
             return
-        parts = [f"{name} {_short(logs[key])}" for name, key in (("loss", "loss"), ("lr", "learning_rate")) if key in logs]
-        parts += [f"{key.replace('eval_', 'eval ')} {_short(value)}" for key, value in logs.items() if key in self.scores]
-        self.shown = "  ".join(parts) or self.shown
-        if self.task is not None:
-            self.bar.update(self.task, shown=self.shown)
-        if self.bar.disable and parts:
-            rate = self.rows_per_second(args, state)
-            left = (
-                (state.max_steps - state.global_step) * args.train_batch_size * args.gradient_accumulation_steps / rate
-                if rate
-                else 0
-            )
-            console.say(f"step {state.global_step}/{state.max_steps}  {self.shown}  {rate:.0f} rows/s  {left:.0f} s left")
+        shown = {
+            name: f"{name} {_short(logs[key])}" for name, key in (("loss", "loss"), ("lr", "learning_rate")) if key in logs
+        }
+        self.bar.update(self.task, **shown)
+        ends = state.global_step >= state.max_steps or state.global_step - self.first_step <= args.logging_steps
+        if shown and ends and self.bar.disable:  # the first and the last are told however fast it goes
+            self.bar.tell(self.task)
+        scores = [f"{key.replace('eval_', 'eval ')} {_short(value)}" for key, value in logs.items() if key in self.scores]
+        if scores:
+            console.say("  ".join([f"step {state.global_step:,}/{state.max_steps:,}", *scores]))
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.close()

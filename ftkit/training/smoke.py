@@ -16,7 +16,7 @@ from ftkit.cache import cache_folder
 from ftkit.data.chat_templates import CHAT_TEMPLATES
 from ftkit.data.prompts import ALPACA, ALPACA_WITH_INPUT, fill
 from ftkit.data.samples.table import generate
-from ftkit.errors import UserError
+from ftkit.errors import Interrupted, UserError
 from ftkit.models.standins import BLOCKS, architecture_of, make_stand_in, require_type
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Recipe
@@ -116,14 +116,19 @@ def stand_in(kind: str, train: Callable[..., Any]) -> Path:
     folder = cache_folder() / "standins" / f"{kind}-{making_digest()}"
     if (folder / "config.json").is_file():
         return folder
-    console.say(f"making a tiny {kind} stand-in (once; kept in {folder})")
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
-    role = make_stand_in(kind, tokenizer_texts(), beside / "random")
-    made = warm_up(*WARM_UPS[role], beside, train) if role in WARM_UPS else beside / "random"
-    shutil.rmtree(folder, ignore_errors=True)
-    made.rename(folder)
-    shutil.rmtree(beside)
+    try:
+        with console.status(f"making a tiny {kind} stand-in, once, in about half a minute"), console.hushed():
+            role = make_stand_in(kind, tokenizer_texts(), beside / "random")
+            made = warm_up(*WARM_UPS[role], beside, train) if role in WARM_UPS else beside / "random"
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
+    except Interrupted:  # which names the run that warms up, a folder that nobody knows
+        raise KeyboardInterrupt from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    console.say(f"the stand-in is kept in {folder}")
     return folder
 
 

@@ -38,6 +38,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "pairs": {"task": "summarization", "kind": "t5", "sample": "dialogues",
               "columns": {"document": "dialogue", "summary": "summary"}},
     "plain": {"task": "language-modeling", "kind": "gpt2", "sample": "text"},
+    "adapter": {"task": "instruction", "kind": "gpt2", "sample": "instructions",
+                "strategy": {"name": "lora", "r": 4, "target_modules": ["c_attn"]}},
+    "spaced tags": {"task": "token-classification", "kind": "gpt2", "sample": "entities"},
+    "hidden": {"task": "masked-language-modeling", "kind": "bert", "sample": "text"},
 }  # fmt: skip
 
 
@@ -71,7 +75,7 @@ def trained(stand_in: Callable[[str], Path], tmp_path_factory: pytest.TempPathFa
             values: dict[str, Any] = {
                 "task": given["task"],
                 "model": {"name": str(stand_in(given["kind"])), "max_length": given.get("max_length", 128)},
-                "strategy": "full",
+                "strategy": given.get("strategy", "full"),
                 "data": data,
                 "training": {
                     "max_steps": given.get("max_steps", 12),
@@ -80,8 +84,9 @@ def trained(stand_in: Callable[[str], Path], tmp_path_factory: pytest.TempPathFa
                     "eval_strategy": "no",
                 },
             }
+            values["evaluation"] = {"verify": False, "general_text": False}  # which take seconds each
             if given["task"] in ("instruction", "summarization"):
-                values["evaluation"] = {"generation": {"rows": 16, "max_new_tokens": 24}}
+                values["evaluation"]["generation"] = {"rows": 16, "max_new_tokens": 24}
             made[kind] = train(load_values(values), output_dir=folder / "run").folder
         return made[kind]
 
