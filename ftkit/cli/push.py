@@ -80,7 +80,7 @@ def tell(found: "Publication") -> None:
         "files": f"{len(files)}, {size_words(sum(files.values()))}: "
         + ", ".join(f"{name} {size_words(size)}" for name, size in [*files.items()][:MOST_FILES]) + rest,
         "licence": found.contents.license or "none: the base's card names none, and the repository will say none",
-        "rows of your data": f"{found.contents.rows:,}, with their texts" if found.contents.rows else
+        "rows of your data": f"{found.contents.rows:,}, with their texts; card and report show some" if found.contents.rows else
         "none; card and report have counts, labels and scores alone",
     }  # fmt: skip
     if found.stale:

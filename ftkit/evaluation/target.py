@@ -7,8 +7,8 @@ from typing import Any
 from ftkit.data.paths import KINDS, OF_FILES, ending_of
 from ftkit.errors import UserError
 from ftkit.hub.door import pinned
-from ftkit.hub.names import is_hub_id
-from ftkit.hub.runs import found_run
+from ftkit.hub.names import is_hub_id, names_dataset
+from ftkit.hub.runs import found_run, run_repository
 from ftkit.recipe.load import load_recipe, load_values
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
@@ -66,6 +66,8 @@ def resolve_target(
     if data is not None:
         values["data"], split = replaced_data(values["data"], data), "eval"
     checked = load_values(values, name)
+    if data is None and run_repository(name, revision) is not None and folder is not None:
+        require_rows(checked, name)
     if split == "test" and not checked.data.names_test:
         raise UserError(
             "the recipe has no test rows", "name some with --data, or set data.test or data.test_size", "--split"
@@ -77,6 +79,13 @@ def resolve_target(
 
 def model_block(name: str, revision: str | None) -> dict[str, Any]:
     return {"name": name} | ({"revision": revision} if revision else {})
+
+
+def require_rows(recipe: Recipe, name: str) -> None:
+    """Raises UserError where a run on the hub was measured on files that are not on this machine."""
+    named = [source.path for part in SPLITS for source in getattr(recipe.data, part) or []]
+    if lost := [path for path in named if ":" not in path and not names_dataset(path) and not Path(path).exists()]:
+        raise UserError(f"{name} is on the hub without its rows, {lost[0]}", "give some with --data", "--data")
 
 
 def require_hub_id(name: str, revision: str | None) -> None:
