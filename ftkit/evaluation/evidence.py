@@ -1,8 +1,7 @@
-"""Did it help, and how sure is that: baseline against tuned on the same rows, with paired bootstrap intervals.
+"""Did it help, and how sure is that: baseline against tuned on the same rows, with paired intervals.
 
-Rows are drawn with repeats a thousand times; each draw gives both models' metrics, and their difference. The middle 95 % of
-the differences is the interval (Efron and Tibshirani, 1993, the percentile method; Koehn, 2004,
-https://aclanthology.org/W04-3250, for its paired form).
+Rows are drawn with repeats a thousand times; each draw gives both models' metrics (Koehn, 2004,
+https://aclanthology.org/W04-3250). How an interval comes of them, and where they say nothing: ftkit/metrics/intervals.py.
 """
 
 from dataclasses import dataclass
@@ -11,19 +10,16 @@ from typing import Any
 import numpy as np
 
 from ftkit.evaluation.measure import Measurement
-from ftkit.metrics.resampling import Resampler, draws
+from ftkit.metrics.estimates import RESAMPLES, Estimates
+from ftkit.metrics.intervals import LEVEL, Interval, difference_interval
 from ftkit.recipe.tasks import HEALTH_METRICS
 
-LEVEL = 0.95
-RESAMPLES = 1000
 LOW_STOP_RATE = 0.9
 HIGH_EMPTY_RATE = 0.05
 HIGH_REPETITION = 0.2
 FORGOTTEN = 0.05  # of the baseline's loss on general text
 
 TUNED, BASELINE = "tuned", "baseline"
-
-Interval = list[float]  # from low to high
 
 
 @dataclass(frozen=True)
@@ -39,49 +35,24 @@ class Verdict:
     sentence: str
 
 
-Drawn = dict[str, dict[str, np.ndarray]]  # by model and metric, shape (RESAMPLES,) each
-
-
-def intervals(drawn: Drawn, seed: int) -> dict[str, Any]:
+def intervals(models: dict[str, Estimates], seed: int) -> dict[str, Any]:
     """The interval of each metric of both models and of their difference, as metrics.json has them.
 
     Args:
-        drawn: of the models "tuned" and "baseline", and of further baselines, each with its difference to the tuned model.
+        models: "tuned" and "baseline", and further baselines, each with its difference to the tuned model.
     """
     found: dict[str, Any] = {"level": LEVEL, "resamples": RESAMPLES, "seed": seed}
-    others = {name: metrics for name, metrics in drawn.items() if name not in (TUNED, BASELINE)}
-    for name in drawn.keys() - others.keys():
-        found[name] = {key: middle(values) for key, values in drawn[name].items()}
-    if BASELINE in drawn:
-        found["difference"] = differences(drawn[TUNED], drawn[BASELINE])
-    found["other_baselines"] = {name: differences(drawn[TUNED], metrics) for name, metrics in others.items()}
+    others = {name: metrics for name, metrics in models.items() if name not in (TUNED, BASELINE)}
+    for name in models.keys() - others.keys():
+        found[name] = {key: estimate.interval() for key, estimate in models[name].items()}
+    if BASELINE in models:
+        found["difference"] = differences(models[TUNED], models[BASELINE])
+    found["other_baselines"] = {name: differences(models[TUNED], metrics) for name, metrics in others.items()}
     return found
 
 
-def resampled(models: dict[str, dict[str, Resampler]], seed: int) -> Drawn:
-    """Each model's metrics over the same draws; so many rows and a seed give the same draws in any run."""
-    sizes = {resampler.rows for metrics in models.values() for resampler in metrics.values()}
-    found: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in models}
-    for size in sorted(sizes):
-        for weights in draws(size, RESAMPLES, seed):
-            for name, metrics in models.items():
-                for metric, resampler in metrics.items():
-                    if resampler.rows == size:
-                        found[name].setdefault(metric, []).append(resampler.compute(weights))
-    return {name: {key: np.concatenate(parts) for key, parts in metrics.items()} for name, metrics in found.items()}
-
-
-def differences(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, Interval]:
-    return {name: middle(values - theirs[name]) for name, values in ours.items() if name in theirs}
-
-
-def middle(values: np.ndarray) -> Interval:
-    """The middle 95 % of values; NaN where a metric could not be had in any draw."""
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return [float("nan"), float("nan")]
-    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return [float(low), float(high)]
+def differences(ours: Estimates, theirs: Estimates) -> dict[str, Interval]:
+    return {name: difference_interval(one, theirs[name]) for name, one in ours.items() if name in theirs}
 
 
 def changes(baseline: Measurement | None, tuned: Measurement, names: list[str]) -> dict[str, Any] | None:
@@ -111,13 +82,20 @@ def verdict(
     low, high = interval.get("difference", {}).get(name, (float("nan"), float("nan")))
     doubt = f"95 % interval {low:+.4f} to {high:+.4f}, {rows:,} rows"
     figures = f"{name} {before:.4f} → {after:.4f} ({after - before:+.4f}, {doubt})"
-    if before == after and low == high == 0:
-        elsewhere = "" if baseline.metrics == tuned.metrics else "; other metrics did change"
-        return Verdict("no change", name, f"No change: fine-tuning left {figures}{elsewhere}.")
+    if did_not_move(baseline, tuned):
+        return Verdict("no change", name, f"No change: fine-tuning left {figures}; the model's outputs are what they were.")
     if not (low > 0 or high < 0):
         return Verdict("unsure", name, f"Not sure that anything changed: {figures}; the interval contains 0.")
     better = (after > before) == bool(higher_is_better[name])
     return Verdict("better" if better else "worse", name, f"Fine-tuning {'helped' if better else 'did harm'}: {figures}.")
+
+
+def did_not_move(baseline: Measurement, tuned: Measurement) -> bool:
+    """Whether the tuned model says of each row exactly what the baseline said: equal metrics may be chance."""
+    if baseline.metrics != tuned.metrics or baseline.outputs is None or tuned.outputs is None:
+        return False
+    before, after = baseline.outputs, tuned.outputs
+    return np.array_equal(before.prediction.predictions, after.prediction.predictions) and before.answers == after.answers
 
 
 def fallen(

@@ -63,7 +63,8 @@ def forgetting_words(metrics: dict[str, Any]) -> str:
     if not found:
         return ""
     low, high = found["interval"]
-    doubt = f"95 % interval {low:+.4f} to {high:+.4f}, {found['rows']} texts of {found['text']}"
+    doubt = f"95 % interval {low:+.4f} to {high:+.4f}, " if low is not None and high is not None else ""
+    doubt += f"{found['rows']} texts of {found['text']}"
     if found["kind"] == "drift":
         return f"the body's representations moved by {found['tuned']:.4f} (cosine distance; {doubt})"
     return f"loss on general text {found['baseline']:.4f} → {found['tuned']:.4f} ({found['difference']:+.4f}; {doubt})"
