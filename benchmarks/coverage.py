@@ -192,8 +192,8 @@ def page(runs: int, lines: list[str]) -> list[str]:
     return [
         "## How often an interval holds the true value",
         "",
-        f"Printed by `python benchmarks/coverage.py`: {runs:,} simulated runs of each line, of which the true value is known,",
-        "in percent; 95 is what an interval promises, and 1.4 either way is chance. *bootstrap* is the plain percentile",
+        f"Printed by `python benchmarks/coverage.py`: {runs:,} simulated runs of each line, of which the truth is known, in",
+        "percent; 95 is what an interval promises, and 1.4 either way is chance. *bootstrap* is the plain percentile",
         "method that ftkit had, from the same draws. Counts of few rows cannot hit 95 exactly; where a metric is 1 or 0 for",
         "all rows that there could be, every honest interval holds it. Widths are those of the difference.",
         "",
