@@ -19,7 +19,7 @@ from ftkit.compat import hush_libraries
 from ftkit.data.splits import STREAM_HEAD
 from ftkit.errors import Interrupted, Unverified, UserError
 from ftkit.evaluation.benchmarks import BenchmarkScores, benchmark_target
-from ftkit.evaluation.evidence import TUNED, middle, resampled
+from ftkit.evaluation.evidence import TUNED
 from ftkit.evaluation.forgetting import GeneralText
 from ftkit.evaluation.leaks import training_row_caveats
 from ftkit.evaluation.measure import Measurement, join_rows, own_texts
@@ -33,6 +33,7 @@ from ftkit.hub.door import as_it_began, fetch_weights, pinned, what_moved
 from ftkit.hub.names import hub_names
 from ftkit.hub.offline import offline_mode_kept
 from ftkit.hub.runs import run_folder
+from ftkit.metrics.estimates import estimate_all
 from ftkit.models.counts import count_parameters
 from ftkit.models.label_scale import OWN
 from ftkit.models.load import load_config, load_tokenizer
@@ -303,11 +304,11 @@ def evaluate_target(target: Target) -> Score:
         parts = build_for_evaluation(target, Path(folder))
         found = measured("model", target.recipe, parts)
     generated = sum("generated" in row for row in found.rows)
-    drawn = resampled({TUNED: found.resamplers}, target.recipe.training.seed)
+    estimates = estimate_all({TUNED: found.resamplers}, target.recipe.training.seed)[TUNED]
     caveats = parts.data.caveats(target.split) + known_caveats(target, parts)
     return Score(
         target.name, target.recipe.task, target.split, found.count, generated, found.metrics,
-        {name: middle(values) for name, values in drawn[TUNED].items()}, found.rows, caveats,
+        {name: estimate.interval() for name, estimate in estimates.items()}, found.rows, caveats,
         found.details,
     )  # fmt: skip
 

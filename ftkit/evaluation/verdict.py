@@ -117,8 +117,18 @@ def verdict(
     first = found.pop(metric)
     others = [change for change in found.values() if change.metric not in HEALTH_METRICS or is_harm(change)]
     state = judge(first, others, trivial=name != BASELINE)
+    if state == SAME and not same_outputs(references[name], tuned):
+        state = UNSURE
     rows = tuned.resamplers[metric].rows if metric in tuned.resamplers else tuned.count
     return Verdict(state, metric, sentence_of(state, first, others, name, rows), name)
+
+
+def same_outputs(reference: Measurement, tuned: Measurement) -> bool:
+    """Whether the tuned model says of each row what the other says: equal metrics alone may be chance."""
+    if reference.metrics != tuned.metrics or reference.outputs is None or tuned.outputs is None:
+        return False
+    before, after = reference.outputs, tuned.outputs
+    return np.array_equal(before.prediction.predictions, after.prediction.predictions) and before.answers == after.answers
 
 
 def no_numbers(tuned: Measurement, metric: str) -> str:

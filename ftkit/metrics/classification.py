@@ -11,9 +11,21 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, log_softmax, softmax
 
-from ftkit.metrics.resampling import Resampler, of_means, of_ranks_auc, of_ratio, of_sums, ratio
+from ftkit.metrics.resampling import (
+    SHARE_BOUNDS,
+    Bounds,
+    Resampler,
+    f_shares,
+    of_means,
+    of_ranks_auc,
+    of_ratio,
+    of_share,
+    of_sums,
+    ratio,
+)
 
 CALIBRATION_BINS = 15
+SIGNED_BOUNDS = Bounds(-1, 1, counted=True)
 F_NAMES = ("precision", "recall", "f1")
 
 
@@ -128,8 +140,8 @@ def classification_resamplers(logits: np.ndarray, labels: np.ndarray, positive: 
     right = (truth * predicted).sum(1)
     found = _f_resamplers(truth, predicted, only=positive if count == 2 else None)
     found |= {
-        "accuracy": of_means(right),
-        "matthews_correlation": of_sums(np.concatenate([truth * predicted, predicted, truth], 1), _matthews),
+        "accuracy": of_share(right),
+        "matthews_correlation": of_sums(np.concatenate([truth * predicted, predicted, truth], 1), _matthews, SIGNED_BOUNDS),
         "loss": of_means(-np.log(np.maximum(probability[rows, labels], 1e-300))),
         "calibration_error": calibration_resampler(probability.max(1)[:, None], right[:, None]),
     }
@@ -147,8 +159,8 @@ def multi_label_resamplers(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     both = [truth * predicted, (1 - truth) * predicted, truth * (1 - predicted), (1 - truth) * (1 - predicted)]
     found = _f_resamplers(truth, predicted, only=None)
     found |= {
-        "accuracy": of_means(right.astype(float)),
-        "matthews_correlation": of_sums(np.stack([part.sum(1) for part in both], 1), _matthews_binary),
+        "accuracy": of_share(right),
+        "matthews_correlation": of_sums(np.stack([part.sum(1) for part in both], 1), _matthews_binary, SIGNED_BOUNDS),
         "loss": of_ratio(np.logaddexp(0, -signed).sum(1), np.full(len(labels), labels.shape[1])),
         "calibration_error": calibration_resampler(expit(np.abs(logits.astype(np.float64))), truth == predicted),
     }
@@ -172,7 +184,11 @@ def calibration_resampler(confidence: np.ndarray, right: np.ndarray) -> Resample
     bins = np.eye(CALIBRATION_BINS)[np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, None)]
     gaps = (bins * (confidence - right)[..., None]).sum(1)
     counts = np.full((len(right), 1), right.shape[1])
-    return of_sums(np.concatenate([gaps, counts], 1), lambda sums: ratio(np.abs(sums[:, :-1]).sum(1), sums[:, -1]))
+
+    def finish(sums: np.ndarray) -> np.ndarray:
+        return ratio(np.abs(sums[:, :-1]).sum(1), sums[:, -1])
+
+    return of_sums(np.concatenate([gaps, counts], 1), finish, Bounds(0, 1, counted=False))
 
 
 def _f_resamplers(truth: np.ndarray, predicted: np.ndarray, only: int | None) -> dict[str, Resampler]:
@@ -180,37 +196,25 @@ def _f_resamplers(truth: np.ndarray, predicted: np.ndarray, only: int | None) ->
 
     They are of one label, or the mean over those that a drawn row has or was given.
     """
-    columns = np.concatenate([truth * predicted, predicted, truth], 1)
+    hits, columns = truth * predicted, np.concatenate([truth * predicted, predicted, truth], 1)
 
-    def scores(sums: np.ndarray) -> tuple[np.ndarray, ...]:
-        hits, found, wanted = np.split(sums, 3, axis=1)
-        return ratio(hits, found), ratio(hits, wanted), ratio(2 * hits, found + wanted), wanted, found + wanted
-
-    def averaged(part: int, only: int | None) -> Resampler:
+    def of_all(part: int) -> Resampler:
         def finish(sums: np.ndarray) -> np.ndarray:
-            *parts, _, seen = scores(sums)
-            if only is not None:
-                return parts[part][:, only]
-            return ratio((parts[part] * (seen > 0)).sum(1), (seen > 0).sum(1))
+            shared, found, wanted = np.split(sums, 3, axis=1)
+            scores = ratio(*((shared, found), (shared, wanted), (2 * shared, found + wanted))[part])
+            return ratio(scores.sum(1), (found + wanted > 0).sum(1))
 
-        return of_sums(columns, finish)
+        return of_sums(columns, finish, SHARE_BOUNDS)
 
     def weighted(sums: np.ndarray) -> np.ndarray:
-        *_, f1, wanted, _ = scores(sums)
-        return ratio((f1 * wanted).sum(1), wanted.sum(1))
+        shared, found, wanted = np.split(sums, 3, axis=1)
+        return ratio((ratio(2 * shared, found + wanted) * wanted).sum(1), wanted.sum(1))
 
-    def micro(part: int) -> Resampler:
-        def finish(sums: np.ndarray) -> np.ndarray:
-            hits, found, wanted = (counts.sum(1) for counts in np.split(sums, 3, axis=1))
-            return ratio(*((hits, found), (hits, wanted), (2 * hits, found + wanted))[part])
-
-        return of_sums(columns, finish)
-
-    names = tuple(enumerate(F_NAMES))
-    named = {name: averaged(part, only) for part, name in names}
-    named |= {f"{name}_micro": micro(part) for part, name in names}
-    named |= {f"{name}_macro": averaged(part, None) for part, name in names}
-    return named | {"f1_weighted": of_sums(columns, weighted)}
+    macro = {name: of_all(part) for part, name in enumerate(F_NAMES)}
+    micro = f_shares(*(counts.sum(1) for counts in (hits, predicted, truth)))
+    own = macro if only is None else f_shares(hits[:, only], predicted[:, only], truth[:, only])
+    named = own | {f"{name}_micro": micro[name] for name in F_NAMES} | {f"{name}_macro": macro[name] for name in F_NAMES}
+    return named | {"f1_weighted": of_sums(columns, weighted, SHARE_BOUNDS)}
 
 
 def _matthews(sums: np.ndarray) -> np.ndarray:
@@ -230,4 +234,4 @@ def _matthews_binary(sums: np.ndarray) -> np.ndarray:
 
 
 def _mean_of(parts: list[Resampler]) -> Resampler:
-    return Resampler(parts[0].rows, lambda weights: np.mean([part.compute(weights) for part in parts], axis=0))
+    return Resampler(parts[0].rows, lambda weights: np.mean([part.compute(weights) for part in parts], axis=0), SHARE_BOUNDS)

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import regex
 
 UNSPACED_SCRIPTS = (
-    "Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Tai_Le", "New_Tai_Lue", "Tai_Tham",
-    "Tai_Viet", "Javanese", "Balinese",
+    "Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Tai_Le", "New_Tai_Lue",
+    "Tai_Tham", "Tai_Viet", "Javanese", "Balinese",
 )  # fmt: skip
 SHARE = 0.1  # of the letters, from which a script without spaces decides how texts are cut
 LONG_WORD = 30  # characters; what is longer is no word of a script with spaces, and its characters are looked at

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import sacrebleu
 
-from ftkit.metrics.resampling import Resampler, of_means, of_ratio, of_sums, ratio
+from ftkit.metrics.resampling import Bounds, Resampler, of_ratio, of_share, of_sums, ratio
 from ftkit.metrics.scripts import bleu_tokenizer, is_latin, rouge_tokens, tokens, written
 
 ROUGE_NAMES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -111,7 +111,7 @@ def word_scores(generated: list[str], targets: Targets) -> dict[str, np.ndarray]
 
 def text_resamplers(generated: list[str], targets: Targets) -> dict[str, Resampler]:
     """The metrics of `text_metrics` for any weights of the rows."""
-    found = {name: of_means(values) for name, values in text_scores(generated, targets).items()}
+    found = {name: of_share(values) for name, values in text_scores(generated, targets).items()}
     for name in CORPUS_METRICS:
         found[name] = corpus_resampler(corpus_metric(name, targets), generated, targets)
     return found
@@ -124,7 +124,7 @@ def corpus_resampler(metric: sacrebleu.BLEU | sacrebleu.CHRF, generated: list[st
     def finish(sums: np.ndarray) -> np.ndarray:
         return np.array([metric._compute_score_from_stats([round(value) for value in line]).score for line in sums])
 
-    return of_sums(counts, finish)
+    return of_sums(counts, finish, Bounds(0, 100, counted=False))
 
 
 def signatures(targets: Targets = ("a",)) -> dict[str, str]:
@@ -170,9 +170,9 @@ def health_scores(generated: list[str], targets: Targets, stopped: list[bool]) -
     words = [written(text) for text in generated]
     wanted = [nearest_length(len(text), target) for text, target in zip(words, targets, strict=True)]
     return {
-        "stop_rate": of_means(np.array(stopped, dtype=float)),
-        "empty_rate": of_means(np.array([float(not text) for text in words])),
-        "repetition": of_means(np.array([repetition(text) for text in words])),
+        "stop_rate": of_share(np.array(stopped, dtype=float)),
+        "empty_rate": of_share(np.array([float(not text) for text in words])),
+        "repetition": of_share(np.array([repetition(text) for text in words])),
         "length_ratio": of_ratio(np.array([*map(len, words)], float), np.array(wanted, float)),
     }
 

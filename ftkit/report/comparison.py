@@ -16,6 +16,8 @@ from rich.text import Text
 
 from ftkit import console
 from ftkit.errors import UserError
+from ftkit.metrics.estimates import Estimates, from_arrays
+from ftkit.metrics.intervals import difference_interval
 from ftkit.metrics.names import by_shown_name
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.tasks import TASK_SPECS
@@ -27,7 +29,6 @@ BEST = " *"
 ABSENT = "-"
 COSTS = ("trained\nparameters", "peak\nmemory", "time", "disk", "forgetting")
 ANY_WIDTH = 1000
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Entry:
         intervals: of those metrics, each from low to high; without those that the run does not know.
         higher: of each metric, whether higher is better.
         data: the fingerprint of its eval rows.
-        draws: each metric over the draws of its interval, shape (draws,), and `seed` that of the draws.
+        draws: each metric over the draws of its interval, and `seed` that of the draws.
         peak_memory: in bytes, by place; `disk`: bytes of the saved model; `seconds`: of the whole run.
     """
 
@@ -64,7 +65,7 @@ class Entry:
     flags: list[str] = field(default_factory=list)
     seed: int | None = None
     generated: tuple[int, int | None] = (0, None)  # rows that answers were generated for, and the seed that drew them
-    draws: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    draws: Estimates = field(default_factory=dict, repr=False, compare=False)
 
     def score(self, metric: str, mark: str) -> str:
         value = self.tuned.get(metric)
@@ -192,15 +193,15 @@ def read_entry(folder: Path, name: str) -> Entry:
         flags=metrics.get("flags") or [],
         seed=(metrics.get("intervals") or {}).get("seed"),
         generated=(metrics.get("generated_rows", 0), metrics.get("generated_seed")),
-        draws=named(read_draws(run.draws)),
+        draws=named(read_draws(run.draws, metrics["rows"])),
     )
 
 
-def read_draws(file: Path) -> dict[str, np.ndarray]:
+def read_draws(file: Path, rows: int) -> Estimates:
     if not file.is_file():
         return {}
     with np.load(file) as arrays:
-        return dict(arrays)
+        return from_arrays(arrays, rows)
 
 
 def differences(entries: list[Entry]) -> list[str]:
@@ -238,9 +239,8 @@ def surely_better(one: Entry, other: Entry, metric: str, *, higher: bool) -> boo
     them the two intervals must lie apart, which asks for more.
     """
     if one.seed is not None and one.seed == other.seed and metric in one.draws and metric in other.draws:
-        gaps = (one.draws[metric] - other.draws[metric]) * (1 if higher else -1)
-        finite = gaps[np.isfinite(gaps)]
-        return bool(len(finite) and np.quantile(finite, (1 - LEVEL) / 2) > 0)
+        low, high = difference_interval(one.draws[metric], other.draws[metric])
+        return low > 0 if higher else high < 0
     mine, theirs = one.intervals.get(metric), other.intervals.get(metric)
     if mine is None or theirs is None:
         return False

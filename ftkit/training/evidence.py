@@ -15,12 +15,13 @@ from ftkit.data.paths import SAMPLE_PREFIX
 from ftkit.data.sources import read_source
 from ftkit.errors import UserError
 from ftkit.evaluation.analysis import analyse
-from ftkit.evaluation.evidence import BASELINE, TUNED, changes, intervals, resampled
+from ftkit.evaluation.evidence import BASELINE, TUNED, changes, intervals
 from ftkit.evaluation.few_shot import with_shots
 from ftkit.evaluation.forgetting import DRIFT, KEY, LOSS, TEXTS, GeneralText, forgetting, general_text, measure_general
 from ftkit.evaluation.measure import Measurement, Outputs, assess, load_outputs, measure, targets_of, write_arrays
 from ftkit.evaluation.verdict import flags, verdict
 from ftkit.metrics.custom import CustomMetric
+from ftkit.metrics.estimates import estimate_all, to_arrays
 from ftkit.metrics.text import signatures
 from ftkit.models.architecture import named_positions
 from ftkit.recipe.schema import Recipe, Source
@@ -164,9 +165,9 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
     others = beside.trivial | before.others
     with console.status("drawing rows for the intervals"):
         models = {TUNED: tuned, **({BASELINE: baseline} if baseline else {}), **others}
-        drawn = resampled({name: model.resamplers for name, model in models.items()}, seed)
-        found = intervals(drawn, seed)
-    write_arrays(run.draws, **drawn[TUNED])
+        estimates = estimate_all({name: model.resamplers for name, model in models.items()}, seed)
+        found = intervals(estimates, seed)
+    write_arrays(run.draws, **to_arrays(estimates[TUNED]))
     judged = verdict(tuned, beside.references, found, better, beside.metric)
     judged = replace(judged, sentence=judged.sentence + beside.note(judged.against))
     after = on_general_text(parts, before.text) if before.text else None

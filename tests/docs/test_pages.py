@@ -6,11 +6,11 @@ That its commands run is what test_commands.py shows.
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import click
 import pytest
+import tomllib
 import typer
 import yaml
 from pages import PAGES, ROOT, all_blocks
