@@ -1,6 +1,6 @@
 """Take a picture of a finished run's page as docs/assets/report.png, the one in the README. It needs Chromium.
 
-python scripts/picture.py runs/polarity
+ftkit train docs/assets/polarity.yaml && python scripts/picture.py runs/polarity
 """
 
 import shutil

@@ -18,6 +18,7 @@ from pages import PAGES, ROOT, Block, blocks
 
 from ftkit import console
 from ftkit.cli.main import app
+from ftkit.run import Run
 
 ENCODER = "distilbert/distilbert-base-uncased"
 NOT_HERE = {"make", "pip", "hf", "sbatch"}  # they install, or need a network
@@ -31,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, stand_in: Callable[[str], P
     shutil.copytree(stand_in("distilbert"), folder / ENCODER)
     (folder / "recipes").symlink_to(ROOT / "recipes")
     for name in ("reviews", "mine"):
-        write_reviews(folder / f"{name}.csv", 200)
+        write_reviews(folder / f"{name}.csv", 100)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         app(["init", "reviews.csv", "--model", ENCODER], standalone_mode=False)
@@ -54,6 +55,8 @@ def run(block: Block) -> None:
         exec(compile(block.text, str(block.page), "exec"), {})
     for words in block.commands() if block.kind == "sh" else ():
         if words[0] == "ftkit":
+            if "--resume" in words:  # as a power cut behind the last checkpoint leaves it
+                Run(Path(words[words.index("--output-dir") + 1])).update(state="training")
             app(words[1:], standalone_mode=False)
             console.set_quiet(False)
         else:
