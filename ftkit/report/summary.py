@@ -1,6 +1,7 @@
 """The closing table of a run, and the facts that its page and its card share with it."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,28 @@ def model_name(record: dict[str, Any]) -> str:
 
 
 def metric_rows(metrics: dict[str, Any]) -> list[list[str]]:
-    """Metric, baseline, tuned and difference, as text."""
-    baseline, tuned = metrics.get("baseline") or {}, metrics["tuned"]
-    return [
-        [name, number(baseline[name]), number(value), f"{value - baseline[name]:+.4f}"]
-        if name in baseline
-        else [name, "-", number(value), "-"]
-        for name, value in tuned.items()
-    ]
+    """Metric, baseline, tuned, difference and its interval, as text."""
+    baseline, drawn = metrics.get("baseline") or {}, metrics.get("intervals", {}).get("difference", {})
+    return [comparison_row(name, baseline.get(name), value, drawn.get(name)) for name, value in metrics["tuned"].items()]
 
 
-def interval_of(metrics: dict[str, Any], name: str) -> str:
-    """The interval of a metric's difference, in words; nothing where it was not drawn."""
-    low, high = metrics.get("intervals", {}).get("difference", {}).get(name) or (None, None)
-    return f"{low:+.4f} to {high:+.4f}" if low is not None and high is not None else "-"
+def comparison_row(name: str, before: float | None, after: float, interval: Sequence[float | None] | None) -> list[str]:
+    """One line of the table, with the digits that its numbers are worth: two where they are whole, or hundreds."""
+    if before is None:
+        return [name, "-", number(after, decimals([after])), "-", "-"]
+    ends = [end for end in interval or () if end is not None]
+    digits = decimals([before, after, *ends])
+    doubt = f"{signed_number(ends[0], digits)} to {signed_number(ends[1], digits)}" if len(ends) == 2 else "-"
+    return [name, number(before, digits), number(after, digits), signed_number(after - before, digits), doubt]
+
+
+def decimals(values: Sequence[float]) -> int:
+    known = [value for value in values if math.isfinite(value)]
+    return 2 if all(value == round(value) for value in known) or any(abs(value) >= 100 for value in known) else 4
+
+
+def signed_number(value: float, digits: int) -> str:
+    return ("" if value < 0 or math.isnan(value) else "+") + number(value, digits)
 
 
 def other_baselines(metrics: dict[str, Any]) -> list[list[str]]:
@@ -45,10 +54,8 @@ def other_baselines(metrics: dict[str, Any]) -> list[list[str]]:
     found = []
     for other, values in others.items():
         if name in values:
-            low, high = drawn.get(other, {}).get(name) or (math.nan, math.nan)
-            tuned = metrics["tuned"][name]
-            gap, doubt = f"{tuned - values[name]:+.4f}", f"{low:+.4f} to {high:+.4f}"
-            found.append([f"{name}, {other}", number(values[name]), number(tuned), gap, doubt])
+            interval = drawn.get(other, {}).get(name)
+            found.append(comparison_row(f"{name}, {other}", values[name], metrics["tuned"][name], interval))
     return found
 
 
@@ -64,8 +71,8 @@ def forgetting_words(metrics: dict[str, Any]) -> str:
     return f"loss on general text {found['baseline']:.4f} → {found['tuned']:.4f} ({found['difference']:+.4f}; {doubt})"
 
 
-def number(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.3g}"
+def number(value: float, digits: int = 4) -> str:
+    return f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.3g}"
 
 
 def run_facts(record: dict[str, Any]) -> dict[str, str]:
@@ -118,7 +125,7 @@ def closing_table(recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any
     """The table that ends a run."""
     title = f"{recipe.task} · {recipe.strategy.name} · {model_name(record)}"
     entries = metrics["rows"]
-    rows_with_doubt = [[*row, interval_of(metrics, row[0])] for row in metric_rows(metrics)] + other_baselines(metrics)
+    rows_with_doubt = metric_rows(metrics) + other_baselines(metrics)
     columns = [f"metric ({entries:,} eval rows)", "baseline", "tuned", "difference", "95 % interval"]
     parts: list[Any] = [console.table(title, columns, rows_with_doubt)]
     if sentence := metrics.get("verdict", {}).get("sentence"):
