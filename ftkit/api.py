@@ -35,7 +35,7 @@ from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.loading import loading
 from ftkit.models.save import save_model
 from ftkit.prediction.chat import Conversation, require_generating
-from ftkit.prediction.files import opened_rows
+from ftkit.prediction.files import opened_rows, require_first_row
 from ftkit.prediction.predict import Predictor
 from ftkit.prediction.rows import Source, given_rows, require_readable
 from ftkit.prediction.trained import load_run
@@ -408,12 +408,25 @@ def check_prompts(run: Run) -> tuple[str, list[str]]:
     return f"{len(entries)} prompts have the token ids of training" if entries else "this task has no prompts", []
 
 
-def predictor(run: Run, *, max_length: int | None = None, max_new_tokens: int | None = None, **options: Any) -> Predictor:
-    """A finished run's model, ready to answer rows; `options` are those of `Predictor`."""
+def predictor(
+    run: Run, source: Source | None = None, *,
+    max_length: int | None = None, max_new_tokens: int | None = None, batch_size: int | None = None, skip_bad: bool = False,
+) -> Predictor:  # fmt: skip
+    """A finished run's model, ready to answer rows.
+
+    Args:
+        source: where the rows will come from, which is looked at before the model is loaded.
+
+    Raises:
+        UserError: the source holds no rows of the run's kind, or the model cannot be loaded.
+    """
     hush_libraries()
     recipe = load_recipe(run.recipe_file)
+    if source is not None:
+        require_first_row(source, recipe, skip_bad=skip_bad)
     with recipe.located():
-        return Predictor(load_run(run, max_length=max_length, max_new_tokens=max_new_tokens), **options)
+        trained = load_run(run, max_length=max_length, max_new_tokens=max_new_tokens)
+        return Predictor(trained, batch_size=batch_size, skip_bad=skip_bad)
 
 
 def compare(folders: Sequence[str | Path]) -> Comparison:
@@ -455,7 +468,8 @@ def predict(
     source = Source(str(rows)) if isinstance(rows, str | Path) else None
     if source is not None:
         require_readable(source)
-    made = predictor(finished_run(Path(folder).expanduser()), batch_size=batch_size, max_new_tokens=max_new_tokens)
+    run = finished_run(Path(folder).expanduser())
+    made = predictor(run, source, batch_size=batch_size, max_new_tokens=max_new_tokens)
     given = opened_rows(source, made.trained.recipe) if source is not None else nullcontext(given_rows(rows))  # type: ignore[arg-type]
     with given as found:
         for batch in made.batches(found):
