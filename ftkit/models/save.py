@@ -11,7 +11,7 @@ from transformers.dynamic_module_utils import custom_object_save
 
 from ftkit.compat import leave_as_loading_does
 from ftkit.models.as_loaded import config_as_loaded, tokenizer_as_loaded
-from ftkit.run import PROMPT_TEMPLATE, write_json
+from ftkit.run import PROMPT_TEMPLATE, as_umask_says, write_json
 
 
 def save_model(
@@ -44,5 +44,6 @@ def save_model(
         tokenizer.save_pretrained(beside)
     if prompt_forms:
         write_json(beside / PROMPT_TEMPLATE, prompt_forms)
+    as_umask_says(beside)
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
