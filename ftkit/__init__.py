@@ -2,7 +2,7 @@
 
     from ftkit import load_recipe, train, evaluate
 
-    result = train(load_recipe("recipes/lora_distilbert.yaml", ["training.num_train_epochs=1"]))
+    result = train(load_recipe("recipes/lora_distilbert.yaml", ["training.num_train_epochs=1"]))  # or a dictionary
     print(result.metrics["tuned"])           # or, as the command does: rich.print(result.table())
 
 Names are imported when they are first used, so that checking a recipe loads neither torch nor transformers.
@@ -52,6 +52,10 @@ _HOMES = {
     "ftkit.recipe.load": ("load_recipe",),
     "ftkit.recipe.schema": ("Recipe",),
 }
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

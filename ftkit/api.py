@@ -1,10 +1,11 @@
 """The story of a run: prepare → baseline → train → tuned → save → report. The command line is a thin layer over it."""
 
+import copy
 import errno
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,12 +41,12 @@ from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.loading import loading
 from ftkit.models.save import save_model
 from ftkit.prediction.chat import Conversation, require_generating
-from ftkit.prediction.files import opened_rows
+from ftkit.prediction.files import opened_rows, require_first_row
 from ftkit.prediction.predict import Predictor
 from ftkit.prediction.rows import Source, given_rows, require_readable
 from ftkit.prediction.trained import load_run
 from ftkit.process import process_facts
-from ftkit.recipe.load import load_recipe
+from ftkit.recipe.load import load_recipe, load_values
 from ftkit.recipe.schema import Gate, Model, Recipe
 from ftkit.report.comparison import Comparison, compare_runs
 from ftkit.report.next_steps import next_steps
@@ -108,6 +109,19 @@ from ftkit.training.time_forecast import ForecastTime
 from ftkit.training.trackers import place_tensorboard, tell_trackers
 from ftkit.training.trainer import Trainer
 
+GivenRecipe = Recipe | Mapping[str, Any] | str | Path
+
+
+def as_recipe(given: GivenRecipe) -> Recipe:
+    """A recipe, whether it is one, stands in a file, or is a dictionary.
+
+    Raises:
+        UserError: it cannot be read, or something in it is wrong.
+    """
+    if isinstance(given, Recipe):
+        return given
+    return load_values(copy.deepcopy(dict(given))) if isinstance(given, Mapping) else load_recipe(given)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -128,7 +142,7 @@ class Result:
 
 @offline_mode_kept()
 def train(
-    recipe: Recipe | str | Path,
+    recipe: GivenRecipe,
     *,
     output_dir: str | Path | None = None,
     smoke: bool = False,
@@ -138,7 +152,7 @@ def train(
     """One recipe becomes one finished run.
 
     Args:
-        recipe: a recipe, or the path of its file.
+        recipe: a recipe, the path of its file, or a dictionary of what would stand in it.
         output_dir: the run's folder; default `runs/` and the name of the recipe's file.
         smoke: a tiny stand-in, sample data and few steps take the place of the recipe's own, on the same code path.
         resume: go on from the last whole checkpoint of the run in `output_dir`.
@@ -150,7 +164,7 @@ def train(
         Diverged: the training diverged; good checkpoints are kept.
     """
     hush_libraries()
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = as_recipe(recipe)
     folder = Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke)
     require_free(folder, overwrite=overwrite, resume=resume)
     console.say(f"{recipe.task} · {recipe.strategy.name} · {model_name({'model': recipe.model.name})}, into {folder}")
@@ -173,14 +187,18 @@ def said_that_nothing_began(folder: Path) -> Iterator[None]:
 
 
 @offline_mode_kept()
-def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
+def check(recipe: GivenRecipe, *, smoke: bool = False) -> CheckReport:
     """Everything that can be found wrong without training; one real batch goes through the real model.
+
+    Args:
+        recipe: a recipe, the path of its file, or a dictionary.
+        smoke: with the stand-in and sample data of a smoke run.
 
     Raises:
         UserError: what is wrong.
     """
     hush_libraries()
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = as_recipe(recipe)
     if smoke:
         recipe = smoke_recipe(recipe, train)
     with recipe.located(), tempfile.TemporaryDirectory() as folder:
@@ -198,7 +216,7 @@ def check(recipe: Recipe | str | Path, *, smoke: bool = False) -> CheckReport:
 
 
 @offline_mode_kept()
-def plan(recipe: Recipe | str | Path, *, device: str | None = None, vram: float | None = None, measure: bool = True) -> Plan:
+def plan(recipe: GivenRecipe, *, device: str | None = None, vram: float | None = None, measure: bool = True) -> Plan:
     """What a run will take: parameters, memory by part, steps, disk, of config.json alone; and time, where weights are here.
 
     Args:
@@ -210,7 +228,7 @@ def plan(recipe: Recipe | str | Path, *, device: str | None = None, vram: float 
         UserError: config.json cannot be had, or something in the recipe does not fit it.
     """
     hush_libraries()
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = as_recipe(recipe)
     with recipe.located():
         recipe = pinned(recipe, weights=False, needed=("model",))
         planned = plan_choice if recipe.strategy.name == "auto" else make_plan
@@ -219,7 +237,7 @@ def plan(recipe: Recipe | str | Path, *, device: str | None = None, vram: float 
 
 @offline_mode_kept()
 def preview(
-    recipe: Recipe | str | Path, *, rows: int = 5, split: str = "train", smoke: bool = False, anyway: bool = False
+    recipe: GivenRecipe, *, rows: int = 5, split: str = "train", smoke: bool = False, anyway: bool = False
 ) -> Preview:
     """Rows as the model will get them; the tokenizer and the config are read, no weights.
 
@@ -232,7 +250,7 @@ def preview(
         UserError: the rows cannot be had, or the gate refuses them.
     """
     hush_libraries()
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = as_recipe(recipe)
     require_shown(recipe, rows, split, smoke=smoke)
     if smoke:
         recipe = smoke_recipe(recipe, train)
@@ -479,12 +497,25 @@ def check_prompts(run: Run) -> tuple[str, list[str]]:
 
 
 @offline_mode_kept()
-def predictor(run: Run, *, max_length: int | None = None, max_new_tokens: int | None = None, **options: Any) -> Predictor:
-    """A finished run's model, ready to answer rows; `options` are those of `Predictor`."""
+def predictor(
+    run: Run, source: Source | None = None, *,
+    max_length: int | None = None, max_new_tokens: int | None = None, batch_size: int | None = None, skip_bad: bool = False,
+) -> Predictor:  # fmt: skip
+    """A finished run's model, ready to answer rows.
+
+    Args:
+        source: where the rows will come from, which is looked at before the model is loaded.
+
+    Raises:
+        UserError: the source holds no rows of the run's kind, or the model cannot be loaded.
+    """
     hush_libraries()
     recipe = load_recipe(run.recipe_file)
+    if source is not None:
+        require_first_row(source, recipe, skip_bad=skip_bad)
     with recipe.located():
-        return Predictor(load_run(run, max_length=max_length, max_new_tokens=max_new_tokens), **options)
+        trained = load_run(run, max_length=max_length, max_new_tokens=max_new_tokens)
+        return Predictor(trained, batch_size=batch_size, skip_bad=skip_bad)
 
 
 def compare(folders: Sequence[str | Path]) -> Comparison:
@@ -527,7 +558,8 @@ def predict(
     source = Source(str(rows)) if isinstance(rows, str | Path) else None
     if source is not None:
         require_readable(source)
-    made = predictor(finished_run(Path(folder).expanduser()), batch_size=batch_size, max_new_tokens=max_new_tokens)
+    run = finished_run(Path(folder).expanduser())
+    made = predictor(run, source, batch_size=batch_size, max_new_tokens=max_new_tokens)
     given = opened_rows(source, made.trained.recipe) if source is not None else nullcontext(given_rows(rows))  # type: ignore[arg-type]
     with given as found:
         for batch in made.batches(found):

@@ -128,14 +128,14 @@ def said_in_time(message: str, after: float) -> Iterator[None]:
     """The message once so many seconds are gone, then the longer it takes the more seldom."""
     ended = threading.Event()
 
-    def tell() -> None:
+    def tell() -> None:  # also where what goes on in the block is hushed
         started = time.monotonic()
         if after and not ended.wait(after):
-            say(message)
+            err.print(Line(message))
         wait = 5 * FIRST_SIGN
         while not ended.wait(wait):
-            say(f"{message}: {time_words(time.monotonic() - started)} so far")
             wait = time.monotonic() - started
+            err.print(Line(f"{message}: {time_words(wait)} so far"))
 
     if not after:
         say(message)

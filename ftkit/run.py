@@ -30,6 +30,10 @@ PROMPT_TEMPLATE = "prompt_template.json"  # in model/: the forms that become a p
 FINISHED, TRAINING, INTERRUPTED, FAILED = "finished", "training", "interrupted", "failed"
 
 
+UMASK = os.umask(0o077)  # which can be read by setting it alone
+os.umask(UMASK)
+
+
 class Run:
     """One execution and its folder.
 
@@ -325,11 +329,18 @@ def write_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
+        as_umask_says(Path(name))
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def as_umask_says(path: Path) -> None:
+    """Let a file, or all in a folder, be read by whom the umask lets: some libraries write for the owner alone."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file() and not file.is_symlink():
+            file.chmod(0o666 & ~UMASK)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -21,6 +21,6 @@ def time_words(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int = 4) -> str:
     """A metric's figure, with four decimals where it is not large."""
-    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.3g}"
+    return f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.3g}"

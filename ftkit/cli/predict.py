@@ -73,7 +73,7 @@ def predict(
         from ftkit import api  # torch and transformers, once the arguments are known to be sound
 
     predictor = api.predictor(
-        finished, batch_size=batch_size, max_new_tokens=max_new_tokens, max_length=max_length, skip_bad=skip_bad
+        finished, source, batch_size=batch_size, max_new_tokens=max_new_tokens, max_length=max_length, skip_bad=skip_bad
     )
     done = whole_lines(out) if out is not None and resume else 0
     with told(predictor, source, done, out):

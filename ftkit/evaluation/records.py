@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ftkit.evaluation.scoring import Row
+from ftkit.run import as_umask_says
 
 INPUT, PADDED = "input", "padded"
 
@@ -28,6 +29,7 @@ def write_rows(file: Path, rows: list[Row], padded: list[Row], **scores: list[to
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.partial")
     save_file(tensors, beside)
+    as_umask_says(beside)
     os.replace(beside, file)
 
 

@@ -26,6 +26,7 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHT
 from ftkit import console
 from ftkit.models.load import WEIGHTS, weights_folder
 from ftkit.recipe.schema import Model
+from ftkit.run import as_umask_says
 from ftkit.shelf import Shelf, mark_used, unfinished
 from ftkit.units import GIB, size_words
 
@@ -77,6 +78,7 @@ class KeptBase:
                 return
             with leaving_out(model, drawn):
                 model.save_pretrained(beside)
+            as_umask_says(beside)
             beside.rename(self.folder)
         except (OSError, SafetensorError, ValueError, RuntimeError) as error:  # safetensors has its own for a full disk
             if not self.is_there:  # else another process was first, with the same

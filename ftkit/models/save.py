@@ -13,7 +13,7 @@ from ftkit.compat import leave_as_loading_does
 from ftkit.hub.names import is_hub_id
 from ftkit.models.as_loaded import config_as_loaded, tokenizer_as_loaded
 from ftkit.recipe.schema import Model
-from ftkit.run import PROMPT_TEMPLATE, write_json
+from ftkit.run import PROMPT_TEMPLATE, as_umask_says, write_json
 
 
 def on_its_base(model: Any, block: Model) -> Any:
@@ -53,5 +53,6 @@ def save_model(
         tokenizer.save_pretrained(beside)
     if prompt_forms:
         write_json(beside / PROMPT_TEMPLATE, prompt_forms)
+    as_umask_says(beside)
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)

@@ -11,7 +11,8 @@ from ftkit.data.ledger import Ledger
 from ftkit.data.paths import KINDS, OF_FILES, SAMPLE_PREFIX, ending_of
 from ftkit.data.sources import places_of, read_source
 from ftkit.errors import UserError
-from ftkit.prediction.rows import FORMATS, STDIN, InputRow, Source, opened
+from ftkit.prediction.rows import BAD_ROW, FORMATS, STDIN, InputRow, Source, opened
+from ftkit.prediction.trained import fields_under_roles
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.schema import Source as DataSource
 
@@ -32,6 +33,26 @@ def opened_rows(source: Source, recipe: Recipe) -> Iterator[Iterator[InputRow]]:
             yield rows
         return
     yield whole_rows(found, recipe)
+
+
+def require_first_row(source: Source, recipe: Recipe, *, skip_bad: bool) -> None:
+    """Raises UserError where a file cannot be read as rows of the run's kind, before a model is loaded for it.
+
+    Args:
+        skip_bad: the row itself may be bad, as the others may.
+    """
+    if source.path == STDIN:  # which can be read but once
+        return
+    with opened_rows(source, recipe) as rows:
+        row = next(rows, None)
+    if row is None or skip_bad:
+        return
+    if row.problem:
+        raise UserError(row.problem, BAD_ROW, row.place)
+    try:
+        fields_under_roles(row.fields, recipe)
+    except UserError as error:
+        raise UserError(error.message, error.hint, row.place) from None
 
 
 def is_plain(source: Source) -> bool:

@@ -13,7 +13,7 @@ from ftkit.data.encode import IGNORED
 from ftkit.data.ledger import Outcome
 from ftkit.errors import UserError
 from ftkit.evaluation.generation import answer_text, autocast, generate_ids
-from ftkit.prediction.rows import InputRow
+from ftkit.prediction.rows import BAD_ROW, InputRow
 from ftkit.prediction.trained import Question, Trained
 
 PROBLEMS = {
@@ -70,7 +70,7 @@ class Predictor:
     def _question(self, row: InputRow) -> Question:
         try:
             if row.problem:
-                raise UserError(row.problem, "mend the row, or leave such rows unanswered with --skip-bad")
+                raise UserError(row.problem, BAD_ROW)
             return self.trained.ask(row.fields)
         except UserError as error:
             message = error.message.replace(" in row 1:", ":").removeprefix("row 1: ")  # it was encoded alone

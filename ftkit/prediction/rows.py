@@ -24,6 +24,7 @@ FORMATS = {
 NAMES = ("jsonl", "csv", "text")
 TEXT = "text"  # the field of a row that is a line of text
 STDIN = "-"
+BAD_ROW = "mend the row, or leave such rows unanswered with --skip-bad"
 OTHER_SEPARATORS = ("\t", ";", "|", ",")
 
 Line = tuple[int, str]  # its number from 1, and the line with its end

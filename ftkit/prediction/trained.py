@@ -84,9 +84,8 @@ class Trained:
         Raises:
             UserError: a field is missing, or of the wrong type.
         """
-        row = matched(row, self.recipe.data.pattern)
-        values = self.as_row(row[TEXT]) if set(row) == {TEXT} else role_values(row, self.recipe)
-        return self.encode(self._clean(values))
+        values = fields_under_roles(row, self.recipe)
+        return self.encode(self._clean(self.as_row(row[TEXT]) if values is None else values))
 
     def encode(self, values: dict[str, Any]) -> Question:
         """Fields under the task's names as the model takes them.
@@ -204,6 +203,16 @@ def matched(row: Mapping[str, Any], pattern: str | None) -> Mapping[str, Any]:
         return row
     found = re.fullmatch(pattern, str(row[TEXT]), re.S)
     return found.groupdict() if found else row
+
+
+def fields_under_roles(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any] | None:
+    """A row's fields under the task's names; None of a line of plain text, which stands for the one that is asked about.
+
+    Raises:
+        UserError: a field is missing.
+    """
+    row = matched(row, recipe.data.pattern)
+    return None if set(row) == {TEXT} else role_values(row, recipe)
 
 
 def role_values(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:

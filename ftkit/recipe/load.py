@@ -19,6 +19,12 @@ from ftkit.recipe.tasks import TASK_SPECS, TEXT_METRICS, TaskSpec
 from ftkit.recipe.unknown import unknown_key, unknown_strategy
 
 MAX_BYTES = 1_000_000
+# What a key takes, by pydantic's name of the error.
+KINDS = {
+    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number", "string_type": "text",
+    "bool_type": "true or false", "list_type": "a list", "dict_type": "a mapping", "model_type": "a block of keys",
+    "model_attributes_type": "a block of keys",
+}  # fmt: skip
 OVER_LONG = {how for spec in TASK_SPECS.values() for how in spec.over_long}
 ANSWER_ROLES = ("output", "completion", "summary", "messages")  # what a prompt asks for, and so may not give away
 
@@ -156,11 +162,34 @@ def _file_order(mistake: Mistake) -> tuple[int, int]:
 
 
 def first_errors(document: Document, error: ValidationError) -> list[Any]:
-    """pydantic's errors, of each key the first alone: a key that takes this or that has an error for both."""
-    found: dict[Path, Any] = {}
+    """pydantic's errors, of each key the first alone; of a key that takes this or that, one that says both."""
+    found: dict[Path, list[Any]] = {}
     for item in error.errors(include_url=False):
-        found.setdefault(_document_path(document, item["loc"]), item)
-    return list(found.values())
+        found.setdefault(_document_path(document, item["loc"]), []).append(item)
+    return [joined(items) for items in found.values()]
+
+
+def joined(items: list[Any]) -> Any:
+    """The errors of one key as one."""
+    if not items[1:]:
+        return items[0]
+    kinds = list(dict.fromkeys(filter(None, map(kind_words, items))))
+    return items[0] | {"type": "kinds", "msg": " or ".join(kinds)} if kinds[1:] else items[0]
+
+
+def kind_words(error: Any) -> str:
+    """What a key takes, of one of its types; nothing where the error is not about that."""
+    if error["type"] == "literal_error":
+        return " or ".join("false" if word == "False" else word for word in literals_of(error))
+    return KINDS.get(error["type"], "")
+
+
+def literals_of(error: Any) -> list[str]:
+    """The values that pydantic would have taken."""
+    context = error.get("ctx", {})
+    return context.get("valid") or [
+        item.strip("'") for item in context.get("expected", "").replace(" or ", ", ").split(", ")
+    ]
 
 
 def describe(document: Document, error: Any) -> Mistake:
@@ -176,28 +205,25 @@ def describe(document: Document, error: Any) -> Mistake:
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         return Mistake(document.place((*path, "name")), *unknown_strategy(value))
     if kind == "literal_error":
-        valid = context.get("valid") or [item.strip("'") for item in _literals(context.get("expected", ""))]
+        valid = literals_of(error)
         known = ".".join(part for part in path if isinstance(part, str))
         if len(path) > 1:  # what the task takes of them
             valid = [choice for choice in valid if not refusal(document, path, {known: choice})] or valid
         return Mistake(place, f"{field}: {shown(value)} is not valid", value_hint(known, value, valid))
-    words = {
-        "int_type": "must be a whole number", "int_from_float": "must be a whole number", "float_type": "must be a number",
-        "string_type": "must be text", "bool_type": "must be true or false", "list_type": "must be a list",
-        "dict_type": "must be a mapping", "model_type": "must be a block of keys",
-        "model_attributes_type": "must be a block of keys", "string_too_short": "must not be empty",
+    words = {kind: f"must be {words}" for kind, words in KINDS.items()} | {
+        "string_too_short": "must not be empty", "invalid_key": "must have text for keys",
+        "string_too_long": f"must have no more characters than {context.get('max_length')}",
         "too_short": f"must name at least {context.get('min_length')}",
-        "too_small": f"must be at least {context.get('least')}",
-        "too_large": f"must be at most {context.get('most')}", "not_finite": "must be a finite number",
+        "too_small": f"must be at least {context.get('least')}", "too_large": f"must be at most {context.get('most')}",
+        "greater_than_equal": f"must be at least {context.get('ge')}",
+        "less_than_equal": f"must be at most {context.get('le')}",
+        "greater_than": f"must be above {context.get('gt')}", "less_than": f"must be below {context.get('lt')}",
+        "not_finite": "must be a finite number", "kinds": f"must be {error['msg']}",
     }  # fmt: skip
     rule = words.get(kind, error["msg"].replace("Input should be", "must be"))
     if isinstance(value, str) and "block" in rule and (meant := with_colon(value, known_words())):
         return Mistake(place, f"{field}: {shown(value)} has no colon with a space behind it", f"write {meant}")
     return Mistake(place, f"{field}: {rule}, not {shown(value)}", _quote_hint(value, rule))
-
-
-def _literals(expected: str) -> list[str]:
-    return expected.replace(" or ", ", ").split(", ")
 
 
 def _quote_hint(value: Any, rule: str) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.console import PIPE
+from ftkit.evaluation.verification import is_recorded
 from ftkit.recipe.schema import Recipe
 from ftkit.report.predicting import SENTENCE, example
 from ftkit.run import FINISHED, Run, is_run
@@ -19,7 +20,7 @@ def next_steps(run: Run, recipe: Recipe) -> dict[str, list[str]]:
         steps["talk to it"] = ["ftkit", "chat", folder]
     if (other := latest_beside(run)) is not None:
         steps["compare it with the run before"] = ["ftkit", "compare", str(other), folder]
-    if (run.model / "adapter_config.json").is_file():
+    if (run.model / "adapter_config.json").is_file() and is_recorded(run.verification):  # else nothing to compare it on
         steps["make one whole model of adapter and base"] = [
             "ftkit",
             "merge",

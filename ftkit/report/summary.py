@@ -24,25 +24,39 @@ def model_name(record: dict[str, Any]) -> str:
 
 
 def metric_rows(metrics: dict[str, Any]) -> list[list[str]]:
-    """Metric, baseline, tuned and difference, as text."""
-    baseline, tuned, details = metrics.get("baseline") or {}, metrics["tuned"], metrics.get("details")
+    """Metric, baseline, tuned, difference and its interval, as text."""
+    baseline, drawn = metrics.get("baseline") or {}, metrics.get("intervals", {}).get("difference", {})
+    details = metrics.get("details")
     return [
-        [shown_name(name, details), number(baseline[name]), number(value), f"{value - baseline[name]:+.4f}"]
-        if name in baseline
-        else [shown_name(name, details), "-", number(value), "-"]
-        for name, value in tuned.items()
+        comparison_row(shown_name(name, details), baseline.get(name), value, drawn.get(name))
+        for name, value in metrics["tuned"].items()
     ]
 
 
-def interval_of(metrics: dict[str, Any], name: str) -> str:
-    """The interval of a metric's difference, in words; nothing where it was not drawn."""
-    return between_words(metrics.get("intervals", {}).get("difference", {}).get(name))
+def comparison_row(name: str, before: float | None, after: float, interval: Sequence[float | None] | None) -> list[str]:
+    """One line of the table, with the digits that its numbers are worth: two where they are whole, or hundreds."""
+    if before is None:
+        return [name, "-", number(after, decimals([after])), "-", "-"]
+    digits = decimals([before, after, *(end for end in interval or () if end is not None)])
+    doubt = between_words(interval, digits)
+    return [name, number(before, digits), number(after, digits), signed_number(after - before, digits), doubt]
 
 
-def between_words(interval: Sequence[float | None] | None) -> str:
+def between_words(interval: Sequence[float | None] | None, digits: int = 4) -> str:
     """An interval of a difference, in words; a dash where nothing could be said."""
     low, high = interval or (None, None)
-    return f"{low:+.4f} to {high:+.4f}" if low is not None and high is not None and math.isfinite(low + high) else "-"
+    if low is None or high is None or not math.isfinite(low + high):
+        return "-"
+    return f"{signed_number(low, digits)} to {signed_number(high, digits)}"
+
+
+def decimals(values: Sequence[float]) -> int:
+    known = [value for value in values if math.isfinite(value)]
+    return 2 if all(value == round(value) for value in known) or any(abs(value) >= 100 for value in known) else 4
+
+
+def signed_number(value: float, digits: int) -> str:
+    return ("" if value < 0 or math.isnan(value) else "+") + number(value, digits)
 
 
 def other_baselines(metrics: dict[str, Any]) -> list[list[str]]:
@@ -53,11 +67,9 @@ def other_baselines(metrics: dict[str, Any]) -> list[list[str]]:
     found = []
     for other, values in others.items():
         if name in values:
-            tuned = metrics["tuned"][name]
-            gap, doubt = f"{tuned - values[name]:+.4f}", between_words(drawn.get(other, {}).get(name))
-            found.append(
-                [f"{shown_name(name, metrics.get('details'))}, {other}", number(values[name]), number(tuned), gap, doubt]
-            )
+            name_here = f"{shown_name(name, metrics.get('details'))}, {other}"
+            interval = drawn.get(other, {}).get(name)
+            found.append(comparison_row(name_here, values[name], metrics["tuned"][name], interval))
     return found
 
 
@@ -122,9 +134,7 @@ def closing_table(recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any
     """The table that ends a run."""
     title = f"{recipe.task} · {recipe.strategy.name} · {model_name(record)}"
     entries = metrics["rows"]
-    doubts = [interval_of(metrics, name) for name in metrics["tuned"]]
-    rows_with_doubt = [[*row, doubt] for row, doubt in zip(metric_rows(metrics), doubts, strict=True)]
-    rows_with_doubt += other_baselines(metrics)
+    rows_with_doubt = metric_rows(metrics) + other_baselines(metrics)
     columns = [f"metric ({entries:,} eval rows)", "baseline", "tuned", "difference", "95 % interval"]
     parts: list[Any] = [console.table(title, columns, rows_with_doubt)]
     if sentence := metrics.get("verdict", {}).get("sentence"):

@@ -9,7 +9,7 @@ import json
 import shutil
 from pathlib import Path
 
-from ftkit.run import write_json
+from ftkit.run import as_umask_says, write_json
 
 SEAL = "ftkit_seal.json"
 CHUNK = 1 << 20
@@ -17,6 +17,7 @@ CHUNK = 1 << 20
 
 def seal(checkpoint: Path) -> None:
     """Note size and SHA-256 of every file of a checkpoint."""
+    as_umask_says(checkpoint)
     files = {str(file.relative_to(checkpoint)): _describe(file) for file in _files(checkpoint)}
     write_json(checkpoint / SEAL, files)
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from ftkit import Recipe, train
-from ftkit.run import write_jsonl
+from ftkit import Recipe, UserError, api, train
+from ftkit.prediction.rows import Source
+from ftkit.run import Run, write_jsonl
 
 TEXTS = [{"text": f"The film was number {number} of ten.", "id": number} for number in range(40)]
 
@@ -142,3 +145,27 @@ def test_a_reader_that_has_enough_ends_it_quietly(run: Path, tmp_path: Path) -> 
     done = subprocess.run(command, shell=True, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
     assert len(lines(done.stdout)) == 3
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("rows.csv", "body,id\nA film.,1\n", "rows.csv:2: no field 'text'"),
+        ("rows.csv", "text;id\nA film.;1\n", "rows.csv:1: one column, 'text;id'"),
+        ("rows.jsonl", "{broken\n", "rows.jsonl:1: this is no JSON"),
+        ("rows.jsonl", '["A film."]\n', "rows.jsonl:1: this is a JSON list"),
+        ("rows.json", '[{"body": "A film."}]', "no field 'text'"),
+        ("rows.txt", "caf\u00e9", "this is not utf-16"),
+    ],
+)
+def test_a_file_is_looked_at_before_the_model_is_loaded(run: Path, tmp_path: Path, name: str, text: str, said: str) -> None:
+    """The model is taken away: what is said of it would come first if it were loaded first."""
+    bare = shutil.copytree(run, tmp_path / "bare")
+    (bare / "model/model.safetensors").unlink()
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    source = Source(str(name), encoding="utf-16" if "utf-16" in said else "utf-8")
+    with pytest.raises(UserError, match=re.escape(said)):
+        api.predictor(Run(bare), source)
+    if ":1: this is" in said or "no field" in said:  # one bad row, which may be left unanswered
+        with pytest.raises((OSError, UserError), match="model"):
+            api.predictor(Run(bare), source, skip_bad=True)

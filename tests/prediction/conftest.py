@@ -84,7 +84,7 @@ def trained(stand_in: Callable[[str], Path], tmp_path_factory: pytest.TempPathFa
                     "eval_strategy": "no",
                 },
             }
-            values["evaluation"] = {"verify": False, "general_text": False}  # which take seconds each
+            values["evaluation"] = {"verify": "strategy" in given, "general_text": False}  # which takes seconds each
             if given["task"] in ("instruction", "summarization"):
                 values["evaluation"]["generation"] = {"rows": 16, "max_new_tokens": 24}
             made[kind] = train(load_values(values), output_dir=folder / "run").folder
