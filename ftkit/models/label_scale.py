@@ -1,13 +1,13 @@
 """Numbers that a head learns in standard units: less the mean of the training labels, by their standard deviation.
 
 A new head gives numbers about 0, and steps of training have one size, whatever the labels are: prices would be out of
-reach. So labels are standardised for the steps. Outside of them the model gives its owner's numbers: mean and deviation are
-folded into weight and bias of the last layer, which is exact for a linear one, and so they are saved. Where no layer can take
+reach. So labels are standardised for the steps. Outside of them the model gives its owner's numbers: mean and deviation go
+into weight and bias of the last layer, which is exact for a linear one, and so they are saved. Where no layer takes
 them (a decoder's has no bias; one in half precision would round them), the saved model gives standard units, and its config
 has the two numbers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MethodType
@@ -85,19 +85,6 @@ class LabelScale:
     def describe(self) -> dict[str, Any]:
         """For run.json and the model's config."""
         return {"mean": self.scale.mean, "deviation": self.scale.deviation, "in_head": self.in_head}
-
-
-def scale_words(found: Mapping[str, Any]) -> str:
-    """How labels are learnt and what the saved model gives, in one line.
-
-    Args:
-        found: as `LabelScale.describe` gives it.
-    """
-    mean, deviation = f"{found['mean']:.6g}", f"{found['deviation']:.6g}"
-    words = f"labels are learnt in standard units (mean {mean}, standard deviation {deviation}), and so are the losses; "
-    if found["in_head"]:
-        return words + "the saved model gives the labels' own units"
-    return words + f"the saved model gives standard units: times {deviation}, plus {mean}"
 
 
 def read_scale(config: PretrainedConfig) -> tuple[Scale, bool] | None:

@@ -11,7 +11,7 @@ from ftkit import console
 from ftkit.evaluation.score import drawn_words
 from ftkit.recipe.schema import Recipe
 from ftkit.report.usage import loading_words
-from ftkit.units import number, size_words, time_words
+from ftkit.units import number, scale_code, scale_words, size_words, time_words
 
 EXAMPLES = 3
 LABELS = 50
@@ -78,6 +78,8 @@ def run_facts(record: dict[str, Any], folder: str) -> dict[str, str]:
     }
     if head := record.get("head"):
         facts["head"] = "that of the base, which goes on learning" if head["kept"] else f"new: {head['reason']}"
+    if scale := record.get("label_scale"):
+        facts["labels"] = scale_words(scale)
     if counts["stored"] != counts["total"]:
         facts["parameters"] += f", {counts['stored']:,} as stored"
     return facts | ({"saved model": found} if (found := verified_words(record)) else {})
@@ -170,4 +172,4 @@ def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
 
 def usage(record: dict[str, Any]) -> list[str]:
     """How plain transformers, or peft, loads model/."""
-    return loading_words(record["load"], "model")
+    return [*loading_words(record["load"], "model"), *scale_code(record.get("label_scale"))]
