@@ -19,7 +19,7 @@ from ftkit.compat import hush_libraries
 from ftkit.data.splits import STREAM_HEAD
 from ftkit.errors import Interrupted, Unverified, UserError
 from ftkit.evaluation.benchmarks import BenchmarkScores, benchmark_target
-from ftkit.evaluation.evidence import TUNED, middle, resampled
+from ftkit.evaluation.evidence import TUNED
 from ftkit.evaluation.forgetting import GeneralText
 from ftkit.evaluation.leaks import training_row_caveats
 from ftkit.evaluation.measure import Measurement, join_rows, own_texts
@@ -30,6 +30,7 @@ from ftkit.evaluation.score import CheckReport, Score
 from ftkit.evaluation.target import SPLITS, Target, resolve_target
 from ftkit.evaluation.verification import begin, conclude, is_recorded, reloading, verify_model
 from ftkit.hub import hub_names, is_hub_id, offline_mode_kept, require_reachable
+from ftkit.metrics.estimates import estimate_all
 from ftkit.models.counts import count_parameters
 from ftkit.models.label_scale import OWN
 from ftkit.models.load import load_config, load_tokenizer
@@ -280,11 +281,12 @@ def evaluate_target(target: Target) -> Score:
         parts = build_for_evaluation(target, Path(folder))
         found = measured("model", target.recipe, parts)
     generated = sum("generated" in row for row in found.rows)
-    drawn = resampled({TUNED: found.resamplers}, target.recipe.training.seed)
+    estimates = estimate_all({TUNED: found.resamplers}, target.recipe.training.seed)[TUNED]
     caveats = parts.data.caveats(target.split) + known_caveats(target, parts)
     return Score(
         target.name, target.recipe.task, target.split, found.count, generated, found.metrics,
-        {name: middle(values) for name, values in drawn[TUNED].items()}, found.rows, caveats,
+        {name: estimate.interval() for name, estimate in estimates.items()}, found.rows, caveats,
+        found.details,
     )  # fmt: skip
 
 

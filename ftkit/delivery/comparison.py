@@ -11,6 +11,7 @@ from transformers import EvalPrediction
 from ftkit.data.encode import IGNORED
 from ftkit.evaluation.records import read_rows
 from ftkit.evaluation.scoring import Row, precision_of
+from ftkit.metrics.names import by_shown_name
 from ftkit.run import Run
 from ftkit.tasks.base import Task
 
@@ -121,7 +122,8 @@ def compare(
     first_metrics, second_metrics = (
         task.score(EvalPrediction(np.concatenate(kept[name]), labels)) for name in ("trained", "form")
     )
-    found.metrics = {name: (first_metrics[name], second_metrics[name]) for name in first_metrics}
+    pairs = {name: (value, second_metrics[name]) for name, value in first_metrics.items()}
+    found.metrics = by_shown_name(pairs, task.metric_details())
     return found
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ftkit.evaluation.evidence import RESAMPLES, middle
 from ftkit.evaluation.measure import Measurement
-from ftkit.metrics.resampling import draws, ratio
+from ftkit.metrics.estimates import RESAMPLES
+from ftkit.metrics.intervals import Interval, share_interval, spread_percentiles, unpaired_interval
+from ftkit.metrics.resampling import Share, draws, ratio
 
 SHOWN_ROWS = 20
 SHOWN_SLICES = 50
@@ -46,11 +47,12 @@ def analyse(
     """
     quality, judged = tuned.quality, tuned.judged
     rows, names = [rows[index] for index in judged], [names[index] for index in judged]
+    groups = np.array([row["row"] for row in tuned.rows])[judged]
     slices = make_slices({by: [values[index] for index in judged] for by, values in properties.items()})
     return {
         "confusion": confusion(*labels, before=baseline_labels) if labels else None,
         "per_label": tuned.by_label,
-        "slices": judge_slices(slices, quality, tuned.quality_name, sign, seed),
+        "slices": judge_slices(slices, quality, groups, tuned.quality_name, sign, seed),
         "worst": worst_rows(rows, names, quality, sign),
         "changed": changed_rows(rows, names, baseline, tuned),
     }
@@ -92,25 +94,53 @@ def _grouped(by: str, values: list[Any]) -> Iterator[tuple[str, str, np.ndarray]
             yield by, name, np.array([value is not None and str(value) == name for value in values])
 
 
-def judge_slices(slices: Slices, quality: np.ndarray, metric: str, sign: int, seed: int) -> list[dict[str, Any]]:
-    """Each slice's mean, and its difference from the other rows, with intervals; the surest failures first."""
+def judge_slices(
+    slices: Slices, quality: np.ndarray, groups: np.ndarray, metric: str, sign: int, seed: int
+) -> list[dict[str, Any]]:
+    """Each slice's mean, and its difference from the other rows, with intervals; the surest failures first.
+
+    Args:
+        groups: which of the user's rows each is an answer of; those of one are drawn together.
+    """
     if not len(slices.by):
         return []
-    inside = slices.members.T.astype(np.float64)
-    columns = np.concatenate([inside, inside * quality[:, None], np.ones((len(quality), 1)), quality[:, None]], axis=1)
-    drawn = np.concatenate([weights @ columns for weights in draws(len(quality), RESAMPLES, seed)])
-    whole = columns.sum(0)[None]
-    (means, gaps), (drawn_means, drawn_gaps) = (_means_and_gaps(sums, len(slices.by)) for sums in (whole, drawn))
-    found = []
-    for index, (by, value) in enumerate(zip(slices.by, slices.values, strict=True)):
-        gap, mean = middle(drawn_gaps[:, index]), middle(drawn_means[:, index])
-        entry = {"by": by, "value": value, "rows": int(whole[0, index]), "metric": metric}
-        entry |= {"score": sign * means[0, index], "interval": sorted(sign * bound for bound in mean)}
-        entry["overall"] = sign * float(quality.mean())
-        entry |= {"difference": sign * gaps[0, index], "difference_interval": sorted(sign * bound for bound in gap)}
-        found.append((gap[1], gaps[0, index], entry))
-    ordered = sorted(found, key=lambda item: item[:2])
+    _, group = np.unique(groups, return_inverse=True)
+    if sign > 0 and ((quality >= 0) & (quality <= 1)).all():
+        found = [judge_shares(quality, members, group) for members in slices.members]
+    else:
+        found = judge_means(slices.members, quality, group, seed)
+    entries = []
+    for by, value, members, (mean, gap) in zip(slices.by, slices.values, slices.members, found, strict=True):
+        score, overall = float(quality[members].mean()), float(quality.mean())
+        difference = score - float(quality[~members].mean())
+        entry = {"by": by, "value": value, "rows": int(members.sum()), "metric": metric}
+        entry |= {"score": sign * score, "interval": sorted(sign * bound for bound in mean), "overall": sign * overall}
+        entry |= {"difference": sign * difference, "difference_interval": sorted(sign * bound for bound in gap)}
+        entries.append((gap[1], difference, entry))
+    ordered = sorted(entries, key=lambda item: (np.isnan(item[0]), *item[:2]))
     return [entry for *_, entry in ordered[:SHOWN_SLICES]]
+
+
+def judge_shares(quality: np.ndarray, members: np.ndarray, group: np.ndarray) -> tuple[Interval, Interval]:
+    """The intervals of a slice's mean and of its difference from the other rows, of what is between wrong and right."""
+    inside, rest = (Share(np.bincount(group, quality * part), np.bincount(group, part)) for part in (members, ~members))
+    return share_interval(inside), unpaired_interval(inside, rest)
+
+
+def judge_means(members: np.ndarray, quality: np.ndarray, group: np.ndarray, seed: int) -> list[tuple[Interval, Interval]]:
+    """The same for each slice where quality has no bounds, as a loss, by a bootstrap over the rows."""
+    inside = members.T.astype(np.float64)
+    columns = np.concatenate([inside, inside * quality[:, None], np.ones((len(quality), 1)), quality[:, None]], axis=1)
+    sums = np.stack([np.bincount(group, column) for column in columns.T], axis=1)
+    drawn = np.concatenate([weights @ sums for weights in draws(len(sums), RESAMPLES, seed)])
+    means, gaps = _means_and_gaps(drawn, len(members))
+    sizes = [len(np.unique(group[part])) for part in members]
+    return [(middle(means[:, index], size), middle(gaps[:, index], size)) for index, size in enumerate(sizes)]
+
+
+def middle(drawn: np.ndarray, rows: int) -> Interval:
+    """The interval of the draws that have such rows at all."""
+    return spread_percentiles(drawn[np.isfinite(drawn)], rows)
 
 
 def _means_and_gaps(sums: np.ndarray, slices: int) -> tuple[np.ndarray, np.ndarray]:

@@ -29,11 +29,14 @@ from ftkit.errors import UserError
 from ftkit.evaluation.benchmark_data import BENCHMARKS, write_local_tasks
 from ftkit.evaluation.benchmark_models import contenders
 from ftkit.hub import cached, hub_reachable, require_reachable
+from ftkit.metrics.estimates import RESAMPLES, estimate_all
+from ftkit.metrics.intervals import LEVEL, difference_interval
+from ftkit.metrics.resampling import Resampler, of_means, of_share
 from ftkit.models.counts import count_parameters
 from ftkit.models.load import first_line
 
 HARNESS_SEED, HARNESS_FEWSHOT_SEED = 0, 1234  # what the harness itself starts from unless told otherwise
-SEED, RESAMPLES, LEVEL = 42, 1000, 0.95
+SEED = 42
 
 
 @dataclass(frozen=True)
@@ -311,9 +314,12 @@ def by_document(results: Mapping[str, Any], name: str, metric: str, chosen: str)
 
 
 def paired_interval(baseline: Sequence[float], tuned: Sequence[float]) -> tuple[float, float]:
-    """The percentile interval of the mean difference, by a seeded bootstrap over the documents that both were given."""
-    differences = np.subtract(tuned, baseline)
-    generator = np.random.default_rng(SEED)
-    means = [generator.choice(differences, len(differences)).mean() for _ in range(RESAMPLES)]
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    """The interval of the mean difference over the documents that both were given, of right and wrong by Tango's score."""
+    found = estimate_all({"tuned": {"": mean_of(tuned)}, "baseline": {"": mean_of(baseline)}}, SEED)
+    low, high = difference_interval(found["tuned"][""], found["baseline"][""])
+    return low, high
+
+
+def mean_of(values: Sequence[float]) -> Resampler:
+    numbers = np.asarray(values, dtype=np.float64)
+    return of_share(numbers) if ((numbers >= 0) & (numbers <= 1)).all() else of_means(numbers)

@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ftkit.data.encode import IGNORED
 from ftkit.errors import UserError
-from ftkit.evaluation.evidence import RESAMPLES, middle
 from ftkit.evaluation.generation import autocast, drawn_places
+from ftkit.metrics.estimates import RESAMPLES
+from ftkit.metrics.intervals import spread_percentiles, student_interval
 from ftkit.metrics.resampling import draws, of_means, of_ratio
 from ftkit.tasks.language import token_loss_sums
 from ftkit.tasks.masked_language_modeling import hide
@@ -113,11 +114,12 @@ def forgetting(text: GeneralText, before: np.ndarray | None, after: np.ndarray, 
         drift = of_means(cosine_distances(before, after))
         samples = np.concatenate([drift.compute(weights) for weights in draws(len(after), RESAMPLES, seed)])
         moved = drift.value()
-        return found | {"baseline": None, "tuned": moved, "difference": moved, "interval": middle(samples)}
+        interval = spread_percentiles(samples, len(after)) if moved else [0.0, 0.0]
+        return found | {"baseline": None, "tuned": moved, "difference": moved, "interval": interval}
     was, now = (of_ratio(sums[:, 0].astype(np.float64), sums[:, 1].astype(np.float64)) for sums in (before, after))
     samples = np.concatenate([now.compute(weights) - was.compute(weights) for weights in draws(len(after), RESAMPLES, seed)])
     figures = {"baseline": was.value(), "tuned": now.value(), "difference": now.value() - was.value()}
-    return found | figures | {"interval": middle(samples)}
+    return found | figures | {"interval": student_interval(figures["difference"], samples, len(after))}
 
 
 def cosine_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from ftkit.data.ledger import ROW
 from ftkit.evaluation.generation import generate_answers
 from ftkit.metrics.custom import CustomMetric
 from ftkit.metrics.resampling import Resampler, by_group, of_nothing
-from ftkit.metrics.text import health_scores, references_of, text_metrics, text_resamplers, text_scores
+from ftkit.metrics.text import health_scores, references_of, text_details, text_metrics, text_resamplers, text_scores
 from ftkit.recipe.schema import Evaluation
 from ftkit.recipe.tasks import HEALTH_METRICS, TaskSpec
 from ftkit.run import read_jsonl, write_jsonl
@@ -72,6 +72,7 @@ class Measurement:
         quality_name: of which metric it is each row's value, or its negative.
         by_label: precision, recall, F1 and number of each label or type of entity, where the task has such.
         outputs: what the figures were computed from.
+        details: what the names of metrics leave open, by metric.
     """
 
     metrics: dict[str, float]
@@ -83,6 +84,7 @@ class Measurement:
     by_label: list[dict[str, Any]] | None = None
     outputs: Outputs | None = None
     judged: list[int] = field(default_factory=list)
+    details: dict[str, str] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -149,6 +151,7 @@ def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> M
     resamplers = in_groups(resamplers_of(task, prediction), numbers)
     rows = [{"row": row, **task.describe(prediction, index)} for index, row in enumerate(numbers)]
     right, quality, quality_name = task.right(prediction), task.quality(prediction), task.quality_name
+    details = task.metric_details()
     judged = list(range(len(rows)))
     if answers:
         # a run of an earlier version generated for the first entries
@@ -156,6 +159,7 @@ def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> M
         texts, targets = [row["generated"] for row in answers], [targets_of(row) for row in answers]
         scores = text_scores(texts, targets)
         health = health_scores(texts, targets, [row["stopped"] for row in answers])
+        details |= text_details(targets)
         metrics |= text_metrics(texts, targets) | {name: metric.value() for name, metric in health.items()}
         resamplers |= in_groups(text_resamplers(texts, targets) | health, [numbers[entry] for entry in judged])
         right, quality, quality_name = scores["exact_match"] > 0, scores["rougeL"], "rougeL"
@@ -169,7 +173,8 @@ def assess(outputs: Outputs, task: Task, block: Evaluation, spec: TaskSpec) -> M
         predicted, references = comparable(prediction, answers)
         metrics |= custom.compute(predicted, references)
         found |= in_groups(custom.resamplers(predicted, references), [numbers[entry] for entry in judged])
-    return Measurement(metrics, rows, found, right, quality, quality_name, task.by_label(prediction), outputs, judged)
+    by_label = task.by_label(prediction)
+    return Measurement(metrics, rows, found, right, quality, quality_name, by_label, outputs, judged, details)
 
 
 def scores_of(task: Task, prediction: EvalPrediction) -> dict[str, float]:

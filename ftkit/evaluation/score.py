@@ -1,6 +1,6 @@
 """What `ftkit eval` and `ftkit check` report: values that print as a table or as JSON."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Group
@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ftkit import console
+from ftkit.metrics.names import shown_name
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,16 @@ class Score:
     intervals: dict[str, list[float]]
     predictions: list[dict[str, Any]]
     caveats: list[str]
+    details: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        names = ("target", "task", "split", "rows", "generated_rows", "metrics", "intervals", "caveats")
+        names = ("target", "task", "split", "rows", "generated_rows", "metrics", "intervals", "details", "caveats")
         return {name: getattr(self, name) for name in names}
 
     def table(self) -> Group:
-        rows = [[name, f"{value:.4f}", self._interval(name)] for name, value in self.metrics.items()]
+        rows = [
+            [shown_name(name, self.details), f"{value:.4f}", self._interval(name)] for name, value in self.metrics.items()
+        ]
         note = f", text metrics over {drawn_words(self.generated_rows, self.rows)}" if self.generated_rows else ""
         grid = console.table(
             f"{self.task} · {self.target}",

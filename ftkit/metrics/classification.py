@@ -11,21 +11,34 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, log_softmax, softmax
 
-from ftkit.metrics.resampling import Resampler, of_means, of_ranks_auc, of_ratio, of_sums, ratio
+from ftkit.metrics.resampling import (
+    SHARE_BOUNDS,
+    Bounds,
+    Resampler,
+    f_shares,
+    of_means,
+    of_ranks_auc,
+    of_ratio,
+    of_share,
+    of_sums,
+    ratio,
+)
 
 CALIBRATION_BINS = 15
+SIGNED_BOUNDS = Bounds(-1, 1, counted=True)
+F_NAMES = ("precision", "recall", "f1")
 
 
-def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def classification_metrics(logits: np.ndarray, labels: np.ndarray, positive: int = 1) -> dict[str, float]:
     """All metrics for one label a row.
 
-    `f1`, `precision` and `recall` are those of label 1 where there are two labels, else the unweighted mean over labels.
-    `roc_auc` is one against the rest, and left out where a label is absent.
+    `f1`, `precision` and `recall` are those of the label `positive` where there are two labels, else the unweighted mean
+    over the labels that a row has or was given. `roc_auc` is one against the rest, and left out where a label is absent.
     """
     from sklearn import metrics as sk
 
     predicted, known = logits.argmax(axis=-1), list(range(logits.shape[1]))
-    scores = label_metrics(predicted, labels, len(known))
+    scores = label_metrics(predicted, labels, len(known), positive)
     probability = softmax(logits.astype(np.float64), axis=-1)
     scores["calibration_error"] = calibration_error(probability.max(1)[:, None], (predicted == labels)[:, None])
     if len(set(labels.tolist())) == logits.shape[1] and np.isfinite(logits).all():
@@ -35,17 +48,22 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     return scores
 
 
-def label_metrics(predicted: np.ndarray, labels: np.ndarray, count: int) -> dict[str, float]:
+def label_metrics(predicted: np.ndarray, labels: np.ndarray, count: int, positive: int = 1) -> dict[str, float]:
     """Those that need no more than the predicted label of each row, of `count` labels."""
     from sklearn import metrics as sk
 
-    average = "binary" if count == 2 else "macro"
-    scores = _f_scores(labels, predicted, average, None if average == "binary" else list(range(count)))
+    scores = _f_scores(labels, predicted, positive if count == 2 else None)
     scores["accuracy"] = float(sk.accuracy_score(labels, predicted))
+    scores["matthews_correlation"] = matthews_correlation(labels, predicted)
+    return scores
+
+
+def matthews_correlation(labels: np.ndarray, predicted: np.ndarray) -> float:
+    from sklearn import metrics as sk
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one label alone among the predictions: the coefficient is 0 by definition
-        scores["matthews_correlation"] = float(sk.matthews_corrcoef(labels, predicted))
-    return scores
+        return float(sk.matthews_corrcoef(labels, predicted))
 
 
 def multi_label_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -69,53 +87,61 @@ def label_set_metrics(predicted: np.ndarray, labels: np.ndarray) -> dict[str, fl
     """Those that need no more than the predicted labels of each row, as 0 and 1."""
     from sklearn import metrics as sk
 
-    scores = _f_scores(labels, predicted, "macro", None)
+    scores = _f_scores(labels, predicted, None, np.flatnonzero((labels + predicted).any(0)).tolist())
     scores["accuracy"] = float(sk.accuracy_score(labels, predicted))
-    scores["matthews_correlation"] = float(sk.matthews_corrcoef(labels.ravel(), predicted.ravel()))
+    scores["matthews_correlation"] = matthews_correlation(labels.ravel(), predicted.ravel())
     return scores
 
 
 def label_scores(names: list[str], predicted: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and number of rows of each label; of one label a row or of several."""
+    """Precision, recall, F1 and number of rows of each label, None where no row has it or was given it."""
     from sklearn import metrics as sk
 
-    scores = sk.precision_recall_fscore_support(labels, predicted, labels=range(len(names)), average=None, zero_division=0)
+    known = range(len(names))
+    scores = sk.precision_recall_fscore_support(labels, predicted, labels=known, average=None, zero_division=0)
+    seen = (labels + predicted).any(0) if labels.ndim == 2 else np.isin(known, [labels, predicted])
     return [
-        {"label": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
-        for name, p, r, f, n in zip(names, *scores, strict=True)
-    ]
+        {"label": name, **dict.fromkeys(F_NAMES)} | (dict(zip(F_NAMES, map(float, found), strict=True)) if is_seen else {})
+        | {"support": int(rows)}
+        for name, is_seen, rows, *found in zip(names, seen, scores[3], *scores[:3], strict=True)
+    ]  # fmt: skip
 
 
-def _f_scores(labels: np.ndarray, predicted: np.ndarray, average: str, known: list[int] | None) -> dict[str, float]:
+def _f_scores(
+    labels: np.ndarray, predicted: np.ndarray, positive: int | None, columns: list[int] | None = None
+) -> dict[str, float]:
+    """Precision, recall and F1 with their averages.
+
+    Args:
+        positive: whose they are where no average is named; None for the mean over labels.
+        columns: of several labels a row, those that occur; scikit-learn itself finds them where a row has one.
+    """
     from sklearn import metrics as sk
 
-    def of(kind: str, among: list[int] | None = None) -> tuple[float, ...]:
-        found = sk.precision_recall_fscore_support(labels, predicted, average=kind, labels=among, zero_division=0)
-        return tuple(float(value) for value in found[:3])
+    def of(kind: str, **options: Any) -> list[float]:
+        found = sk.precision_recall_fscore_support(labels, predicted, average=kind, zero_division=0, **options)
+        return [float(value) for value in found[:3]]
 
-    names = ("precision", "recall", "f1")
-    averages = dict(zip(names, of(average, known), strict=True))
+    macro = of("macro", labels=columns) if columns != [] else [0.0] * 3
+    own = macro if positive is None else of("binary", pos_label=positive)
     several = {
         f"{name}_{kind}": value
-        for kind, among in (("micro", None), ("macro", known))
-        for name, value in zip(names, of(kind, among), strict=True)
+        for kind, values in (("micro", of("micro")), ("macro", macro))
+        for name, value in zip(F_NAMES, values, strict=True)
     }
-    return averages | several | {"f1_weighted": of("weighted")[2]}
+    return dict(zip(F_NAMES, own, strict=True)) | several | {"f1_weighted": of("weighted")[2]}
 
 
-def classification_resamplers(logits: np.ndarray, labels: np.ndarray) -> dict[str, Resampler]:
-    """The metrics of `classification_metrics` for any weights of the rows.
-
-    A label that no drawn row has or was given leaves the mean over labels, unless no row at all has it.
-    """
+def classification_resamplers(logits: np.ndarray, labels: np.ndarray, positive: int = 1) -> dict[str, Resampler]:
+    """The metrics of `classification_metrics` for any weights of the rows."""
     count, rows = logits.shape[1], np.arange(len(labels))
     truth, predicted = (np.eye(count)[column] for column in (labels, logits.argmax(axis=-1)))
     probability = softmax(logits.astype(np.float64), axis=-1)
     right = (truth * predicted).sum(1)
-    found = _f_resamplers(truth, predicted, only=1 if count == 2 else None)
+    found = _f_resamplers(truth, predicted, only=positive if count == 2 else None)
     found |= {
-        "accuracy": of_means(right),
-        "matthews_correlation": of_sums(np.concatenate([truth * predicted, predicted, truth], 1), _matthews),
+        "accuracy": of_share(right),
+        "matthews_correlation": of_sums(np.concatenate([truth * predicted, predicted, truth], 1), _matthews, SIGNED_BOUNDS),
         "loss": of_means(-np.log(np.maximum(probability[rows, labels], 1e-300))),
         "calibration_error": calibration_resampler(probability.max(1)[:, None], right[:, None]),
     }
@@ -133,8 +159,8 @@ def multi_label_resamplers(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     both = [truth * predicted, (1 - truth) * predicted, truth * (1 - predicted), (1 - truth) * (1 - predicted)]
     found = _f_resamplers(truth, predicted, only=None)
     found |= {
-        "accuracy": of_means(right.astype(float)),
-        "matthews_correlation": of_sums(np.stack([part.sum(1) for part in both], 1), _matthews_binary),
+        "accuracy": of_share(right),
+        "matthews_correlation": of_sums(np.stack([part.sum(1) for part in both], 1), _matthews_binary, SIGNED_BOUNDS),
         "loss": of_ratio(np.logaddexp(0, -signed).sum(1), np.full(len(labels), labels.shape[1])),
         "calibration_error": calibration_resampler(expit(np.abs(logits.astype(np.float64))), truth == predicted),
     }
@@ -158,43 +184,37 @@ def calibration_resampler(confidence: np.ndarray, right: np.ndarray) -> Resample
     bins = np.eye(CALIBRATION_BINS)[np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, None)]
     gaps = (bins * (confidence - right)[..., None]).sum(1)
     counts = np.full((len(right), 1), right.shape[1])
-    return of_sums(np.concatenate([gaps, counts], 1), lambda sums: ratio(np.abs(sums[:, :-1]).sum(1), sums[:, -1]))
+
+    def finish(sums: np.ndarray) -> np.ndarray:
+        return ratio(np.abs(sums[:, :-1]).sum(1), sums[:, -1])
+
+    return of_sums(np.concatenate([gaps, counts], 1), finish, Bounds(0, 1, counted=False))
 
 
 def _f_resamplers(truth: np.ndarray, predicted: np.ndarray, only: int | None) -> dict[str, Resampler]:
-    """Precision, recall and F1 from the rows' labels as 0 and 1, shape (rows, labels); of one label or their mean."""
-    columns = np.concatenate([truth * predicted, predicted, truth], 1)
-    never = ~((truth + predicted).any(0))
+    """Precision, recall and F1 from the rows' labels as 0 and 1, shape (rows, labels).
 
-    def scores(sums: np.ndarray) -> tuple[np.ndarray, ...]:
-        hits, found, wanted = np.split(sums, 3, axis=1)
-        return ratio(hits, found), ratio(hits, wanted), ratio(2 * hits, found + wanted), wanted, found + wanted
+    They are of one label, or the mean over those that a drawn row has or was given.
+    """
+    hits, columns = truth * predicted, np.concatenate([truth * predicted, predicted, truth], 1)
 
-    def averaged(part: int, only: int | None) -> Resampler:
+    def of_all(part: int) -> Resampler:
         def finish(sums: np.ndarray) -> np.ndarray:
-            *parts, _, seen = scores(sums)
-            if only is not None:
-                return parts[part][:, only]
-            return ratio((parts[part] * (seen > 0)).sum(1), ((seen > 0) | never).sum(1))
+            shared, found, wanted = np.split(sums, 3, axis=1)
+            scores = ratio(*((shared, found), (shared, wanted), (2 * shared, found + wanted))[part])
+            return ratio(scores.sum(1), (found + wanted > 0).sum(1))
 
-        return of_sums(columns, finish)
+        return of_sums(columns, finish, SHARE_BOUNDS)
 
     def weighted(sums: np.ndarray) -> np.ndarray:
-        *_, f1, wanted, _ = scores(sums)
-        return ratio((f1 * wanted).sum(1), wanted.sum(1))
+        shared, found, wanted = np.split(sums, 3, axis=1)
+        return ratio((ratio(2 * shared, found + wanted) * wanted).sum(1), wanted.sum(1))
 
-    def micro(part: int) -> Resampler:
-        def finish(sums: np.ndarray) -> np.ndarray:
-            hits, found, wanted = (counts.sum(1) for counts in np.split(sums, 3, axis=1))
-            return ratio(*((hits, found), (hits, wanted), (2 * hits, found + wanted))[part])
-
-        return of_sums(columns, finish)
-
-    names = tuple(enumerate(("precision", "recall", "f1")))
-    named = {name: averaged(part, only) for part, name in names}
-    named |= {f"{name}_micro": micro(part) for part, name in names}
-    named |= {f"{name}_macro": averaged(part, None) for part, name in names}
-    return named | {"f1_weighted": of_sums(columns, weighted)}
+    macro = {name: of_all(part) for part, name in enumerate(F_NAMES)}
+    micro = f_shares(*(counts.sum(1) for counts in (hits, predicted, truth)))
+    own = macro if only is None else f_shares(hits[:, only], predicted[:, only], truth[:, only])
+    named = own | {f"{name}_micro": micro[name] for name in F_NAMES} | {f"{name}_macro": macro[name] for name in F_NAMES}
+    return named | {"f1_weighted": of_sums(columns, weighted, SHARE_BOUNDS)}
 
 
 def _matthews(sums: np.ndarray) -> np.ndarray:
@@ -214,4 +234,4 @@ def _matthews_binary(sums: np.ndarray) -> np.ndarray:
 
 
 def _mean_of(parts: list[Resampler]) -> Resampler:
-    return Resampler(parts[0].rows, lambda weights: np.mean([part.compute(weights) for part in parts], axis=0))
+    return Resampler(parts[0].rows, lambda weights: np.mean([part.compute(weights) for part in parts], axis=0), SHARE_BOUNDS)

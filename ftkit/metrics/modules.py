@@ -76,8 +76,8 @@ def load_metric(name: str, task: str | None = None) -> RunMetric:
     What it takes depends on the task, by default the first of `metric_names` that has it:
 
     - text-classification: label ids, or of several labels a row lists of 0 and 1. F1, precision and recall are those of
-      label 1 where there are two labels; how many there are follows from the largest id, or is said by
-      compute(num_labels=5).
+      label 1 where there are two labels, or of compute(pos_label=0), else the mean over the labels that occur; how many
+      there are follows from the largest id, or is said by compute(num_labels=5).
       roc_auc, calibration_error and loss take the logits of a row's labels; the logarithms of probabilities are such.
     - text-regression: numbers.
     - token-classification: a row's tags as a list of words, such as B-person.
@@ -101,12 +101,16 @@ def metric_names() -> dict[str, list[str]]:
     return {task: list(kinds) for task, kinds in METRICS.items()}
 
 
-def of_labels(name: str, predictions: list[Any], references: list[Any], num_labels: int = 0) -> dict[str, float]:
+def of_labels(
+    name: str, predictions: list[Any], references: list[Any], num_labels: int = 0, pos_label: int = 1
+) -> dict[str, float]:
     given, wanted = whole_numbers(predictions, "predictions"), whole_numbers(references, "references")
     if wanted.ndim == 2:
         return label_set_metrics(given, wanted)
     count = max(num_labels, 2, 1 + int(max(given.max(), wanted.max())))
-    return label_metrics(given, wanted, count)
+    if count == 2 and pos_label not in (0, 1):
+        raise UserError(f"{pos_label} is none of two labels", "say 0 or 1", "pos_label")
+    return label_metrics(given, wanted, count, pos_label)
 
 
 def of_logits(name: str, predictions: list[Any], references: list[Any]) -> dict[str, float]:

@@ -5,26 +5,72 @@ thousand draws of those are one product of matrices; ranks follow from sums in t
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 CHUNK = 50  # draws at a time, so that memory is this many weights a row
 
 
+class Bounds(NamedTuple):
+    """The least and the largest value of a metric; `counted` where it is made of right and wrong alone."""
+
+    least: float
+    most: float
+    counted: bool
+
+
+SHARE_BOUNDS = Bounds(0, 1, counted=True)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a metric is a share of: what each row adds to the hits and to the trials, shape (rows,) each.
+
+    Attributes:
+        jaccard: the share is a Jaccard index, and the metric the F1 that follows from it.
+    """
+
+    hits: np.ndarray
+    trials: np.ndarray
+    jaccard: bool = False
+
+    def metric(self, share: Any) -> Any:
+        """What the metric is for such a share."""
+        return 2 * share / (1 + share) if self.jaccard else share
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether each trial is right or wrong, and nothing between."""
+        return bool((self.hits % 1 == 0).all() and (self.trials % 1 == 0).all())
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no row has more than one trial."""
+        return self.is_counted and bool((self.trials <= 1).all())
+
+
 @dataclass(frozen=True)
 class Resampler:
-    """A metric over `rows` rows for any weights of theirs: shape (draws, rows) becomes (draws,)."""
+    """A metric over `rows` rows for any weights of theirs: shape (draws, rows) becomes (draws,).
+
+    Attributes:
+        bounds: None where there are none.
+        share: what it is a share of, where it is one; a metric that is has the bounds 0 and 1.
+    """
 
     rows: int
     compute: Callable[[np.ndarray], np.ndarray]
+    bounds: Bounds | None = None
+    share: Share | None = None
 
     def value(self) -> float:
         """The metric over the rows as they are."""
         return float(self.compute(np.ones((1, self.rows)))[0])
 
 
-def of_sums(rows: np.ndarray, finish: Callable[[np.ndarray], np.ndarray]) -> Resampler:
+def of_sums(rows: np.ndarray, finish: Callable[[np.ndarray], np.ndarray], bounds: Bounds | None = None) -> Resampler:
     """A metric that follows from sums over rows.
 
     Args:
@@ -32,7 +78,32 @@ def of_sums(rows: np.ndarray, finish: Callable[[np.ndarray], np.ndarray]) -> Res
         finish: the metric of the sums, shape (draws, sums) becomes (draws,).
     """
     values = rows.astype(np.float64)
-    return Resampler(len(values), lambda weights: finish(weights @ values))
+    return Resampler(len(values), lambda weights: finish(weights @ values), bounds)
+
+
+def of_share(hits: np.ndarray, trials: np.ndarray | None = None, *, jaccard: bool = False) -> Resampler:
+    """Hits of trials, of which a row has one if no other number is given; hits may be a part of one, as a ROUGE.
+
+    Args:
+        jaccard: hits and trials are those of a Jaccard index, and the metric is the F1 that follows from it.
+    """
+    share = Share(hits.astype(np.float64), np.ones(len(hits)) if trials is None else trials.astype(np.float64), jaccard)
+
+    def finish(sums: np.ndarray) -> np.ndarray:
+        above, below = sums.T
+        return ratio(2 * above, above + below) if jaccard else ratio(above, below)
+
+    found = of_sums(np.stack([share.hits, share.trials], axis=1), finish, SHARE_BOUNDS)
+    return replace(found, share=share)
+
+
+def f_shares(hits: np.ndarray, found: np.ndarray, wanted: np.ndarray) -> dict[str, Resampler]:
+    """Precision, recall and F1 from what each row adds to what is right, was found and was to be found."""
+    return {
+        "precision": of_share(hits, found),
+        "recall": of_share(hits, wanted),
+        "f1": of_share(hits, found + wanted - hits, jaccard=True),
+    }
 
 
 def of_means(values: np.ndarray) -> Resampler:
@@ -64,7 +135,10 @@ def by_group(metric: Resampler, groups: Sequence[int]) -> Resampler:
     found, group = np.unique(np.asarray(groups), return_inverse=True)
     if len(found) == metric.rows:
         return metric
-    return Resampler(len(found), lambda weights: metric.compute(weights[:, group]))
+    share = metric.share
+    if share is not None:
+        share = replace(share, hits=np.bincount(group, share.hits), trials=np.bincount(group, share.trials))
+    return Resampler(len(found), lambda weights: metric.compute(weights[:, group]), metric.bounds, share)
 
 
 def draws(rows: int, count: int, seed: int) -> Iterator[np.ndarray]:
@@ -93,14 +167,14 @@ def of_ranks_auc(scores: np.ndarray, positive: np.ndarray) -> Resampler:
         pairs = up.sum(1) * down.sum(1)
         return np.where(pairs > 0, ratio((up * (below + down / 2)).sum(1), pairs), np.nan)
 
-    return Resampler(len(scores), compute)
+    return Resampler(len(scores), compute, SHARE_BOUNDS)
 
 
 def of_correlation(one: np.ndarray, other: np.ndarray) -> Resampler:
     """Pearson's correlation of two columns of shape (rows,); NaN where one of them does not vary."""
     one, other = one - one.mean(), other - other.mean()  # the same correlation, and no loss of digits
     columns = np.stack([np.ones_like(one), one, other, one * other, one**2, other**2], axis=1)
-    return of_sums(columns, lambda sums: correlation(*sums.T))
+    return of_sums(columns, lambda sums: correlation(*sums.T), Bounds(-1, 1, counted=False))
 
 
 def correlation(n: np.ndarray, x: np.ndarray, y: np.ndarray, xy: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
@@ -118,7 +192,7 @@ def of_rank_correlation(one: np.ndarray, other: np.ndarray) -> Resampler:
         sums = [(weights * column).sum(1) for column in (np.ones_like(x), x, y, x * y, x**2, y**2)]
         return correlation(*sums)
 
-    return Resampler(len(one), compute)
+    return Resampler(len(one), compute, Bounds(-1, 1, counted=False))
 
 
 def weighted_ranks(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -5,16 +5,18 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
+from importlib.metadata import version
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import sacrebleu
 
-from ftkit.metrics.resampling import Resampler, of_means, of_ratio, of_sums, ratio
+from ftkit.metrics.resampling import Bounds, Resampler, of_ratio, of_share, of_sums, ratio
+from ftkit.metrics.scripts import bleu_tokenizer, is_latin, rouge_tokens, tokens, written
 
 ROUGE_NAMES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-CORPUS_METRICS: dict[str, Any] = {"bleu": sacrebleu.BLEU, "chrf": sacrebleu.CHRF}  # of all texts together
+CORPUS_METRICS = ("bleu", "chrf")  # of all texts together
 REPEATED_WORDS = 4
 
 Targets = Sequence[str | Sequence[str]]  # of each row its reference, or all of several
@@ -26,7 +28,7 @@ def text_metrics(generated: list[str], targets: Targets) -> dict[str, float]:
 
     Of several references each metric takes what its own definition says: BLEU and chrF count against all of them
     (sacreBLEU), ROUGE is that of the best one (rouge-score's `score_multi`, as in `evaluate`), and so are exact match and
-    token F1 (SQuAD's script).
+    token F1 (SQuAD's script). Words and characters are those of the texts' scripts.
 
     Args:
         generated: what the model wrote, one text a row.
@@ -39,9 +41,26 @@ def text_metrics(generated: list[str], targets: Targets) -> dict[str, float]:
 def text_metric(name: str, generated: list[str], targets: Targets) -> float:
     """One of `text_metrics` alone."""
     if name in CORPUS_METRICS:
-        return float(CORPUS_METRICS[name]().corpus_score(generated, reference_streams(targets)).score)
+        return float(corpus_metric(name, targets).corpus_score(generated, reference_streams(targets)).score)
     rouge = name in ROUGE_NAMES
     return float((rouge_scores if rouge else word_scores)(generated, targets)[name].mean())
+
+
+def corpus_metric(name: str, targets: Targets) -> sacrebleu.BLEU | sacrebleu.CHRF:
+    """BLEU, with sacreBLEU's tokenizer for the script of the references, or chrF."""
+    return sacrebleu.BLEU(tokenize=bleu_tokenizer(all_references(targets))) if name == "bleu" else sacrebleu.CHRF()
+
+
+def all_references(targets: Targets) -> list[str]:
+    return [text for target in targets for text in references_of(target)]
+
+
+def text_details(targets: Targets) -> dict[str, str]:
+    """What the names of the metrics leave open, by metric: what was counted, where that is not words of Latin letters."""
+    texts = all_references(targets)
+    counted, tokenizer = rouge_tokens(texts), bleu_tokenizer(texts)
+    found = dict.fromkeys((*ROUGE_NAMES, "token_f1"), counted) if counted else {}
+    return found | ({"bleu": tokenizer} if tokenizer != "13a" else {})
 
 
 def references_of(target: str | Sequence[str]) -> list[str]:
@@ -62,9 +81,24 @@ def text_scores(generated: list[str], targets: Targets) -> dict[str, np.ndarray]
 def rouge_scores(generated: list[str], targets: Targets) -> dict[str, np.ndarray]:
     from rouge_score import rouge_scorer  # it brings nltk and scikit-learn, which is time that other metrics need not take
 
-    scorer, pairs = rouge_scorer.RougeScorer(ROUGE_NAMES, use_stemmer=True), list(zip(generated, targets, strict=True))
+    pairs = list(zip(generated, targets, strict=True))
+    scorer = rouge_scorer.RougeScorer(ROUGE_NAMES, tokenizer=script_tokenizer())
     rows = [scorer.score_multi(references_of(target), text) for text, target in pairs]
     return {name: np.array([row[name].fmeasure for row in rows], dtype=float) for name in ROUGE_NAMES}
+
+
+def script_tokenizer() -> Any:
+    """rouge-score's own tokenizer with its stemmer, which also reads letters that are not Latin."""
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    class ScriptTokenizer(DefaultTokenizer):
+        def tokenize(self, text: str) -> list[str]:
+            own = super().tokenize
+            if is_latin(text):
+                return list(own(text))
+            return [part for token in tokens(text) for part in (own(token) if token.isascii() else [token])]
+
+    return ScriptTokenizer(use_stemmer=True)
 
 
 def word_scores(generated: list[str], targets: Targets) -> dict[str, np.ndarray]:
@@ -77,9 +111,9 @@ def word_scores(generated: list[str], targets: Targets) -> dict[str, np.ndarray]
 
 def text_resamplers(generated: list[str], targets: Targets) -> dict[str, Resampler]:
     """The metrics of `text_metrics` for any weights of the rows."""
-    found = {name: of_means(values) for name, values in text_scores(generated, targets).items()}
-    for name, metric in CORPUS_METRICS.items():
-        found[name] = corpus_resampler(metric(), generated, targets)
+    found = {name: of_share(values) for name, values in text_scores(generated, targets).items()}
+    for name in CORPUS_METRICS:
+        found[name] = corpus_resampler(corpus_metric(name, targets), generated, targets)
     return found
 
 
@@ -90,14 +124,15 @@ def corpus_resampler(metric: sacrebleu.BLEU | sacrebleu.CHRF, generated: list[st
     def finish(sums: np.ndarray) -> np.ndarray:
         return np.array([metric._compute_score_from_stats([round(value) for value in line]).score for line in sums])
 
-    return of_sums(counts, finish)
+    return of_sums(counts, finish, Bounds(0, 100, counted=False))
 
 
 def signatures(targets: Targets = ("a",)) -> dict[str, str]:
-    """How sacreBLEU computes BLEU and chrF, in its own words, so that a score can be compared elsewhere."""
-    found = {}
-    for name, make in CORPUS_METRICS.items():
-        metric = make()
+    """How ROUGE, BLEU and chrF are computed, the last two in sacreBLEU's own words: so scores can be compared elsewhere."""
+    counted = rouge_tokens(all_references(targets)) or "rouge-score"
+    found = {"rouge": f"stem:porter|tok:{counted.replace(' ', '-')}|version:{version('rouge-score')}"}
+    for name in CORPUS_METRICS:
+        metric = corpus_metric(name, targets)
         metric.corpus_score(["a"] * len(targets), reference_streams(targets))  # a signature counts the references
         found[name] = str(metric.get_signature())
     return found
@@ -105,6 +140,9 @@ def signatures(targets: Targets = ("a",)) -> dict[str, str]:
 
 def token_f1(text: str, target: str) -> float:
     """F1 of the words that both have, as SQuAD counts them: lower case, without punctuation and articles.
+
+    Of other scripts than the Latin one the words are those of ROUGE, characters where there are no spaces, as in SQuAD's
+    sequels for other languages (MLQA, https://arxiv.org/abs/1910.07475; CMRC).
 
     Source: https://rajpurkar.github.io/SQuAD-explorer/, its evaluation script.
     """
@@ -116,6 +154,7 @@ def token_f1(text: str, target: str) -> float:
 
 
 def _plain_words(text: str) -> list[str]:
+    text = text if is_latin(text) else " ".join(tokens(text))
     bare = "".join(character for character in text.lower() if character not in string.punctuation)
     return re.sub(r"\b(a|an|the)\b", " ", bare).split()
 
@@ -126,21 +165,21 @@ def health_scores(generated: list[str], targets: Targets, stopped: list[bool]) -
     stop_rate: the share of answers that ended by themselves. empty_rate: the share without a word. repetition: the share of
     runs of four words that stood in the same answer before, mean over answers (Welleck et al., 2020,
     https://arxiv.org/abs/1908.04319, seq-rep-4). length_ratio: words written for each word wanted, of several references
-    in the one that is nearest in length, as BLEU has it.
+    in the one that is nearest in length, as BLEU has it. In scripts without spaces words are characters.
     """
-    words = [text.split() for text in generated]
+    words = [written(text) for text in generated]
     wanted = [nearest_length(len(text), target) for text, target in zip(words, targets, strict=True)]
     return {
-        "stop_rate": of_means(np.array(stopped, dtype=float)),
-        "empty_rate": of_means(np.array([float(not text) for text in words])),
-        "repetition": of_means(np.array([repetition(text) for text in words])),
+        "stop_rate": of_share(np.array(stopped, dtype=float)),
+        "empty_rate": of_share(np.array([float(not text) for text in words])),
+        "repetition": of_share(np.array([repetition(text) for text in words])),
         "length_ratio": of_ratio(np.array([*map(len, words)], float), np.array(wanted, float)),
     }
 
 
 def nearest_length(words: int, target: str | Sequence[str]) -> int:
     """Words of the reference that has most nearly so many, the shorter one of two."""
-    return min((len(one.split()) for one in references_of(target)), key=lambda length: (abs(length - words), length))
+    return min((len(written(one)) for one in references_of(target)), key=lambda length: (abs(length - words), length))
 
 
 def repetition(words: list[str]) -> float:

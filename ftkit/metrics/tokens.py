@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ftkit.data.encode import IGNORED
-from ftkit.metrics.resampling import Resampler, of_ratio, of_sums, ratio
+from ftkit.metrics.resampling import SHARE_BOUNDS, Resampler, f_shares, of_ratio, of_share, of_sums, ratio
 
 OUTSIDE = "O"
 UNSEEN = -1  # the predicted label of a word that stands behind the cut: it counts as missed, and in no loss
@@ -68,11 +68,9 @@ def token_resamplers(predictions: np.ndarray, labels: np.ndarray, names: Sequenc
     counted = labels != IGNORED
     seen = counted & (predictions[..., 0] != UNSEEN)
     return {
-        "f1": of_ratio(2 * shared, expected + predicted),
-        "precision": of_ratio(shared, predicted),
-        "recall": of_ratio(shared, expected),
+        **f_shares(shared, predicted, expected),
         "f1_macro": _macro_f1(by_kind),
-        "accuracy": of_ratio(((predictions[..., 0] == labels) & counted).sum(1), counted.sum(1)),
+        "accuracy": of_share(((predictions[..., 0] == labels) & counted).sum(1), counted.sum(1)),
         "loss": of_ratio(np.where(seen, predictions[..., 1], 0).astype(np.float64).sum(1), seen.sum(1)),
     }
 
@@ -86,7 +84,7 @@ def _macro_f1(rows: list[tuple[Counter[str], ...]]) -> Resampler:
         shared, found, expected = np.split(sums, 3, axis=1)
         return ratio(ratio(2 * shared, found + expected).sum(1), (found + expected > 0).sum(1))
 
-    return of_sums(columns, finish)
+    return of_sums(columns, finish, SHARE_BOUNDS)
 
 
 def entity_scores(predictions: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -295,6 +295,11 @@ class Data(Block):
     labels: Names | None = Field(
         None, min_length=2, description="The labels in the order of their ids; default as found, sorted."
     )
+    positive_label: str | None = Field(
+        None,
+        min_length=1,
+        description="Of two labels the one whose precision, recall and F1 are reported; default the second of the labels.",
+    )
     label_separator: str | None = Field(
         None, min_length=1, description="Several labels in one cell, separated by this: multi-label classification."
     )

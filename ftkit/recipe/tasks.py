@@ -96,7 +96,7 @@ TASK_SPECS: dict[str, TaskSpec] = {
         sample="sentiment",
         smoke_steps=220,
         strategies=STRATEGY_NAMES,
-        keys=frozenset({"data.labels", "data.label_separator", "data.augment", "data.streaming"}),
+        keys=frozenset({"data.labels", "data.positive_label", "data.label_separator", "data.augment", "data.streaming"}),
         list_roles=("labels",),
         list_texts=("label",),
     ),

@@ -92,6 +92,7 @@ KEYS = _table({
     "truncation_strategy excess_length_strategy long_sequence_strategy": "data.over_long",
     "dedup deduplicate remove_duplicates dataset_exact_deduplication drop_duplicates": "data.clean.duplicates: exact",
     "label_list class_names classes id2label label2id": "data.labels",
+    "pos_label positive_class target_class": "data.positive_label",
     "label_delimiter multilabel_separator": "data.label_separator",
     "stratify_by group_by": "data.group_column",
     "prompt_template": "data.prompt",

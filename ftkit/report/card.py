@@ -54,7 +54,12 @@ def results(evidence: Evidence) -> list[EvalResult]:
     task = PIPELINES.get(evidence.record["auto_class"], recipe.task)
     return [
         EvalResult(
-            task_type=task, dataset_type=name, dataset_name=name, metric_type=metric, metric_name=metric, metric_value=value
+            task_type=task,
+            dataset_type=name,
+            dataset_name=name,
+            metric_type=metric,
+            metric_name=evidence.shown(metric),
+            metric_value=value,
         )
         for metric, value in evidence.metrics["tuned"].items()
         if value is not None
@@ -110,7 +115,7 @@ def metric_table(evidence: Evidence) -> list[str]:
     cells = []
     for line in [*comparisons(evidence), *other_comparisons(evidence)]:
         value = "-" if line.value is None else figure(line.value)
-        row = [line.metric, line.against, value, figure(line.tuned), signed(line.difference) or "-"]
+        row = [line.shown, line.against, value, figure(line.tuned), signed(line.difference) or "-"]
         cells.append([*row, between(line.interval) if line.interval else "-"][: len(columns)])
     return markdown_table(columns, cells)
 

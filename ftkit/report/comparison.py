@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from rich.text import Text
 
 from ftkit import console
 from ftkit.errors import UserError
+from ftkit.metrics.estimates import Estimates, from_arrays
+from ftkit.metrics.intervals import difference_interval
+from ftkit.metrics.names import by_shown_name
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.tasks import TASK_SPECS
 from ftkit.report.summary import model_name
@@ -25,7 +29,6 @@ BEST = " *"
 ABSENT = "-"
 COSTS = ("trained\nparameters", "peak\nmemory", "time", "disk", "forgetting")
 ANY_WIDTH = 1000
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,11 @@ class Entry:
     """One run of a comparison.
 
     Attributes:
-        tuned: metrics of the tuned model; None where one is not a number.
+        tuned: metrics of the tuned model, by the names under which they are shown; None where one is not a number.
         intervals: of those metrics, each from low to high; without those that the run does not know.
         higher: of each metric, whether higher is better.
         data: the fingerprint of its eval rows.
-        draws: each metric over the draws of its interval, shape (draws,), and `seed` that of the draws.
+        draws: each metric over the draws of its interval, and `seed` that of the draws.
         peak_memory: in bytes, by place; `disk`: bytes of the saved model; `seconds`: of the whole run.
     """
 
@@ -62,7 +65,7 @@ class Entry:
     flags: list[str] = field(default_factory=list)
     seed: int | None = None
     generated: tuple[int, int | None] = (0, None)  # rows that answers were generated for, and the seed that drew them
-    draws: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    draws: Estimates = field(default_factory=dict, repr=False, compare=False)
 
     def score(self, metric: str, mark: str) -> str:
         value = self.tuned.get(metric)
@@ -167,16 +170,17 @@ def read_entry(folder: Path, name: str) -> Entry:
     recipe, record = load_recipe(run.recipe_file), run.record
     metrics = json.loads(run.metrics_file.read_text(encoding="utf-8"))
     found = (metrics.get("intervals") or {}).get("tuned") or {}
+    named = partial(by_shown_name, details=metrics.get("details"))
     return Entry(
         name=name,
         folder=str(folder),
         task=recipe.task,
         model=model_name(record),
         strategy=recipe.strategy.name,
-        baseline=metrics.get("baseline") or {},
-        tuned=metrics["tuned"],
-        intervals={metric: (pair[0], pair[1]) for metric, pair in found.items() if pair and None not in pair},
-        higher=metrics.get("higher_is_better") or TASK_SPECS[recipe.task].metrics,
+        baseline=named(metrics.get("baseline") or {}),
+        tuned=named(metrics["tuned"]),
+        intervals={metric: (pair[0], pair[1]) for metric, pair in named(found).items() if pair and None not in pair},
+        higher=named(metrics.get("higher_is_better") or TASK_SPECS[recipe.task].metrics),
         trainable=record["parameters"]["trainable"],
         total=record["parameters"]["total"],
         peak_memory=record.get("peak_memory_bytes", {}),
@@ -189,15 +193,15 @@ def read_entry(folder: Path, name: str) -> Entry:
         flags=metrics.get("flags") or [],
         seed=(metrics.get("intervals") or {}).get("seed"),
         generated=(metrics.get("generated_rows", 0), metrics.get("generated_seed")),
-        draws=read_draws(run.draws),
+        draws=named(read_draws(run.draws, metrics["rows"])),
     )
 
 
-def read_draws(file: Path) -> dict[str, np.ndarray]:
+def read_draws(file: Path, rows: int) -> Estimates:
     if not file.is_file():
         return {}
     with np.load(file) as arrays:
-        return dict(arrays)
+        return from_arrays(arrays, rows)
 
 
 def differences(entries: list[Entry]) -> list[str]:
@@ -235,9 +239,8 @@ def surely_better(one: Entry, other: Entry, metric: str, *, higher: bool) -> boo
     them the two intervals must lie apart, which asks for more.
     """
     if one.seed is not None and one.seed == other.seed and metric in one.draws and metric in other.draws:
-        gaps = (one.draws[metric] - other.draws[metric]) * (1 if higher else -1)
-        finite = gaps[np.isfinite(gaps)]
-        return bool(len(finite) and np.quantile(finite, (1 - LEVEL) / 2) > 0)
+        low, high = difference_interval(one.draws[metric], other.draws[metric])
+        return low > 0 if higher else high < 0
     mine, theirs = one.intervals.get(metric), other.intervals.get(metric)
     if mine is None or theirs is None:
         return False

@@ -19,7 +19,7 @@ def curves(evidence: Evidence) -> list[dict[str, Any]]:
     found = [curve(f"loss{units}", loss, kept)]
     for name in logged_metrics(evidence):
         minor = name not in evidence.metrics["tuned"]
-        found.append(curve(name, [("eval", eval_points(evidence, name))], kept) | {"minor": minor})
+        found.append(curve(evidence.shown(name), [("eval", eval_points(evidence, name))], kept) | {"minor": minor})
     for key, title in (("learning_rate", "learning rate"), ("grad_norm", "gradient norm")):
         found.append(curve(title, [("train", points_of(evidence, key))], None) | {"minor": True})
     return [one for one in found if one["series"]]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftkit.errors import UserError
+from ftkit.metrics.names import shown_name
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.report.summary import model_name
@@ -46,6 +47,10 @@ class Evidence:
     def against(self) -> str:
         """What the verdict compares with, "baseline" or the name of another."""
         return (self.metrics.get("verdict") or {}).get("against") or "baseline"
+
+    def shown(self, metric: str) -> str:
+        """The name under which a metric is shown."""
+        return shown_name(metric, self.metrics.get("details"))
 
     def higher_is_better(self, metric: str) -> bool | None:
         """Which way is up; None where neither is, as for a length ratio."""

@@ -38,11 +38,13 @@ class Comparison:
     """One line of the table of metrics.
 
     Attributes:
+        shown: the name under which the metric is shown.
         against: what tuned is compared with, "baseline" or the name of another.
         gain: whether the difference is for the better; None where its interval holds 0, or where neither way is.
     """
 
     metric: str
+    shown: str
     against: str
     higher: bool | None
     value: float | None
@@ -120,7 +122,7 @@ def comparisons(evidence: Evidence) -> list[Comparison]:
     before = evidence.metrics.get("baseline") or {}
     return [
         Comparison(
-            name, "baseline", evidence.higher_is_better(name), before.get(name), value,
+            name, evidence.shown(name), "baseline", evidence.higher_is_better(name), before.get(name), value,
             evidence.interval("tuned", name), evidence.interval("difference", name),
         )
         for name, value in evidence.metrics["tuned"].items()
@@ -132,7 +134,7 @@ def other_comparisons(evidence: Evidence) -> list[Comparison]:
     tuned = evidence.metrics["tuned"]
     return [
         Comparison(
-            name, other, evidence.higher_is_better(name), value, tuned[name],
+            name, evidence.shown(name), other, evidence.higher_is_better(name), value, tuned[name],
             evidence.interval("tuned", name), evidence.interval_over(other, name),
         )
         for other, values in (evidence.metrics.get("other_baselines") or {}).items()
@@ -154,8 +156,8 @@ def verdict(evidence: Evidence, rows: list[Comparison]) -> dict[str, str]:
     main = next(row for row in rows if row.metric == evidence.main_metric)
     on = f"on {evidence.metrics['rows']:,} eval rows"
     if main.difference is None:
-        return {"state": "no baseline", "sentence": f"{main.metric} is {figure(main.tuned)} {on}; no baseline was measured."}
-    change = f"{main.metric} went from {figure(main.value)} to {figure(main.tuned)} ({signed(main.difference)}) {on}"
+        return {"state": "no baseline", "sentence": f"{main.shown} is {figure(main.tuned)} {on}; no baseline was measured."}
+    change = f"{main.shown} went from {figure(main.value)} to {figure(main.tuned)} ({signed(main.difference)}) {on}"
     return {"state": "unsure", "sentence": f"{change}; this run measured no interval, so chance is not ruled out."}
 
 
@@ -164,7 +166,7 @@ def tiles(evidence: Evidence, rows: list[Comparison], examples: Examples) -> lis
     main, record = main_comparison(evidence, rows), evidence.record
     counts, seconds, peak = record["parameters"], record["seconds"], record["peak_memory_bytes"]
     before = f"{beside_words(main.against)} {figure(main.value)}" if main.value is not None else "no baseline"
-    found = [(main.metric, figure(main.tuned), before)]
+    found = [(main.shown, figure(main.tuned), before)]
     if main.difference is not None:
         found.append(("difference", signed(main.difference), between(main.interval) if main.interval else "no interval"))
     if (fixed := count_changes(evidence, examples)) is not None:

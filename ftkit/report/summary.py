@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ftkit import console
 from ftkit.evaluation.score import drawn_words
+from ftkit.metrics.names import shown_name
 from ftkit.recipe.schema import Recipe
 from ftkit.report.usage import loading_words
 from ftkit.units import number, scale_code, scale_words, size_words, time_words
@@ -25,11 +26,11 @@ def model_name(record: dict[str, Any]) -> str:
 
 def metric_rows(metrics: dict[str, Any]) -> list[list[str]]:
     """Metric, baseline, tuned and difference, as text."""
-    baseline, tuned = metrics.get("baseline") or {}, metrics["tuned"]
+    baseline, tuned, details = metrics.get("baseline") or {}, metrics["tuned"], metrics.get("details")
     return [
-        [name, number(baseline[name]), number(value), f"{value - baseline[name]:+.4f}"]
+        [shown_name(name, details), number(baseline[name]), number(value), f"{value - baseline[name]:+.4f}"]
         if name in baseline
-        else [name, "-", number(value), "-"]
+        else [shown_name(name, details), "-", number(value), "-"]
         for name, value in tuned.items()
     ]
 
@@ -51,7 +52,9 @@ def other_baselines(metrics: dict[str, Any]) -> list[list[str]]:
             low, high = drawn.get(other, {}).get(name) or (math.nan, math.nan)
             tuned = metrics["tuned"][name]
             gap, doubt = f"{tuned - values[name]:+.4f}", f"{low:+.4f} to {high:+.4f}"
-            found.append([f"{name}, {other}", number(values[name]), number(tuned), gap, doubt])
+            found.append(
+                [f"{shown_name(name, metrics.get('details'))}, {other}", number(values[name]), number(tuned), gap, doubt]
+            )
     return found
 
 
@@ -61,7 +64,8 @@ def forgetting_words(metrics: dict[str, Any]) -> str:
     if not found:
         return ""
     low, high = found["interval"]
-    doubt = f"95 % interval {low:+.4f} to {high:+.4f}, {found['rows']} texts of {found['text']}"
+    doubt = f"95 % interval {low:+.4f} to {high:+.4f}, " if low is not None and high is not None else ""
+    doubt += f"{found['rows']} texts of {found['text']}"
     if found["kind"] == "drift":
         return f"the body's representations moved by {found['tuned']:.4f} (cosine distance; {doubt})"
     return f"loss on general text {found['baseline']:.4f} → {found['tuned']:.4f} ({found['difference']:+.4f}; {doubt})"
@@ -122,7 +126,9 @@ def closing_table(
     """The table that ends a run."""
     title = f"{recipe.task} · {recipe.strategy.name} · {model_name(record)}"
     entries = metrics["rows"]
-    rows_with_doubt = [[*row, interval_of(metrics, row[0])] for row in metric_rows(metrics)] + other_baselines(metrics)
+    doubts = [interval_of(metrics, name) for name in metrics["tuned"]]
+    rows_with_doubt = [[*row, doubt] for row, doubt in zip(metric_rows(metrics), doubts, strict=True)]
+    rows_with_doubt += other_baselines(metrics)
     columns = [f"metric ({entries:,} eval rows)", "baseline", "tuned", "difference", "95 % interval"]
     parts: list[Any] = [console.table(title, columns, rows_with_doubt)]
     if sentence := metrics.get("verdict", {}).get("sentence"):

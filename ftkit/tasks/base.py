@@ -167,6 +167,9 @@ class Task(Protocol):
     def resamplers(self, prediction: EvalPrediction) -> dict[str, Resampler]:
         """The same metrics for any weights of the rows."""
 
+    def metric_details(self) -> dict[str, str]:
+        """What the names of metrics leave open, by metric: the class of an F1, or its average."""
+
     def right(self, prediction: EvalPrediction) -> np.ndarray | None:
         """Whether each row is right, shape (rows,); None where the task knows no right and wrong."""
 
@@ -245,6 +248,9 @@ class WithoutPrompts:
 
     def merge(self, prediction: EvalPrediction, rows: list[int]) -> tuple[EvalPrediction, list[int]]:
         return prediction, rows
+
+    def metric_details(self) -> dict[str, str]:
+        return {}
 
     def right(self, prediction: EvalPrediction) -> np.ndarray | None:
         return None

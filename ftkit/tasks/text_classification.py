@@ -14,12 +14,14 @@ from ftkit.data.ledger import Outcome
 from ftkit.data.tables import list_codes, value_codes
 from ftkit.errors import UserError
 from ftkit.metrics.classification import (
+    F_NAMES,
     classification_metrics,
     classification_resamplers,
     label_scores,
     multi_label_metrics,
     multi_label_resamplers,
 )
+from ftkit.metrics.names import MACRO, class_detail
 from ftkit.metrics.resampling import Resampler
 from ftkit.models.label_head import listed
 from ftkit.recipe.schema import Data
@@ -65,11 +67,32 @@ class TextClassification(TextTask):
             raise UserError(message, "is the right column mapped?", key="data.columns.label")
         self.head = choose_head(config, self.auto_class(config), self._kind, self.labels, named=bool(self.data.labels))
         self.labels = self.head.labels
+        self._require_positive()
         self.shares = self._shares(rows)
 
     def recall(self, config: PretrainedConfig) -> None:
         self.multi_label = config.problem_type == "multi_label_classification"
         self.labels = recalled(config, self.data.labels or [])
+        self._require_positive()
+
+    def _require_positive(self) -> None:
+        """Raises UserError where data.positive_label is none of two labels."""
+        name, key = self.data.positive_label, "data.positive_label"
+        if name is None:
+            return
+        if self.multi_label or len(self.labels) != 2:
+            several = "rows have several labels" if self.multi_label else f"there are {len(self.labels)} labels"
+            hint = "leave it out: f1 is the mean over labels, and the report has that of each"
+            raise UserError(f"{several}, of which none is the positive one", hint, key=key)
+        if name not in self.labels:
+            nearest = with_nearest([name], self.labels)[name]
+            message = f"there is no label '{name}'" + (f"; did you mean '{nearest}'?" if nearest else "")
+            raise UserError(message, f"the labels are {' and '.join(self.labels)}", key=key)
+
+    @property
+    def positive(self) -> int:
+        """Of two labels the one whose precision, recall and F1 are reported."""
+        return 1 if self.data.positive_label is None else self.labels.index(self.data.positive_label)
 
     def strata(self, rows: Dataset) -> np.ndarray | None:
         if self.data.label_separator or is_list(rows.features["label"]):
@@ -155,12 +178,18 @@ class TextClassification(TextTask):
         return encode
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
-        metrics = multi_label_metrics if self.multi_label else classification_metrics
-        return metrics(prediction.predictions, prediction.label_ids)
+        if self.multi_label:
+            return multi_label_metrics(prediction.predictions, prediction.label_ids)
+        return classification_metrics(prediction.predictions, prediction.label_ids, self.positive)
 
     def resamplers(self, prediction: EvalPrediction) -> dict[str, Resampler]:
-        resamplers = multi_label_resamplers if self.multi_label else classification_resamplers
-        return resamplers(prediction.predictions, prediction.label_ids)
+        if self.multi_label:
+            return multi_label_resamplers(prediction.predictions, prediction.label_ids)
+        return classification_resamplers(prediction.predictions, prediction.label_ids, self.positive)
+
+    def metric_details(self) -> dict[str, str]:
+        binary = not self.multi_label and len(self.labels) == 2
+        return dict.fromkeys(F_NAMES, class_detail(self.labels[self.positive]) if binary else MACRO)
 
     def right(self, prediction: EvalPrediction) -> np.ndarray | None:
         logits, labels = prediction.predictions, prediction.label_ids

@@ -1,6 +1,7 @@
 """Text regression: one number, as a rating or a similarity, for a text or a pair of texts."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,7 @@ class TextRegression(TextTask):
     def resamplers(self, prediction: EvalPrediction) -> dict[str, Resampler]:
         found = regression_resamplers(prediction.predictions[:, 0], prediction.label_ids)
         mse, square = found["mse"], self.label_scale.scale.deviation**2
-        return found | {"loss": Resampler(mse.rows, lambda weights: mse.compute(weights) / square)}
+        return found | {"loss": replace(mse, compute=lambda weights: mse.compute(weights) / square)}
 
     def quality(self, prediction: EvalPrediction) -> np.ndarray:
         """The negative of a row's absolute error."""

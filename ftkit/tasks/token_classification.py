@@ -180,6 +180,12 @@ class TokenClassification(WithoutPrompts):
         right = ((prediction.predictions[..., 0] == labels) & counted).sum(1)
         return np.asarray(right / np.maximum(counted.sum(1), 1), dtype=np.float64)
 
+    def metric_details(self) -> dict[str, str]:
+        return dict.fromkeys(("f1", "precision", "recall"), "entities, micro") | {
+            "f1_macro": "entities",
+            "accuracy": "words",
+        }
+
     def labelled(self, prediction: EvalPrediction) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Words behind the cut count as outside of entities; where the tags know no outside, they are left out."""
         predicted = prediction.predictions[..., 0]

@@ -15,12 +15,13 @@ from ftkit.data.paths import SAMPLE_PREFIX
 from ftkit.data.sources import read_source
 from ftkit.errors import UserError
 from ftkit.evaluation.analysis import analyse
-from ftkit.evaluation.evidence import BASELINE, TUNED, changes, intervals, resampled
+from ftkit.evaluation.evidence import BASELINE, TUNED, changes, intervals
 from ftkit.evaluation.few_shot import with_shots
 from ftkit.evaluation.forgetting import DRIFT, KEY, LOSS, TEXTS, GeneralText, forgetting, general_text, measure_general
 from ftkit.evaluation.measure import Measurement, Outputs, assess, load_outputs, measure, targets_of, write_arrays
 from ftkit.evaluation.verdict import flags, verdict
 from ftkit.metrics.custom import CustomMetric
+from ftkit.metrics.estimates import estimate_all, to_arrays
 from ftkit.metrics.text import signatures
 from ftkit.models.architecture import named_positions
 from ftkit.recipe.schema import Recipe, Source
@@ -164,9 +165,9 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
     others = beside.trivial | before.others
     with console.status("drawing rows for the intervals"):
         models = {TUNED: tuned, **({BASELINE: baseline} if baseline else {}), **others}
-        drawn = resampled({name: model.resamplers for name, model in models.items()}, seed)
-        found = intervals(drawn, seed)
-    write_arrays(run.draws, **drawn[TUNED])
+        estimates = estimate_all({name: model.resamplers for name, model in models.items()}, seed)
+        found = intervals(estimates, seed)
+    write_arrays(run.draws, **to_arrays(estimates[TUNED]))
     judged = verdict(tuned, beside.references, found, better, beside.metric)
     judged = replace(judged, sentence=judged.sentence + beside.note(judged.against))
     after = on_general_text(parts, before.text) if before.text else None
@@ -177,6 +178,7 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
         "generated_seed": recipe.data.seed if 0 < answered < len(tuned.rows) else None,
         "baseline": baseline.metrics if baseline else None,
         "tuned": tuned.metrics,
+        "details": tuned.details,
         "other_baselines": {name: other.metrics for name, other in others.items()},
         "higher_is_better": {name: better[name] for name in tuned.metrics if better.get(name) is not None},
         "intervals": found,
@@ -190,10 +192,12 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
 
 
 def written_signatures(tuned: Measurement) -> dict[str, str]:
-    """How BLEU and chrF were computed, where they were."""
-    if not tuned.outputs or not {"bleu", "chrf"} & tuned.metrics.keys():
+    """How ROUGE, BLEU and chrF were computed, where they were."""
+    measured = {name: name.startswith(("rouge", "bleu", "chrf")) for name in tuned.metrics}
+    if not tuned.outputs or not any(measured.values()):
         return {}
-    return signatures([targets_of(answer) for answer in tuned.outputs.answers])
+    found = signatures([targets_of(answer) for answer in tuned.outputs.answers])
+    return {name: words for name, words in found.items() if any(metric.startswith(name) for metric in measured)}
 
 
 def error_analysis(

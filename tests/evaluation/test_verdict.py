@@ -8,9 +8,10 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import AutoConfig, EvalPrediction
 
-from ftkit.evaluation.evidence import BASELINE, TUNED, intervals, resampled
+from ftkit.evaluation.evidence import BASELINE, TUNED, intervals
 from ftkit.evaluation.measure import Measurement, Outputs, assess
 from ftkit.evaluation.verdict import few_valued, headline, verdict
+from ftkit.metrics.estimates import estimate_all
 from ftkit.recipe.schema import Data, Evaluation, Source
 from ftkit.recipe.tasks import HEALTH_METRICS, TASK_SPECS
 from ftkit.tasks.base import Task
@@ -27,9 +28,9 @@ def directions(task: str) -> dict[str, bool | None]:
 
 def judged(task: str, tuned: Measurement, references: dict[str, Measurement], *, chosen: bool = False) -> Any:
     models = {TUNED: tuned, **references}
-    drawn = resampled({name: model.resamplers for name, model in models.items()}, seed=1)
+    estimates = estimate_all({name: model.resamplers for name, model in models.items()}, seed=1)
     metric = headline(tuned, directions(task), chosen=chosen)
-    return verdict(tuned, references, intervals(drawn, 1), directions(task), metric)
+    return verdict(tuned, references, intervals(estimates, 1), directions(task), metric)
 
 
 def assessed(task: str, made: Task, prediction: EvalPrediction, answers: list[dict[str, Any]] | None = None) -> Measurement:

@@ -9,6 +9,7 @@ with a reason that the commit says.
 
 import json
 import string
+import unicodedata
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -87,6 +88,34 @@ def make_labels(labels: int) -> Callable[[Random], Rows]:
     return make
 
 
+def make_absent_labels(random: Random) -> Rows:
+    """Seven labels were learnt; the rows have three of them, and two more are foretold."""
+    rows = []
+    for _ in range(90):
+        reference = random.choice((0, 2, 5))
+        logits = [round(random.gauss(1.5 * (label == reference), 1), 6) - 9 * (label in (1, 4)) for label in range(7)]
+        rows.append({"prediction": logits, "reference": reference})
+    return rows
+
+
+def make_one_class(random: Random) -> Rows:
+    """Two labels were learnt, and the rows have the first alone."""
+    return [
+        {"prediction": [round(random.gauss(0.8, 1), 6), round(random.gauss(0, 1), 6)], "reference": 0} for _ in range(60)
+    ]
+
+
+def make_absent_sets(random: Random) -> Rows:
+    """Of five labels at once the rows have two, and a third is foretold."""
+    return [
+        {
+            "prediction": [round(random.gauss(2.0 * wanted - shift, 1.2), 6) for wanted, shift in zip(reference, (1, 1, 2, 9, 9), strict=True)],
+            "reference": reference,
+        }
+        for reference in ([int(random.random() < share) for share in (0.5, 0.3, 0, 0, 0)] for _ in range(80))
+    ]  # fmt: skip
+
+
 def make_label_sets(random: Random) -> Rows:
     rows = []
     for _ in range(120):
@@ -115,6 +144,39 @@ def make_tags(random: Random) -> Rows:
     return rows
 
 
+def make_one_type(random: Random) -> Rows:
+    """The references name persons alone, the predictions other types too."""
+    return [
+        row | {"reference": [tag if tag.endswith("person") else "O" for tag in row["reference"]]}
+        for row in make_tags(random)
+    ]
+
+
+SENTENCES = {
+    "chinese": "研究人员昨天公布了新的调查结果。|这座城市的地铁在2024年开通。|他们认为天气会在周末变好。|学生们在图书馆里读书，直到天黑。",
+    "thai": "นักวิจัยเผยแพร่ผลการสำรวจเมื่อวานนี้|รถไฟใต้ดินเปิดในปี 2024|นักเรียนอ่านหนังสือในห้องสมุดจนมืด",
+    "hindi": "शोधकर्ताओं ने कल नए परिणाम प्रकाशित किए।|शहर की मेट्रो 2024 में खुली।|छात्र अंधेरा होने तक पुस्तकालय में पढ़ते रहे।",
+    "russian": "Исследователи вчера опубликовали новые результаты.|Метро города открылось в 2024 году.|Студенты читали в библиотеке до темноты.",
+}
+
+
+def make_script(name: str) -> Callable[[Random], Rows]:
+    def make(random: Random) -> Rows:
+        """Sentences, and what is left of them when parts are lost, swapped, or taken from the next one."""
+        texts = SENTENCES[name].split("|")
+        parts = [list(text) if name in ("chinese", "thai") else text.split(" ") for text in texts]
+        joint = "" if name in ("chinese", "thai") else " "
+        rows = []
+        for index, (text, own) in enumerate(zip(texts * 4, parts * 4, strict=True)):
+            kept = [part for part in own if random.random() > 0.25]
+            other = parts[(index + 1) % len(parts)]
+            given = [own, kept, kept + other[: len(other) // 2]][index % 3]
+            rows.append({"prediction": joint.join(given), "reference": text})
+        return rows
+
+    return make
+
+
 # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -129,6 +191,49 @@ def of_texts(rows: Rows) -> Figures:
     found["exact_match"] = sk.accuracy_score(*([text.strip() for text in texts] for texts in (wanted, given)))
     found["token_f1"] = sum(map(squad_f1, given, wanted)) / len(rows)
     return found
+
+
+def of_script(name: str, tokenizer: str) -> Callable[[Rows], Figures]:
+    def figures(rows: Rows) -> Figures:
+        """ROUGE is rouge-score's own of texts in which each word, or character with its marks, has a Latin name."""
+        given, wanted = column(rows, "prediction"), column(rows, "reference")
+        names: dict[str, str] = {}
+
+        def latin(text: str) -> str:
+            words = characters(text) if name in ("chinese", "thai") else stripped(text)
+            return " ".join(names.setdefault(word, f"w{len(names)}") for word in words)
+
+        scorer = RougeScorer(ROUGE, use_stemmer=False)
+        scores = [
+            scorer.score(latin(reference), latin(prediction)) for prediction, reference in zip(given, wanted, strict=True)
+        ]
+        found: Figures = {metric: sum(score[metric].fmeasure for score in scores) / len(rows) for metric in ROUGE}
+        for metric_name, metric in (("bleu", sacrebleu.BLEU(tokenize=tokenizer)), ("chrf", sacrebleu.CHRF())):
+            found[metric_name] = metric.corpus_score(given, [wanted]).score
+            found[f"{metric_name} signature"] = str(metric.get_signature())
+        found["token_f1"] = sum(squad_f1(latin(one), latin(other)) for one, other in zip(given, wanted, strict=True)) / len(
+            rows
+        )
+        found["exact_match"] = sk.accuracy_score(wanted, given)
+        return found
+
+    return figures
+
+
+def characters(text: str) -> list[str]:
+    """Each letter with its marks, and numbers whole."""
+    found: list[str] = []
+    for before, one in zip(" " + text, text, strict=False):
+        kind = unicodedata.category(one)[0]
+        if found and (kind == "M" or (one.isdigit() and before.isdigit())):
+            found[-1] += one
+        elif kind in "LN":
+            found.append(one)
+    return found
+
+
+def stripped(text: str) -> list[str]:
+    return [word.strip(string.punctuation + "।").lower() for word in text.split()]
 
 
 def squad_f1(prediction: str, reference: str) -> float:
@@ -153,8 +258,9 @@ def of_labels(rows: Rows) -> Figures:
     two = logits.shape[1] == 2
     found = f_scores(labels, predicted, "binary" if two else "macro")
     found["matthews_correlation"] = float(sk.matthews_corrcoef(labels, predicted))
-    found["roc_auc"] = float(sk.roc_auc_score(labels, chances[:, 1] if two else chances, multi_class="ovr"))
-    found["loss"] = float(sk.log_loss(labels, chances))
+    if len(set(labels.tolist())) == logits.shape[1]:
+        found["roc_auc"] = float(sk.roc_auc_score(labels, chances[:, 1] if two else chances, multi_class="ovr"))
+    found["loss"] = float(sk.log_loss(labels, chances, labels=range(logits.shape[1])))
     found["calibration_error"] = calibration_error(chances.max(1), predicted == labels)
     return found | {"by_label": by_label(labels, predicted)}
 
@@ -162,31 +268,37 @@ def of_labels(rows: Rows) -> Figures:
 def of_label_sets(rows: Rows) -> Figures:
     logits, labels = np.array(column(rows, "prediction")), np.array(column(rows, "reference"))
     predicted, chances = (logits > 0).astype(int), 1 / (1 + np.exp(-logits))
-    found = f_scores(labels, predicted, "macro")
+    seen = [label for label in range(labels.shape[1]) if labels[:, label].any() or predicted[:, label].any()]
+    found = f_scores(labels, predicted, "macro", seen)
     found["matthews_correlation"] = float(sk.matthews_corrcoef(labels.ravel(), predicted.ravel()))
-    found["roc_auc"] = float(sk.roc_auc_score(labels, chances))
+    if len(seen) == labels.shape[1]:
+        found["roc_auc"] = float(sk.roc_auc_score(labels, chances))
     found["loss"] = float(sk.log_loss(labels.ravel(), chances.ravel()))
     sure = np.where(predicted == 1, chances, 1 - chances)
     found["calibration_error"] = calibration_error(sure.ravel(), (predicted == labels).ravel())
     return found | {"by_label": by_label(labels, predicted)}
 
 
-def f_scores(labels: np.ndarray, predicted: np.ndarray, average: str) -> Figures:
+def f_scores(labels: np.ndarray, predicted: np.ndarray, average: str, seen: list[int] | None = None) -> Figures:
+    among = {} if seen is None else {"labels": seen}
     found = {"accuracy": float(sk.accuracy_score(labels, predicted))}
     for name, score in (("f1", sk.f1_score), ("precision", sk.precision_score), ("recall", sk.recall_score)):
-        found[name] = float(score(labels, predicted, average=average))
-        for other in ("micro", "macro"):
-            found[f"{name}_{other}"] = float(score(labels, predicted, average=other))
-    found["f1_weighted"] = float(sk.f1_score(labels, predicted, average="weighted"))
+        found[name] = float(score(labels, predicted, average=average, zero_division=0, **among))
+        for other, its in (("micro", {}), ("macro", among)):
+            found[f"{name}_{other}"] = float(score(labels, predicted, average=other, zero_division=0, **its))
+    found["f1_weighted"] = float(sk.f1_score(labels, predicted, average="weighted", zero_division=0))
     return found
 
 
 def by_label(labels: np.ndarray, predicted: np.ndarray) -> list[Figures]:
-    """As scikit-learn's classification report has it."""
+    """As scikit-learn's classification report has it, of the labels that a row has or was given."""
     report = sk.classification_report(labels, predicted, output_dict=True, zero_division=0)
+    seen = {
+        str(label) for label in (np.flatnonzero((labels + predicted).any(0)) if labels.ndim == 2 else [*labels, *predicted])
+    }
     return [
         {"label": name, "precision": one["precision"], "recall": one["recall"], "f1": one["f1-score"], "support": int(one["support"])}
-        for name, one in report.items() if name.isdigit()
+        for name, one in report.items() if name in seen
     ]  # fmt: skip
 
 
@@ -230,6 +342,14 @@ FILES: dict[str, tuple[Callable[[Random], Rows], Callable[[Rows], Figures]]] = {
     "label_sets": (make_label_sets, of_label_sets),
     "numbers": (make_numbers, of_numbers),
     "tags": (make_tags, of_tags),
+    "absent_labels": (make_absent_labels, of_labels),
+    "one_class": (make_one_class, of_labels),
+    "absent_sets": (make_absent_sets, of_label_sets),
+    "one_type": (make_one_type, of_tags),
+    "chinese": (make_script("chinese"), of_script("chinese", "zh")),
+    "thai": (make_script("thai"), of_script("thai", "char")),
+    "hindi": (make_script("hindi"), of_script("hindi", "13a")),
+    "russian": (make_script("russian"), of_script("russian", "13a")),
 }
 
 

@@ -74,7 +74,9 @@ def test_classification_is_scikit_learns() -> None:
 
 def test_how_many_labels_there_are_may_be_said() -> None:
     assert figure("f1", [0, 1, 1], [0, 1, 0]) == sk.f1_score([0, 1, 0], [0, 1, 1])
-    assert figure("f1", [0, 1, 1], [0, 1, 0], num_labels=3) == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    of_both = sk.f1_score([0, 1, 0, 0], [0, 1, 1, 0], average=None)
+    assert figure("f1", [0, 1, 1, 0], [0, 1, 0, 0], num_labels=3) == pytest.approx(of_both.mean())  # label 2 is nobody's
+    assert figure("f1", [0, 1, 1, 0], [0, 1, 0, 0], pos_label=0) == pytest.approx(of_both[0])
 
 
 def test_numbers_are_those_of_scikit_learn_and_scipy() -> None:
@@ -115,6 +117,7 @@ def test_a_figure_that_cannot_be_had_is_not_a_number() -> None:
         (lambda: load_metric("f1", "regression"), "no metrics of the task 'regression'"),
         (lambda: figure("accuracy", [0.3, 1], [0, 1]), "0.3 is no label id"),
         (lambda: figure("accuracy", [-1, 1], [0, 1]), "-1 is no label id"),
+        (lambda: figure("f1", [0, 1], [0, 1], pos_label=2), "2 is none of two labels"),
         (lambda: figure("loss", [[0.3, 1]], [2]), "a reference is label 2, and a row has 2 logits"),
         (lambda: figure("f1", [["O"]], [["O", "O"]], "token-classification"), "row 1 has 1 predicted tags and 2 references"),
     ],

@@ -33,7 +33,10 @@ MODELS = {
 
 
 def prices(folder: Path) -> str:
-    rows = [row | {"label": FAR.mean + FAR.deviation * row["label"]} for row in generate("ratings", rows=80, split="train", seed=1)]
+    rows = [
+        row | {"label": FAR.mean + FAR.deviation * row["label"]}
+        for row in generate("ratings", rows=80, split="train", seed=1)
+    ]
     write_jsonl(folder / "prices.jsonl", rows)
     return str(folder / "prices.jsonl")
 

@@ -11,7 +11,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, EvalPrediction
 
-from ftkit import Recipe, UserError, evaluate, predict, preview, train
+from ftkit import Recipe, UserError, predict, preview, train
 from ftkit.data.samples.table import generate
 from ftkit.recipe.schema import Data, Source
 from ftkit.run import write_jsonl

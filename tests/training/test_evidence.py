@@ -29,7 +29,8 @@ def test_nothing_learnt_is_no_change(recipe: RecipeMaker, tmp_path: Path, strate
     )
     metrics = result.metrics
     assert metrics["baseline"] == metrics["tuned"]
-    assert all(tuple(interval) == (0, 0) for interval in metrics["intervals"]["difference"].values())
+    for name, (low, high) in metrics["intervals"]["difference"].items():  # of a share some rows more might tell
+        assert low == high == 0 if name in ("loss", "length_ratio") else low < 0 < high
     state, sentence, against = (metrics["verdict"][key] for key in ("state", "sentence", "against"))
     if task == "instruction":
         assert (state, against) == ("no change", "baseline")
