@@ -10,7 +10,6 @@ has the two numbers.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MethodType
 from typing import Any
 
 import torch
@@ -123,7 +122,8 @@ def base_of(model: Any) -> Any:
 
 def number_layers(model: nn.Module) -> list[nn.Linear]:
     """The linear layers that give one number."""
-    return [module for module in model.modules() if type(module) is nn.Linear and module.out_features == 1]
+    kinds = (nn.Linear, Float32Linear)
+    return [module for module in model.modules() if type(module) in kinds and module.out_features == 1]
 
 
 def last_layer(model: Any) -> nn.Linear | None:
@@ -168,13 +168,16 @@ def take_out(layer: nn.Linear, scale: Scale) -> None:
     layer.bias.data.copy_(scale.standard(layer.bias.data))
 
 
+class Float32Linear(nn.Linear):
+    """A linear layer that computes in float32, also under autocast: bfloat16 knows 1,200 and 1,208, and none between."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            bias = None if self.bias is None else self.bias.float()
+            return nn.functional.linear(hidden.float(), self.weight.float(), bias)
+
+
 def answer_in_float32(model: nn.Module) -> None:
-    """Let the layers that give one number compute in float32, also under autocast: bfloat16 knows 1,200 and 1,208."""
+    """Let the layers that give one number compute in float32."""
     for layer in number_layers(model):
-        layer.forward = MethodType(forward_in_float32, layer)  # type: ignore[method-assign]
-
-
-def forward_in_float32(layer: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
-    with torch.autocast(hidden.device.type, enabled=False):
-        bias = None if layer.bias is None else layer.bias.float()
-        return nn.functional.linear(hidden.float(), layer.weight.float(), bias)
+        layer.__class__ = Float32Linear
