@@ -46,14 +46,18 @@ class LabelScale:
     Args:
         layer: takes mean and deviation into its weight and bias; None where none can, or where they are in it for good.
         in_head: the model gives the owner's numbers outside of steps.
+        config: of the model, which is to tell how things are now: so a checkpoint's does, too.
 
     Attributes:
         stepping: the model learns in standard units now.
     """
 
-    def __init__(self, scale: Scale, layer: nn.Linear | None, *, in_head: bool) -> None:
-        self.scale, self.layer, self.in_head = scale, layer, in_head
+    def __init__(
+        self, scale: Scale, layer: nn.Linear | None, *, in_head: bool, config: PretrainedConfig | None = None
+    ) -> None:
+        self.scale, self.layer, self.in_head, self.config = scale, layer, in_head, config
         self.stepping = False
+        self._tell()
 
     @property
     def of_outputs(self) -> Scale:
@@ -74,16 +78,24 @@ class LabelScale:
         if self.layer is not None:
             take_out(self.layer, self.scale)
         self.stepping = True
+        self._tell()
         try:
             yield
         finally:
             self.stepping = False
+            self._tell()
             if self.layer is not None:
                 put_in(self.layer, self.scale)
 
     def describe(self) -> dict[str, Any]:
         """For run.json and the model's config."""
-        return {"mean": self.scale.mean, "deviation": self.scale.deviation, "in_head": self.in_head}
+        in_head = self.in_head and not self.stepping
+        return {"mean": self.scale.mean, "deviation": self.scale.deviation, "in_head": in_head}
+
+    def _tell(self) -> None:
+        if self.config is not None:
+            vars(self.config).pop(KEY, None)  # of an earlier training
+            vars(self.config).update({KEY: self.describe()} if self.scale != OWN else {})
 
 
 def read_scale(config: PretrainedConfig) -> tuple[Scale, bool] | None:
@@ -102,17 +114,12 @@ def settle_scale(model: nn.Module, scale: Scale, *, new: bool, kept: Scale | Non
         may_fold: what the head holds is saved and loaded in float32.
     """
     layer = last_layer(model) if may_fold and kept is None else None
-    if layer is not None:
-        if new:
-            put_in(layer, scale)
-        found = LabelScale(scale, layer, in_head=True)
-    else:
-        found = LabelScale(kept or (scale if new else OWN), None, in_head=False)
-    values = vars(base_of(model).config)
-    values.pop(KEY, None)
-    if found.scale != OWN:
-        values[KEY] = found.describe()
-    return found
+    config = base_of(model).config
+    if layer is None:
+        return LabelScale(kept or (scale if new else OWN), None, in_head=False, config=config)
+    if new:
+        put_in(layer, scale)
+    return LabelScale(scale, layer, in_head=True, config=config)
 
 
 def base_of(model: Any) -> Any:

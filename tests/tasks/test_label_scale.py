@@ -2,6 +2,7 @@
 strategy, and whatever reads the saved model gets its owner's numbers: plain transformers, eval, predict, merge, a resumed run."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ MODELS = {
 
 def prices(folder: Path) -> str:
     rows = [
-        row | {"label": FAR.mean + FAR.deviation * row["label"]}
+        row | {"label": FAR.mean + FAR.deviation * float(row["label"])}
         for row in generate("ratings", rows=80, split="train", seed=1)
     ]
     write_jsonl(folder / "prices.jsonl", rows)
@@ -43,12 +44,13 @@ def prices(folder: Path) -> str:
 
 def priced(recipe: RecipeMaker, folder: Path, case: str, **blocks: Any) -> Recipe:
     kind, strategy, dtype, _ = MODELS[case]
-    training = {"max_steps": 12, "learning_rate": 5e-4, "eval_strategy": "steps", "eval_steps": 6, "save_steps": 6}
-    evaluation = {"verify": True, "general_text": False, "metrics": ["mse", "mae", "loss"]}
+    training = {"max_steps": 12, "learning_rate": 5e-4, "eval_strategy": "steps", "eval_steps": 6}
+    training |= {"save_strategy": "steps", "save_steps": 6, "save_total_limit": 2}
+    evaluation = {"verify": True, "general_text": False, "metrics": ["mse", "mae", "loss"], **blocks.get("evaluation", {})}
     model = {"max_length": 32, **({"dtype": dtype} if dtype != "float32" else {})}
     return recipe(
         strategy, task="text-regression", kind=kind, data={"train": prices(folder)}, model=model,
-        training=training | blocks.get("training", {}), evaluation=evaluation,
+        training=training, evaluation=evaluation,
     )  # fmt: skip
 
 
@@ -98,11 +100,13 @@ def plainly(folder: Path, scale: dict[str, Any], texts: list[str]) -> list[float
 @pytest.mark.slow
 def test_a_run_goes_on_and_a_run_after_it_begins_in_the_right_units(recipe: RecipeMaker, tmp_path: Path) -> None:
     """A checkpoint is in standard units, ended or not; a head that is kept has its owner's."""
-    made = priced(recipe, tmp_path, "full", training={"save_strategy": "steps"})
+    made = priced(recipe, tmp_path, "full", evaluation={"verify": False})
     whole = train(made, output_dir=tmp_path / "whole")
+    checkpoint = json.loads((whole.folder / "checkpoints" / "checkpoint-6" / "config.json").read_text())
+    assert not checkpoint["label_scale"]["in_head"]
+    assert json.loads((whole.folder / "model" / "config.json").read_text())["label_scale"]["in_head"]
     for step in (12, 6):
-        again = tmp_path / f"again_{step}"
-        train(made, output_dir=again)
+        again = shutil.copytree(whole.folder, tmp_path / f"again_{step}")
         for number in [number for number in (6, 12) if number > step]:
             for file in (again / "checkpoints" / f"checkpoint-{number}").iterdir():
                 file.unlink()
