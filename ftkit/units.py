@@ -1,6 +1,7 @@
-"""Sizes, durations and figures in words, the same on the screen, in the report and in a comparison."""
+"""Sizes, durations, figures and the units of labels in words, the same on the screen, in the report and in a comparison."""
 
 import math
+from typing import Any
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
@@ -24,3 +25,18 @@ def time_words(seconds: float) -> str:
 def number(value: float, digits: int = 4) -> str:
     """A metric's figure, with four decimals where it is not large."""
     return f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.3g}"
+
+
+def scale_words(scale: dict[str, Any]) -> str:
+    """In which units labels that are numbers are learnt, and which the saved model gives; of `label_scale` of run.json."""
+    mean, deviation = f"{scale['mean']:.6g}", f"{scale['deviation']:.6g}"
+    words = f"learnt in standard units (mean {mean}, standard deviation {deviation}), and so are the losses; "
+    own = "the saved model gives their own units"
+    return words + (own if scale["in_head"] else f"the saved model gives standard units: times {deviation}, plus {mean}")
+
+
+def scale_code(scale: dict[str, Any] | None) -> list[str]:
+    """What brings a saved model's standard units back to those of the labels; nothing where its head does so itself."""
+    if scale is None or scale["in_head"]:
+        return []
+    return [f"# it gives standard units: number = model(...).logits * {scale['deviation']!r} + {scale['mean']!r}"]

@@ -36,6 +36,7 @@ from ftkit.run import FINISHED, Run, require_writable, write_text
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.dispatcher import load_trained, remember_stops
+from ftkit.units import scale_code
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Shares of the largest logit that rounding explains: float32 over some layers; 16 bits, or a base in 4 bits whose layers
@@ -190,5 +191,6 @@ def readme(run: Run, found: Comparison, what: str, name: str) -> str:
         f"`{record['model']}`, finished {record.get('finished', '')}. A `{name}`.", "",
         "## Compared with the model as it was trained", "",
         *(f"- {key}: {value}" for key, value in found.facts().items()), "",
+        *(f"    {line}" for line in scale_code(record.get("label_scale"))),
     ]  # fmt: skip
     return "\n".join(lines)

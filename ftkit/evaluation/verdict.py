@@ -14,6 +14,7 @@ import numpy as np
 
 from ftkit.evaluation.evidence import BASELINE
 from ftkit.evaluation.measure import Measurement, targets_of
+from ftkit.metrics.names import shown_name
 from ftkit.metrics.text import references_of
 from ftkit.recipe.tasks import HEALTH_METRICS
 from ftkit.units import number
@@ -48,9 +49,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Change:
-    """One metric of the tuned model, and of what it is compared with; `low` and `high` bound their difference."""
+    """One metric of the tuned model, and of what it is compared with; `low` and `high` bound their difference.
+
+    Attributes:
+        shown: the name under which the metric is shown.
+    """
 
     metric: str
+    shown: str
     before: float
     after: float
     low: float
@@ -69,7 +75,7 @@ class Change:
         return (self.after - self.before) * (1 if self.higher else -1) > 0
 
     def words(self) -> str:
-        return f"{self.metric} {number(self.before)} → {number(self.after)}"
+        return f"{self.shown} {number(self.before)} → {number(self.after)}"
 
 
 Interval = Mapping[str, Any]  # as `ftkit.evaluation.evidence.intervals` makes them
@@ -111,24 +117,15 @@ def verdict(
         return Verdict(DIVERGED, metric, f"The tuned model is broken: {broken}; try a lower learning_rate.")
     name = best_reference(references, metric, higher=higher.get(metric) is not False)
     if name is None:
-        sentence = f"The tuned model has {metric} {number(tuned.metrics[metric])}; there is no baseline to compare it with."
+        figure = f"{shown_name(metric, tuned.details)} {number(tuned.metrics[metric])}"
+        sentence = f"The tuned model has {figure}; there is no baseline to compare it with."
         return Verdict(NO_BASELINE, metric, sentence)
     found = {change.metric: change for change in changes_from(name, references[name], tuned, intervals, higher)}
     first = found.pop(metric)
     others = [change for change in found.values() if change.metric not in HEALTH_METRICS or is_harm(change)]
-    state = judge(first, others, trivial=name != BASELINE)
-    if state == SAME and not same_outputs(references[name], tuned):
-        state = UNSURE
+    state = judge(first, others, trivial=name != BASELINE, still=did_not_move(references[name], tuned))
     rows = tuned.resamplers[metric].rows if metric in tuned.resamplers else tuned.count
     return Verdict(state, metric, sentence_of(state, first, others, name, rows), name)
-
-
-def same_outputs(reference: Measurement, tuned: Measurement) -> bool:
-    """Whether the tuned model says of each row what the other says: equal metrics alone may be chance."""
-    if reference.metrics != tuned.metrics or reference.outputs is None or tuned.outputs is None:
-        return False
-    before, after = reference.outputs, tuned.outputs
-    return np.array_equal(before.prediction.predictions, after.prediction.predictions) and before.answers == after.answers
 
 
 def no_numbers(tuned: Measurement, metric: str) -> str:
@@ -137,7 +134,7 @@ def no_numbers(tuned: Measurement, metric: str) -> str:
     lost = int((~np.isfinite(outputs.reshape(len(outputs), -1)).all(1)).sum())
     if lost:
         return f"what it gives for {lost:,} of {len(outputs):,} rows is no number"
-    return "" if np.isfinite(tuned.metrics[metric]) else f"{metric} is no number"
+    return "" if np.isfinite(tuned.metrics[metric]) else f"{shown_name(metric, tuned.details)} is no number"
 
 
 def best_reference(references: Mapping[str, Measurement], metric: str, *, higher: bool) -> str | None:
@@ -155,7 +152,15 @@ def changes_from(
     ranked = [key for key in shared if higher.get(key) is not None] or shared
     ends = {key: drawn.get(key) or (np.nan, np.nan) for key in ranked}
     return [
-        Change(key, reference.metrics[key], tuned.metrics[key], low, high, higher.get(key) is not False)
+        Change(
+            key,
+            shown_name(key, tuned.details),
+            reference.metrics[key],
+            tuned.metrics[key],
+            low,
+            high,
+            higher=higher.get(key) is not False,
+        )
         for key, (low, high) in ends.items()
     ]
 
@@ -170,8 +175,21 @@ def is_harm(change: Change) -> bool:
     return change.way == WORSE and bad.get(change.metric, False)
 
 
-def judge(first: Change, others: list[Change], *, trivial: bool) -> str:
-    """The state of a verdict, from the first metric and the others."""
+def did_not_move(reference: Measurement, tuned: Measurement) -> bool:
+    """Whether the tuned model says of each row exactly what the other says: equal metrics may be chance."""
+    if reference.metrics != tuned.metrics or reference.outputs is None or tuned.outputs is None:
+        return False
+    before, after = reference.outputs, tuned.outputs
+    return np.array_equal(before.prediction.predictions, after.prediction.predictions) and before.answers == after.answers
+
+
+def judge(first: Change, others: list[Change], *, trivial: bool, still: bool) -> str:
+    """The state of a verdict, from the first metric and the others.
+
+    Args:
+        trivial: the tuned model is compared with something trivial.
+        still: it says of each row what that says.
+    """
     ways = {change.way for change in others}
     if any(change.metric in HEALTH_METRICS for change in others):
         return MIXED if first.way == BETTER else WORSE
@@ -185,7 +203,7 @@ def judge(first: Change, others: list[Change], *, trivial: bool) -> str:
         return PARTLY
     if trivial and not first.gains:
         return NO_BETTER
-    return SAME if {first.way, *ways} == {SAME} else UNSURE
+    return SAME if still else UNSURE
 
 
 def sentence_of(state: str, first: Change, others: list[Change], name: str, rows: int) -> str:
@@ -197,9 +215,9 @@ def sentence_of(state: str, first: Change, others: list[Change], name: str, rows
         figures = f"{first.words()} {gap}, against the untrained model"
     else:
         that = "that has" if name in begin else f"the {name}"
-        figures = f"{first.metric} {number(first.after)}, {that} {number(first.before)} {gap}"
+        figures = f"{first.shown} {number(first.after)}, {that} {number(first.before)} {gap}"
     if first.way in (UNSURE, SAME) and state not in (SAME, NO_BETTER):
-        figures += f"; whether {first.metric} is better cannot be told from {rows:,} rows"
+        figures += f"; whether {first.shown} is better cannot be told from {rows:,} rows"
     return f"{begin}: {figures}{others_words(others)}."
 
 
@@ -225,7 +243,7 @@ def others_words(others: list[Change]) -> str:
     """What became of the metrics beside the first, the surest first."""
     found = []
     for way, words in ((BETTER, "better"), (WORSE, "worse"), (UNSURE, "not sure"), (SAME, "the same")):
-        named = [change.words() if way != SAME else change.metric for change in others if change.way == way]
+        named = [change.words() if way != SAME else change.shown for change in others if change.way == way]
         more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
         found += [f"; {words}: {', '.join(named[:NAMED])}{more}"] if named else []
     return "".join(found)
@@ -240,7 +258,9 @@ def trivial_flag(tuned: Measurement, name: str, reference: Measurement, metric: 
     before, after = reference.metrics.get(metric), tuned.metrics[metric]
     if before is None or not np.isfinite(before) or (after - before) * (1 if higher else -1) > 0:
         return []
-    return [f"no better than the {name}: {metric} {number(after)}, where that has {number(before)}"]
+    return [
+        f"no better than the {name}: {shown_name(metric, tuned.details)} {number(after)}, where that has {number(before)}"
+    ]
 
 
 def flags(baseline: Measurement | None, tuned: Measurement, intervals: Interval, lost: dict[str, Any] | None) -> list[str]:

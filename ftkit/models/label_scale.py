@@ -1,16 +1,15 @@
 """Numbers that a head learns in standard units: less the mean of the training labels, by their standard deviation.
 
 A new head gives numbers about 0, and steps of training have one size, whatever the labels are: prices would be out of
-reach. So labels are standardised for the steps. Outside of them the model gives its owner's numbers: mean and deviation are
-folded into weight and bias of the last layer, which is exact for a linear one, and so they are saved. Where no layer can take
+reach. So labels are standardised for the steps. Outside of them the model gives its owner's numbers: mean and deviation go
+into weight and bias of the last layer, which is exact for a linear one, and so they are saved. Where no layer takes
 them (a decoder's has no bias; one in half precision would round them), the saved model gives standard units, and its config
 has the two numbers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MethodType
 from typing import Any
 
 import torch
@@ -47,14 +46,18 @@ class LabelScale:
     Args:
         layer: takes mean and deviation into its weight and bias; None where none can, or where they are in it for good.
         in_head: the model gives the owner's numbers outside of steps.
+        config: of the model, which is to tell how things are now: so a checkpoint's does, too.
 
     Attributes:
         stepping: the model learns in standard units now.
     """
 
-    def __init__(self, scale: Scale, layer: nn.Linear | None, *, in_head: bool) -> None:
-        self.scale, self.layer, self.in_head = scale, layer, in_head
+    def __init__(
+        self, scale: Scale, layer: nn.Linear | None, *, in_head: bool, config: PretrainedConfig | None = None
+    ) -> None:
+        self.scale, self.layer, self.in_head, self.config = scale, layer, in_head, config
         self.stepping = False
+        self._tell()
 
     @property
     def of_outputs(self) -> Scale:
@@ -75,29 +78,24 @@ class LabelScale:
         if self.layer is not None:
             take_out(self.layer, self.scale)
         self.stepping = True
+        self._tell()
         try:
             yield
         finally:
             self.stepping = False
+            self._tell()
             if self.layer is not None:
                 put_in(self.layer, self.scale)
 
     def describe(self) -> dict[str, Any]:
         """For run.json and the model's config."""
-        return {"mean": self.scale.mean, "deviation": self.scale.deviation, "in_head": self.in_head}
+        in_head = self.in_head and not self.stepping
+        return {"mean": self.scale.mean, "deviation": self.scale.deviation, "in_head": in_head}
 
-
-def scale_words(found: Mapping[str, Any]) -> str:
-    """How labels are learnt and what the saved model gives, in one line.
-
-    Args:
-        found: as `LabelScale.describe` gives it.
-    """
-    mean, deviation = f"{found['mean']:.6g}", f"{found['deviation']:.6g}"
-    words = f"labels are learnt in standard units (mean {mean}, standard deviation {deviation}), and so are the losses; "
-    if found["in_head"]:
-        return words + "the saved model gives the labels' own units"
-    return words + f"the saved model gives standard units: times {deviation}, plus {mean}"
+    def _tell(self) -> None:
+        if self.config is not None:
+            vars(self.config).pop(KEY, None)  # of an earlier training
+            vars(self.config).update({KEY: self.describe()} if self.scale != OWN else {})
 
 
 def read_scale(config: PretrainedConfig) -> tuple[Scale, bool] | None:
@@ -116,17 +114,12 @@ def settle_scale(model: nn.Module, scale: Scale, *, new: bool, kept: Scale | Non
         may_fold: what the head holds is saved and loaded in float32.
     """
     layer = last_layer(model) if may_fold and kept is None else None
-    if layer is not None:
-        if new:
-            put_in(layer, scale)
-        found = LabelScale(scale, layer, in_head=True)
-    else:
-        found = LabelScale(kept or (scale if new else OWN), None, in_head=False)
-    values = vars(base_of(model).config)
-    values.pop(KEY, None)
-    if found.scale != OWN:
-        values[KEY] = found.describe()
-    return found
+    config = base_of(model).config
+    if layer is None:
+        return LabelScale(kept or (scale if new else OWN), None, in_head=False, config=config)
+    if new:
+        put_in(layer, scale)
+    return LabelScale(scale, layer, in_head=True, config=config)
 
 
 def base_of(model: Any) -> Any:
@@ -136,7 +129,8 @@ def base_of(model: Any) -> Any:
 
 def number_layers(model: nn.Module) -> list[nn.Linear]:
     """The linear layers that give one number."""
-    return [module for module in model.modules() if type(module) is nn.Linear and module.out_features == 1]
+    kinds = (nn.Linear, Float32Linear)
+    return [module for module in model.modules() if type(module) in kinds and module.out_features == 1]
 
 
 def last_layer(model: Any) -> nn.Linear | None:
@@ -181,13 +175,16 @@ def take_out(layer: nn.Linear, scale: Scale) -> None:
     layer.bias.data.copy_(scale.standard(layer.bias.data))
 
 
+class Float32Linear(nn.Linear):
+    """A linear layer that computes in float32, also under autocast: bfloat16 knows 1,200 and 1,208, and none between."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            bias = None if self.bias is None else self.bias.float()
+            return nn.functional.linear(hidden.float(), self.weight.float(), bias)
+
+
 def answer_in_float32(model: nn.Module) -> None:
-    """Let the layers that give one number compute in float32, also under autocast: bfloat16 knows 1,200 and 1,208."""
+    """Let the layers that give one number compute in float32."""
     for layer in number_layers(model):
-        layer.forward = MethodType(forward_in_float32, layer)  # type: ignore[method-assign]
-
-
-def forward_in_float32(layer: nn.Linear, hidden: torch.Tensor) -> torch.Tensor:
-    with torch.autocast(hidden.device.type, enabled=False):
-        bias = None if layer.bias is None else layer.bias.float()
-        return nn.functional.linear(hidden.float(), layer.weight.float(), bias)
+        layer.__class__ = Float32Linear

@@ -15,7 +15,8 @@ def curves(evidence: Evidence) -> list[dict[str, Any]]:
     """The loss first, then the recipe's metrics; minor: other metrics logged, and what steers the training."""
     kept = kept_step(evidence)
     loss = [("train", points_of(evidence, "loss")), ("eval", eval_points(evidence, "loss"))]
-    found = [curve("loss", loss, kept)]
+    units = ", in standard units of the labels" if evidence.record.get("label_scale") else ""
+    found = [curve(f"loss{units}", loss, kept)]
     for name in logged_metrics(evidence):
         minor = name not in evidence.metrics["tuned"]
         found.append(curve(evidence.shown(name), [("eval", eval_points(evidence, name))], kept) | {"minor": minor})

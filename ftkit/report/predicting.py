@@ -27,6 +27,8 @@ def labelled_text(evidence: Evidence) -> Lines:
     cut = f"truncation=True, max_length={evidence.record['max_length']}"
     inputs = f'inputs = tokenizer({", ".join(texts)}, {cut}, return_tensors="pt").to(model.device)'
     told = TOLD[evidence.record["serving"]["problem_type"]]
+    if (scale := evidence.record.get("label_scale")) and not scale["in_head"]:
+        told = [f"print((logits * {scale['deviation']!r} + {scale['mean']!r}).tolist())"]
     return [*asked, inputs, "with torch.no_grad():", "    logits = model(**inputs).logits[0].float()", *told]
 
 

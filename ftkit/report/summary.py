@@ -11,7 +11,7 @@ from ftkit import console
 from ftkit.evaluation.score import drawn_words
 from ftkit.metrics.names import shown_name
 from ftkit.recipe.schema import Recipe
-from ftkit.units import number, size_words, time_words
+from ftkit.units import number, scale_words, size_words, time_words
 
 EXAMPLES = 3
 LABELS = 50
@@ -94,6 +94,8 @@ def run_facts(record: dict[str, Any]) -> dict[str, str]:
     }
     if head := record.get("head"):
         facts["head"] = "that of the base, which goes on learning" if head["kept"] else f"new: {head['reason']}"
+    if scale := record.get("label_scale"):
+        facts["labels"] = scale_words(scale)
     if counts["stored"] != counts["total"]:
         facts["parameters"] += f", {counts['stored']:,} as stored"
     return facts | ({"saved model": found} if (found := verified_words(record)) else {})

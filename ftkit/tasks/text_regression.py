@@ -1,6 +1,7 @@
 """Text regression: one number, as a rating or a similarity, for a text or a pair of texts."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Value
 from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase
 
-from ftkit.data.encode import TOKENS, Encoded, Encoder, is_empty
+from ftkit.data.encode import TOKENS, Encoder, is_empty
 from ftkit.data.ledger import Outcome
 from ftkit.data.tables import value_codes
 from ftkit.errors import UserError
@@ -114,26 +115,10 @@ class TextRegression(TextTask):
 
         return encode
 
-    def collator(self, tokenizer: PreTrainedTokenizerBase, model: Any) -> Any:
-        """Batches whose labels are in standard units while the model learns."""
-        pad = super().collator(tokenizer, model)
-
-        def collate(rows: list[dict[str, Any]]) -> Any:
-            batch = pad(rows)
-            if "labels" in batch and (scale := self.label_scale.of_labels) != OWN:
-                batch["labels"] = scale.standard(batch["labels"])
-            return batch
-
-        return collate
-
     def reduce_logits(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The owner's numbers, in float32."""
         scale = self.label_scale.of_outputs
         return logits.float() if scale == OWN else scale.own(logits)
-
-    def complete(self, prediction: EvalPrediction, encoded: Encoded, tokenizer: PreTrainedTokenizerBase) -> EvalPrediction:
-        """With the labels as the rows have them: those of a batch may be in standard units."""
-        return EvalPrediction(prediction.predictions, np.array(encoded.dataset["labels"][:], dtype=np.float32))
 
     def as_saved(self, prediction: EvalPrediction) -> EvalPrediction:
         scale = OWN if self.label_scale.in_head else self.label_scale.scale
@@ -148,7 +133,7 @@ class TextRegression(TextTask):
     def resamplers(self, prediction: EvalPrediction) -> dict[str, Resampler]:
         found = regression_resamplers(prediction.predictions[:, 0], prediction.label_ids)
         mse, square = found["mse"], self.label_scale.scale.deviation**2
-        return found | {"loss": Resampler(mse.rows, lambda weights: mse.compute(weights) / square)}
+        return found | {"loss": replace(mse, compute=lambda weights: mse.compute(weights) / square)}
 
     def quality(self, prediction: EvalPrediction) -> np.ndarray:
         """The negative of a row's absolute error."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ftkit.evaluation.evidence import BASELINE
 from ftkit.evaluation.measure import Measurement, Outputs, assess
 from ftkit.evaluation.verdict import Directions, headline, trivial_flag
+from ftkit.metrics.names import shown_name
 from ftkit.recipe.schema import Recipe
 from ftkit.training.dispatcher import Parts
 from ftkit.units import number
@@ -49,8 +50,8 @@ class Compared:
             return " Its head is drawn at random: to be better than that says little."
         if self.metric not in self.baseline.metrics:
             return ""
-        value = number(self.baseline.metrics[self.metric])
-        return f" The untrained model, its head drawn at random, has {self.metric} {value}, and is no baseline."
+        figure = f"{shown_name(self.metric, self.baseline.details)} {number(self.baseline.metrics[self.metric])}"
+        return f" The untrained model, its head drawn at random, has {figure}, and is no baseline."
 
 
 def compared(

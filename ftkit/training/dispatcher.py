@@ -30,7 +30,7 @@ from ftkit.evaluation.target import Target
 from ftkit.models.as_loaded import lent_pad_token
 from ftkit.models.heads import find_head
 from ftkit.models.label_head import head_words
-from ftkit.models.label_scale import OWN, scale_words
+from ftkit.models.label_scale import OWN
 from ftkit.models.load import first_line, fit_tokenizer, load_base, load_config, load_tokenizer, require_weights
 from ftkit.models.precision import rests_in_half
 from ftkit.models.save import on_its_base
@@ -53,6 +53,7 @@ from ftkit.training.rates import warn_of_rate
 from ftkit.training.trainer import Trainer, attends_in_flash
 from ftkit.training.trial import Trial
 from ftkit.training.trial_rows import batch_of, trial_rows
+from ftkit.units import scale_words
 
 
 @dataclass
@@ -116,7 +117,7 @@ def settle_labels(task: Task, trainer: Trainer) -> None:
     scale = task.settle(model, may_fold=not (rests_in_half(model) or has_sharded_weights(trainer)))
     trainer.label_scale = scale
     if scale is not None and scale.scale != OWN:
-        console.say(scale_words(scale.describe()))
+        console.say(f"labels: {scale_words(scale.describe())}")
 
 
 def has_sharded_weights(trainer: Trainer) -> bool:

@@ -25,8 +25,8 @@ def probe(parts: Parts) -> dict[str, str]:
             should learn.
     """
     started, size = time.monotonic(), parts.trainer.args.train_batch_size
+    longest = longest_batch(parts, size)
     with stepping_model(parts) as model:
-        longest = longest_batch(parts, size)
         value, norm = step_of(parts, model, longest)
         seconds = time.monotonic() - started
         step_of(parts, model, uneven_batch(parts, size))  # where rows are unlike, batches may be cut

@@ -11,7 +11,7 @@ from torch import nn
 
 from ftkit import compat
 from ftkit.data.packing import is_flash
-from ftkit.models.label_scale import LabelScale
+from ftkit.models.label_scale import OWN, LabelScale
 from ftkit.models.load import lacks_memory
 from ftkit.models.resting import RestingBase
 from ftkit.training.divergence import Watch
@@ -121,7 +121,9 @@ class Trainer(compat.Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """As the Trainer's; without outputs where the head runs on supervised positions."""
+        """As the Trainer's, of labels as they are learnt; without outputs where the head runs on supervised positions."""
+        if self.label_scale is not None and (scale := self.label_scale.of_labels) != OWN:
+            inputs = inputs | {"labels": scale.standard(inputs["labels"])}
         if self.head is not None and not return_outputs:
             with self.accelerator.autocast():
                 loss = self.head.loss(model, inputs, num_items_in_batch if self.model_accepts_loss_kwargs else None)

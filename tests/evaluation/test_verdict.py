@@ -28,9 +28,9 @@ def directions(task: str) -> dict[str, bool | None]:
 
 def judged(task: str, tuned: Measurement, references: dict[str, Measurement], *, chosen: bool = False) -> Any:
     models = {TUNED: tuned, **references}
-    drawn = estimate_all({name: model.resamplers for name, model in models.items()}, seed=1)
+    estimates = estimate_all({name: model.resamplers for name, model in models.items()}, seed=1)
     metric = headline(tuned, directions(task), chosen=chosen)
-    return verdict(tuned, references, intervals(drawn, 1), directions(task), metric)
+    return verdict(tuned, references, intervals(estimates, 1), directions(task), metric)
 
 
 def assessed(task: str, made: Task, prediction: EvalPrediction, answers: list[dict[str, Any]] | None = None) -> Measurement:

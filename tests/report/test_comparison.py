@@ -55,6 +55,14 @@ def with_intervals(runs: list[Path], *intervals: tuple[float, float]) -> Compari
     return compare(runs)
 
 
+def test_flags_stand_under_the_table(runs: list[Path]) -> None:
+    flag = "the tuned model predicts one label only, 'legit'"
+    rewrite(runs[0], flags=[flag])
+    assert f"look into this: whole: {flag}" in printed(compare(runs))
+    rewrite(runs[0], flags=[])
+    assert flag not in printed(compare(runs))
+
+
 def test_every_column_is_filled(runs: list[Path]) -> None:
     for run in runs:
         rewrite(run, forgetting={"kind": "drift", "tuned": 0.0512, "interval": [0.04, 0.06]})

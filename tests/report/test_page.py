@@ -256,6 +256,22 @@ def test_the_card_is_one_for_the_hub(finished: Callable[[str], Path]) -> None:
     assert metrics["verdict"]["sentence"] in card.text
 
 
+def test_the_page_shows_what_the_verdict_is_against(finished: Callable[[str], Path]) -> None:
+    """Its sentence, its picture and its first tile are of one comparison: with the majority, where a head is new."""
+    folder = finished("text-classification")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    name = metrics["verdict"]["against"]
+    assert name.startswith("majority class (")
+    write_json(folder / "metrics.json", metrics | {"flags": [f"no better than the {name}"]})
+    page = without_scripts(write_report(Run(folder)).read_text())
+    hero = page[page.index('id="verdict"') : page.index('id="metrics"')]
+    value = metrics["other_baselines"][name][metrics["verdict"]["metric"]]
+    assert f"as the {name}" in hero
+    assert f"{name} {value:.4f}" in hero
+    assert f"no better than the {name}" in hero
+    assert f"no better than the {name}" in (folder / "README.md").read_text()
+
+
 def test_hub_names_and_licence_stand_in_the_card(finished: Callable[[str], Path], tmp_path: Path) -> None:
     run = Run(finished("text-classification"))
     base = tmp_path / "base"

@@ -11,7 +11,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, EvalPrediction
 
-from ftkit import Recipe, UserError, evaluate, predict, preview, train
+from ftkit import Recipe, UserError, predict, preview, train
 from ftkit.data.samples.table import generate
 from ftkit.recipe.schema import Data, Source
 from ftkit.run import write_jsonl
@@ -122,31 +122,6 @@ def test_a_model_with_a_head_for_classes_is_refused() -> None:
         task().recall(AutoConfig.for_model("distilbert", num_labels=3))
 
 
-@pytest.mark.parametrize(
-    ("kind", "strategy"), [("distilbert", "full"), ("bert", "transfer"), ("llama", "lora"), ("distilbert", "qlora")]
-)  # fmt: skip
-def test_every_strategy_learns_and_is_saved(recipe: RecipeMaker, tmp_path: Path, kind: str, strategy: str) -> None:
-    made = regression(
-        recipe,
-        tmp_path,
-        strategy,
-        kind,
-        training={"max_steps": 30, "learning_rate": 2e-3, "eval_strategy": "no", "save_strategy": "no"},
-        evaluation={"verify": True},
-    )
-    result = train(made, output_dir=tmp_path / "run")
-    metrics = result.metrics
-    assert list(metrics["tuned"])[:2] == ["mse", "mae"]  # a model that says the same of all rows has no correlation
-    assert metrics["tuned"]["mse"] < metrics["baseline"]["mse"] - 1
-    assert metrics["verdict"]["metric"] == "mse"
-    assert metrics["verdict"]["state"] == "better"
-    assert metrics["changes"] is None
-    assert evaluate(result.folder).metrics == pytest.approx(metrics["tuned"])
-    record = json.loads((result.folder / "run.json").read_text())
-    assert record["verified"]["failures"] == []  # in a new process, by plain transformers or peft
-    assert record["load"]["arguments"].get("num_labels", 1) == 1
-
-
 def test_a_run_and_what_is_read_from_it(recipe: RecipeMaker, tmp_path: Path) -> None:
     result = train(regression(recipe, tmp_path, training={"max_steps": 8}), output_dir=tmp_path / "run")
     config = json.loads((result.folder / "model/config.json").read_text())
@@ -208,4 +183,5 @@ def test_a_correlation_that_cannot_be_had_ends_no_run(
     )
     metrics = train(made, output_dir=tmp_path / "run").metrics
     assert list(metrics["baseline"]) == list(metrics["tuned"]) == ["loss"]
-    assert metrics["verdict"]["state"] == "no change"
+    assert metrics["verdict"]["state"] == "worse"  # than the mean: nought is far from all of them
+    assert any(flag.startswith("the tuned model predicts one number only, ") for flag in metrics["flags"])
