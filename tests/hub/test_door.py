@@ -123,6 +123,16 @@ def test_where_the_hub_says_nothing_the_cache_does_with_a_line(
     assert f"what the cache has is taken, {NAME} at {commit[:10]}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer.json"])
+def test_a_cache_that_lacks_part_of_the_tokenizer_is_none(hub: Hub, missing: str) -> None:
+    commit = hub.publish("models", NAME, WHOLE)
+    door()
+    (Path(str(snapshot(Repository(NAME, "model", commit)))) / missing).unlink()
+    hub.fault = Fault(status=500)
+    with pytest.raises(UserError, match=f"{missing} is not in the cache, and the hub answers 500"):
+        door()
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_refusal_is_one_also_where_the_cache_has_it(hub: Hub, status: int) -> None:
     hub.publish("models", NAME, WHOLE)
