@@ -14,7 +14,14 @@ from ftkit.cli.main import main
 from tests.hub.conftest import UNSET, read_environment_again
 from tests.hub.server import Hub, Request
 
-QUIET = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0", "COLUMNS": "400", "NO_COLOR": "1"}
+# Threads of the tokenizer do not come along into a forked process.
+QUIET = {
+    "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_OFFLINE": "0",
+    "COLUMNS": "400",
+    "NO_COLOR": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
 @dataclass(frozen=True)

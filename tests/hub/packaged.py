@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from ftkit.data.samples.table import generate
 from tests.hub.repositories import files_of
@@ -36,7 +36,11 @@ def publish_packaged(hub: Hub, folder: Path, rows: int = 48) -> None:
         rows: of each split of each data set.
     """
     for name, (kind, auto_class, sizes) in MODELS.items():
-        hub.publish("models", name, files_of(save_small(kind, auto_class, folder / name, **sizes)))
+        save_small(kind, auto_class, folder / name, **sizes)
+        words = AutoTokenizer.from_pretrained(folder / name)
+        words.eos_token = words.sep_token
+        words.save_pretrained(folder / name)
+        hub.publish("models", name, files_of(folder / name))
     words = {"text": Value("string"), "label": SENTIMENTS}
     hub.publish("datasets", "stanfordnlp/imdb", splits(in_order, rows, "train", "test", features=words))
     tagged = {"tokens": Sequence(Value("string")), "ner_tags": Sequence(TAGS)}
