@@ -29,7 +29,7 @@ from ftkit.evaluation.reported import as_measured, figure_failures, read_measure
 from ftkit.evaluation.score import CheckReport, Score
 from ftkit.evaluation.target import SPLITS, Target, resolve_target
 from ftkit.evaluation.verification import begin, conclude, is_recorded, reloading, verify_model
-from ftkit.hub.door import pinned
+from ftkit.hub.door import as_it_began, fetch_weights, pinned, what_moved
 from ftkit.hub.names import hub_names
 from ftkit.hub.offline import offline_mode_kept
 from ftkit.hub.runs import run_folder
@@ -150,6 +150,7 @@ def train(
     if smoke:
         recipe = smoke_recipe(recipe, train)
     with recipe.located():
+        recipe = as_it_began(recipe, Run(folder).record.get("hub", [])) if resume else recipe
         return _train(pinned(recipe), Run(folder), resume=resume)
 
 
@@ -293,6 +294,7 @@ def evaluate_target(target: Target) -> Score:
     )  # fmt: skip
 
 
+@offline_mode_kept()
 def benchmark(
     target: str | Path, names: Sequence[str], *, data_dir: str | Path | None = None, limit: int | None = None,
     revision: str | None = None,
@@ -342,6 +344,7 @@ def run_of(target: Target) -> Run | None:
     return run if is_run(run.folder) and model == run.model.resolve() else None
 
 
+@offline_mode_kept()
 def verify(folder: str | Path) -> CheckReport:
     """Check that a run's saved model is what was trained, and that the run still is what it says.
 
@@ -357,8 +360,10 @@ def verify(folder: str | Path) -> CheckReport:
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     hush_libraries()
-    edited = recipe_failures(run)
+    edited, moved = recipe_failures(run), what_moved(run.record.get("hub", []))
+    require_base(run)
     facts, failures = check_weights(run, edited=bool(edited))
+    facts |= {"hub": "; ".join(moved)} if moved else {}
     prompts, differing = check_prompts(run)
     with console.status("reading the data"):
         changed, data = data_findings(run)
@@ -382,10 +387,11 @@ def publication(
         UserError: it is not to be pushed so.
     """
     hush_libraries()
-    if not unverified:
-        require_verified(run)
-    with make_publication(run, name, private=private, with_rows=with_rows) as found:
-        yield found
+    with offline_mode_kept():
+        if not unverified:
+            require_verified(run)
+        with make_publication(run, name, private=private, with_rows=with_rows) as found:
+            yield found
 
 
 def require_verified(run: Run) -> None:
@@ -395,10 +401,25 @@ def require_verified(run: Run) -> None:
         raise UserError("a smoke run trained a stand-in on sample data", "train it without --smoke", str(run.folder))
     if not is_recorded(run.verification):
         raise UserError("the run was not verified (evaluation.verify: false)", hint, str(run.folder))
+    require_base(run)
     edited = recipe_failures(run)
     failures = [*edited, *check_weights(run, edited=bool(edited))[1], *check_prompts(run)[1]]
     if failures:
         raise UserError(f"NOT VERIFIED: {failures[0].splitlines()[0]}", hint, str(run.folder))
+
+
+def require_base(run: Run) -> None:
+    """Make sure that what an adapter stands on is at hand, at the commit that it was trained on.
+
+    Raises:
+        Unverified: it cannot be had; nothing can be loaded then.
+    """
+    if not (run.model / "adapter_config.json").is_file():
+        return
+    try:
+        fetch_weights(pinned(load_recipe(run.recipe_file), ("model",)).model)
+    except UserError as error:
+        raise Unverified(f"{run.model} is an adapter, and its base cannot be had: {error}") from error
 
 
 def check_weights(run: Run, *, edited: bool) -> tuple[dict[str, str], list[str]]:
@@ -440,6 +461,7 @@ def check_prompts(run: Run) -> tuple[str, list[str]]:
     return f"{len(entries)} prompts have the token ids of training" if entries else "this task has no prompts", []
 
 
+@offline_mode_kept()
 def predictor(run: Run, *, max_length: int | None = None, max_new_tokens: int | None = None, **options: Any) -> Predictor:
     """A finished run's model, ready to answer rows; `options` are those of `Predictor`."""
     hush_libraries()
@@ -457,6 +479,7 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
     return compare_runs([Path(folder).expanduser() for folder in folders])
 
 
+@offline_mode_kept()
 def conversation(run: Run, *, max_new_tokens: int | None, temperature: float, seed: int) -> Conversation:
     """A finished run's model, ready to be talked to."""
     hush_libraries()
@@ -563,7 +586,7 @@ def record_start(run: Run, built: Built) -> None:
     """Open the run folder, with the recipe and all that is known of the run before it begins."""
     recipe, parts = built.recipe, built.parts
     hub_ids = sorted({repository.name for repository in hub_names(recipe)})
-    names: dict[str, Any] = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids}
+    names: dict[str, Any] = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids, "hub": recipe.pins}
     if built.batch is not None:
         names["batch_size"] = asdict(built.batch)
     if built.choice is not None:

@@ -328,6 +328,8 @@ def hush_libraries() -> None:
     """Messages of a normal run that tell its user nothing."""
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")  # peft 0.21 against transformers 5.23
     warnings.filterwarnings("ignore", message=".*find_unused_parameters.*")
+    # peft at each checkpoint: whether the embedding grew, which no strategy makes it, it may not ask the hub
+    warnings.filterwarnings("ignore", message="Could not find a config file in .* vocabulary was not modified")
     warnings.filterwarnings("ignore", message=".*Paged optimizers are not supported on CPU.*")
     # a traceback for each operation that shapes alone do not answer; who asks tells it in one line
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)

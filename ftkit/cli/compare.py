@@ -10,6 +10,9 @@ from ftkit import console
 from ftkit.cli.arguments import Quiet
 from ftkit.errors import UserError
 from ftkit.hub.door import pinned
+from ftkit.hub.offline import offline_mode_kept
+from ftkit.hub.pins import as_begun
+from ftkit.recipe.schema import Recipe
 from ftkit.training.children import train_all
 from ftkit.training.variants import LEARNING_RATES, strategy_recipes
 
@@ -71,6 +74,13 @@ def compare(
         raise UserError(f"no run of {', '.join(failed)}", "why is said above; mend it, and the same command goes on")
 
 
+@offline_mode_kept()
+def at_one_commit(recipes: dict[str, Recipe]) -> dict[str, Recipe]:
+    """The recipes with the commits of what they name: they differ by nothing that moves on the hub meanwhile."""
+    pins = pinned(next(iter(recipes.values()))).pins
+    return {name: as_begun(recipe, pins) for name, recipe in recipes.items()}
+
+
 def require_no_options(output_dir: Path | None, *, smoke: bool, overwrite: bool) -> None:
     """Raises UserError where runs are compared and an option is of training."""
     given = {"--output-dir": output_dir is not None, "--smoke": smoke, "--overwrite": overwrite}
@@ -86,8 +96,7 @@ def train_strategies(
         raise UserError("no strategy is named", "name some, as full,lora", "--strategies")
     recipes = strategy_recipes(Path(targets[0]), names, targets[1:])
     if not smoke:
-        for recipe in recipes.values():
-            pinned(recipe)
+        recipes = at_one_commit(recipes)
     try:
         return train_all(recipes, folder, smoke=smoke, overwrite=overwrite, quiet=quiet)
     except KeyboardInterrupt:

@@ -10,8 +10,9 @@ import typer
 from ftkit import console
 from ftkit.cli.arguments import Quiet
 from ftkit.errors import UserError
-from ftkit.hub.door import looked_up
-from ftkit.hub.names import Repository, is_hub_id, names_dataset
+from ftkit.hub.door import looked_up, pinned_model
+from ftkit.hub.names import Repository, names_dataset
+from ftkit.recipe.schema import Model
 
 if TYPE_CHECKING:
     from ftkit.synthesis.generators import EndpointGenerator, LocalGenerator
@@ -61,11 +62,11 @@ def synth(
         settings = Settings(rows, shots, temperature, max_new_tokens, novelty, seed, patience)
         require_output(output, resume=resume)
         names = [Repository(seeds, "dataset", key="SEEDS")] if names_dataset(seeds) else []
-        names += [Repository(model, "model", key="--model")] if model and is_hub_id(model) else []
         looked_up(names)
+        block = pinned_model(Model(name=model), "--model") if model else None
         datasets.disable_progress_bars()
         seed_rows = read_seeds(seeds)
-        generator = _local(model, settings) if model else _endpoint(str(endpoint), str(endpoint_model), settings)
+        generator = _local(block, settings) if block else _endpoint(str(endpoint), str(endpoint_model), settings)
         result = synthesize(seed_rows, generator, output, settings, resume=resume)
     except KeyboardInterrupt:
         words = [word for word in sys.argv[1:] if word != "--resume"]
@@ -98,20 +99,18 @@ def _endpoint(url: str, model: str, settings: "Settings") -> "EndpointGenerator"
     return generator
 
 
-def _local(name: str, settings: "Settings") -> "LocalGenerator":
+def _local(block: Model, settings: "Settings") -> "LocalGenerator":
     """Raises UserError where there is no such model, or none that generates."""
     import torch
     from transformers import AutoModelForCausalLM
 
     from ftkit.compat import hush_libraries
     from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokenizer
-    from ftkit.recipe.schema import Model
     from ftkit.synthesis.generators import LocalGenerator
 
     hush_libraries()
-    block = Model(name=name)
     try:
-        with console.status(f"loading {name}"):
+        with console.status(f"loading {block.name}"):
             config, tokenizer = load_config(block, {}), load_tokenizer(block)
             model = load_base(AutoModelForCausalLM, block, config, new_head=False)
             fit_tokenizer(model, tokenizer)
@@ -119,5 +118,5 @@ def _local(name: str, settings: "Settings") -> "LocalGenerator":
         raise UserError(error.message, error.hint, "--model") from error
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return LocalGenerator(
-        model, tokenizer, name=name, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens
+        model, tokenizer, name=block.name, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens
     )  # fmt: skip

@@ -8,10 +8,10 @@ from ftkit import console
 from ftkit.cli.arguments import Limit, ModelName, Overrides, Quiet, RecipeOrRows, TaskName
 from ftkit.cli.drafting import recipe_of
 from ftkit.data.paths import require_local
-from ftkit.hub.door import pinned
+from ftkit.hub.door import as_it_began, pinned
 from ftkit.recipe.limit import limited, require_limit
 from ftkit.recipe.load import load_recipe
-from ftkit.run import default_folder, require_free
+from ftkit.run import Run, default_folder, require_free
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -51,6 +51,7 @@ def train(
     if not smoke:
         with loaded.located():
             require_local(loaded)
+            loaded = as_it_began(loaded, Run(folder).record.get("hub", [])) if resume else loaded
             loaded = pinned(loaded)
     from ftkit import api  # torch and transformers, once the recipe is known to be sound
 

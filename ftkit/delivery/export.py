@@ -20,6 +20,8 @@ from ftkit.delivery.merge import (
 )
 from ftkit.delivery.onnx import require_onnx, runtime_forward, write_onnx
 from ftkit.errors import UserError
+from ftkit.hub.door import pinned
+from ftkit.hub.offline import offline_mode_kept
 from ftkit.models.load import load_config, load_plain, load_tokenizer
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Model, Recipe
@@ -32,6 +34,7 @@ SAME_WEIGHTS = 1e-4  # shares of the largest logit: the same weights, but for th
 ONNX_ALLOWED = 1e-3  # other kernels in float32
 
 
+@offline_mode_kept()
 def export(folder: str | Path, target: str | Path, *, kind: str) -> Comparison:
     """Write a run's model as `kind` into a new folder, and compare it with the model as it was trained.
 
@@ -110,6 +113,8 @@ FORMATS: dict[str, Callable[[Run, Path], Comparison]] = {
 def parts_of(run: Run) -> tuple[Recipe, Task, Model, PretrainedConfig]:
     """The run's recipe and task, and its saved model as a block of a recipe with its config."""
     recipe = load_recipe(run.recipe_file)
+    if (run.model / "adapter_config.json").is_file():
+        recipe = pinned(recipe, ("model",))
     saved = recipe.model.model_copy(update={"name": str(run.model), "revision": None, "tokenizer": None})
     task, config = TASKS[recipe.task](recipe.data), load_config(saved, {})
     task.recall(config)

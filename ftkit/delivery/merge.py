@@ -25,6 +25,7 @@ from ftkit.errors import Unverified, UserError
 from ftkit.evaluation.records import read_rows
 from ftkit.evaluation.verification import is_recorded
 from ftkit.hub.door import pinned
+from ftkit.hub.offline import offline_mode_kept
 from ftkit.hub.runs import run_folder
 from ftkit.models.architecture import meta_model
 from ftkit.models.load import load_config, load_plain, load_tokenizer
@@ -42,6 +43,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 ALLOWED = {"float32": 1e-3, "bfloat16": 1 / 16, "float16": 1 / 64}
 
 
+@offline_mode_kept()
 def merge(folder: str | Path, target: str | Path, *, dtype: str | None = None) -> Comparison:
     """Write a run's adapter and base as one model, and compare it with them.
 

@@ -30,6 +30,7 @@ from ftkit.evaluation.benchmark_data import BENCHMARKS, write_local_tasks
 from ftkit.evaluation.benchmark_models import contenders
 from ftkit.hub.door import looked_up
 from ftkit.hub.names import Repository
+from ftkit.hub.offline import online
 from ftkit.models.counts import count_parameters
 from ftkit.models.load import first_line
 
@@ -230,7 +231,8 @@ def run_harness(
         np.random.seed(HARNESS_FEWSHOT_SEED)
         torch.manual_seed(HARNESS_FEWSHOT_SEED)
         try:
-            loaded = manager.load(list(names))
+            with online():
+                loaded = manager.load(list(names))
         except (OSError, ValueError) as error:
             message = f"the rows cannot be had: {first_line(error)}"
             raise UserError(message, "give a folder with the files: --data-dir DIR", "--benchmarks") from error

@@ -19,11 +19,12 @@ from ftkit.hub.files import CONFIG, fetch, fetch_model, require_model, small_fil
 from ftkit.hub.lookup import Listing, look_up
 from ftkit.hub.names import Kind, Repository, hub_names, is_commit, model_names
 from ftkit.hub.offline import is_closed, may_ask, online, stay_offline, why_offline
-from ftkit.hub.pins import pin_of, with_model_revisions, with_revisions
+from ftkit.hub.pins import as_begun, pin_of, with_model_revisions, with_revisions
 from ftkit.hub.reasons import ELSEWHERE, is_refusal, one_line, reason_of, words_of
 from ftkit.recipe.schema import Model, Recipe
 
 KINDS: tuple[Kind, ...] = ("model", "dataset")
+TOKENIZER = "tokenizer"  # how the names of its files begin
 SHORT = 10  # letters of a commit that a line shows
 
 
@@ -81,6 +82,7 @@ def looked_up(repositories: Iterable[Repository]) -> list[Repository]:
 @contextmanager
 def fetching(repository: Repository) -> Iterator[None]:
     """Inside the block libraries may ask the hub, unless it is not to be asked; what they raise leaves it as one line."""
+    use_client()
     with one_line(repository), online():
         yield
 
@@ -98,6 +100,18 @@ def fetch_weights(block: Model) -> None:
     if files is not None and may_ask():
         with online():
             fetch_model(repository, files)
+
+
+def as_it_began(recipe: Recipe, pins: Sequence[Mapping[str, Any]]) -> Recipe:
+    """The recipe of a run that goes on, at the commits that it began with; a line says of each what is newer by now.
+
+    Args:
+        pins: `hub` of run.json.
+    """
+    if pins and not recipe.pins:
+        for line in what_moved(pins):
+            console.say(f"{line}; the run goes on with its own")
+    return as_begun(recipe, pins)
 
 
 def what_moved(pins: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -205,7 +219,8 @@ def _with_small_files(found: Found, *, weights: bool, code: bool) -> Found:
         return found
     if not repository.is_tokenizer:
         require_model(found.pinned, found.files, weights=weights)
-    if not may_ask():
+    if found.why_cached or not may_ask():
+        _require_whole(found)
         return found
     try:
         fetch(found.pinned, small_files(found.files, code=code))
@@ -217,6 +232,15 @@ def _with_small_files(found: Found, *, weights: bool, code: bool) -> Found:
         return Found(repository, before, files_known(repository, str(before)), words_of(cause, repository)[0])
     note_commit(repository, commit)
     return found
+
+
+def _require_whole(found: Found) -> None:
+    """Raises UserError where the cache lacks what a tokenizer or a config is made of: a library would make an empty one."""
+    names = [name for name in found.files or () if name == CONFIG or name.startswith(TOKENIZER)]
+    if missing := lacking(found.repository, str(found.commit), names):
+        why = found.why_cached or why_offline()
+        message = f"{found.repository}: {missing[0]} is not in the cache, and {why}"
+        raise UserError(message, ELSEWHERE["model"], key=found.repository.key)
 
 
 def _fetch_foreign_code(found: Sequence[Found]) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from urllib.parse import unquote
 
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
@@ -30,7 +31,7 @@ LONGEST = 300  # letters of a library's words
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 LOGIN = "`hf auth login`"
-NETWORK_HINT = "check network, proxy and HF_ENDPOINT; HF_HUB_OFFLINE=1 takes what the cache has"
+NETWORK_HINT = "check network, proxy and HF_ENDPOINT"
 ELSEWHERE = {"model": "name a local folder, or try the recipe with --smoke", "dataset": "name a local file or folder"}
 
 Words = tuple[str, str]  # what is wrong, and what to do about it
@@ -100,7 +101,17 @@ def address(repository: Repository) -> str:
 def _answered(error: HfHubHTTPError) -> str:
     """What the hub says itself, without the addresses and numbers that the library puts around it."""
     said = " ".join((error.server_message or "").split()).rstrip(".")[:LONGEST]
-    return f"the hub answers {error.response.status_code}" + (f": {said}" if said else "")
+    file = _file_of(error)
+    return f"the hub answers {error.response.status_code}{' for ' * bool(file)}{file}" + (f": {said}" if said else "")
+
+
+def _file_of(error: HfHubHTTPError) -> str:
+    """Which file of a repository was asked for; empty where it was none."""
+    return unquote(str(error.response.request.url.path)).partition("/resolve/")[2].partition("/")[2]
+
+
+def _has_token(error: HfHubHTTPError) -> bool:
+    return "authorization" in error.response.request.headers
 
 
 def _gated(error: GatedRepoError, repository: Repository) -> Words:
@@ -108,7 +119,7 @@ def _gated(error: GatedRepoError, repository: Repository) -> Words:
     return _answered(error), f"{ask}, then {LOGIN}" if error.response.status_code == 401 else ask
 
 
-def _absent(error: RepositoryNotFoundError, repository: Repository) -> Words:
+def _absent(error: HfHubHTTPError, repository: Repository) -> Words:
     near = nearest_id(repository)
     message = f"there is none of that name on {constants.ENDPOINT}, or it is private"
     return message, f"did you mean {near}?" if near else f"check the id; for a private one {LOGIN}"
@@ -122,9 +133,8 @@ def _no_revision(error: RevisionNotFoundError, repository: Repository) -> Words:
     return f"it has no revision '{repository.ref}'", f"there are {', '.join(sorted(known))}" if known else "check it"
 
 
-def _no_file(error: RemoteEntryNotFoundError, repository: Repository) -> Words:
-    name = str(error.response.request.url).partition("/resolve/")[2].partition("/")[2]
-    return f"it has no file {name or 'of that name'}", f"see {address(repository)}/tree/{repository.ref}"
+def _no_file(error: HfHubHTTPError, repository: Repository) -> Words:
+    return f"it has no file {_file_of(error) or 'of that name'}", f"see {address(repository)}/tree/{repository.ref}"
 
 
 def _disabled(error: DisabledRepoError, repository: Repository) -> Words:
@@ -133,7 +143,11 @@ def _disabled(error: DisabledRepoError, repository: Repository) -> Words:
 
 def _refused(error: HfHubHTTPError, repository: Repository) -> Words | None:
     """By the status, of the answers that have no kind of their own."""
-    status, message = error.response.status_code, error.server_message or ""
+    status = error.response.status_code
+    if status == 404:
+        return _no_file(error, repository) if _file_of(error) else _absent(error, repository)
+    if status == 401 and not _has_token(error):
+        return _answered(error), f"it wants to know who asks: {LOGIN}"
     if status == 401:
         return _answered(error), f"the token is not valid or has expired: {LOGIN} anew, or take HF_TOKEN away"
     if status == 403:
@@ -144,8 +158,8 @@ def _refused(error: HfHubHTTPError, repository: Repository) -> Words | None:
         wait = f"; it asks to wait {seconds} s" if seconds is not None else ""
         return f"{_answered(error)} (too many requests){wait}", f"{when}; with a token more are allowed ({LOGIN})"
     if status >= 500 or status == 408:
-        return f"{_answered(error)}", f"the fault is on its side ({constants.ENDPOINT}): try again in a few minutes"
-    return _answered(error) if message else plain(error), f"see {address(repository)}"
+        return _answered(error), f"the fault is on its side ({constants.ENDPOINT}): try again in a few minutes"
+    return _answered(error) if error.server_message else plain(error), f"see {address(repository)}"
 
 
 def _silent(error: NoAnswer, repository: Repository) -> Words:
@@ -156,7 +170,7 @@ def _silent(error: NoAnswer, repository: Repository) -> Words:
         message = f"{constants.ENDPOINT} does not answer"
     else:
         message = f"{constants.ENDPOINT} is not reached: {plain(cause)}"
-    return message + (f", by {through}" if through else ""), NETWORK_HINT
+    return message + (f", by {through}" if through else ""), f"{NETWORK_HINT}, or {ELSEWHERE[repository.kind]}"
 
 
 def _cut(error: Exception, repository: Repository) -> Words:

@@ -10,10 +10,19 @@ from transformers import PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
 
 from ftkit.compat import leave_as_loading_does
+from ftkit.hub.names import is_hub_id
 from ftkit.models.as_loaded import config_as_loaded, tokenizer_as_loaded
+from ftkit.recipe.schema import Model
 from ftkit.run import write_json
 
 PROMPT_TEMPLATE = "prompt_template.json"  # the forms that become a prompt when filled with a row's columns
+
+
+def on_its_base(model: Any, block: Model) -> Any:
+    """The model; of an adapter its config names the base's commit too, so that whoever loads it gets that very base."""
+    if isinstance(model, PeftModel) and is_hub_id(block.name):
+        model.active_peft_config.revision = block.revision
+    return model
 
 
 def save_model(

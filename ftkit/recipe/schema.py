@@ -274,8 +274,8 @@ class Data(Block):
     """The rows: where they come from, what their columns mean and how they are split."""
 
     train: Sources = Field(
-        description="Source, or list of sources, of the training rows. On the command line `data.train.rows=200` is of each of "
-        "a list, `data.train.0.rows=200` of the first."
+        description="Source, or list of sources, of the training rows. On the command line `data.train.rows=200` is of "
+        "each of a list, `data.train.0.rows=200` of the first."
     )
     eval: Sources | None = Field(
         None, description="Source of the eval rows; without it they are split off the training rows."

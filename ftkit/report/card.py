@@ -125,6 +125,8 @@ def provenance(evidence: Evidence) -> dict[str, str]:
     facts = {"recipe": f"`recipe.yaml`, sha256 `{hashlib.sha256(evidence.recipe_text.encode()).hexdigest()}`"}
     for split, found in record.get("data", {}).items():
         facts[f"{split} data"] = f"{found['rows']:,} rows, sha256 `{found['sha256']}`"
+    for pin in record.get("hub", []):
+        facts[pin["name"]] = f"commit `{pin['commit']}`, {pin['asked'] or 'main'} when the run began"
     facts["seed"] = str(record.get("seed", "not recorded"))
     if git := record.get("git"):
         facts["git commit"] = f"`{git['commit']}`{'' if git['clean'] else ', with changes'}"

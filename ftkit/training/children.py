@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ftkit import console
 from ftkit.errors import UserError
+from ftkit.hub.pins import as_asked, as_begun
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.run import FINISHED, Run, dump_recipe, is_run, require_writable, resolved_values, write_text
@@ -27,6 +28,10 @@ def train_all(recipes: Mapping[str, Recipe], folder: Path, *, smoke: bool, overw
         KeyboardInterrupt: a run was interrupted; the same command goes on with it.
     """
     require_writable(folder)
+    recipes = {
+        name: as_begun(as_asked(recipe), Run(folder / name).record.get("hub", recipe.pins))
+        for name, recipe in recipes.items()
+    }
     plans = {name: plan(recipe, folder / name, smoke=smoke, overwrite=overwrite) for name, recipe in recipes.items()}
     failed = []
     for name, options in plans.items():
@@ -43,6 +48,11 @@ def train_all(recipes: Mapping[str, Recipe], folder: Path, *, smoke: bool, overw
         if status:
             failed.append(name)
     return failed
+
+
+def going_on(recipe: Recipe, run: Run) -> Recipe:
+    """The recipe at the commits of the run that is in the folder, if there is one that noted them."""
+    return as_begun(as_asked(recipe), run.record.get("hub") or recipe.pins)
 
 
 def plan(recipe: Recipe, folder: Path, *, smoke: bool, overwrite: bool) -> list[str] | None:

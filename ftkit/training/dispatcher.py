@@ -30,6 +30,7 @@ from ftkit.models.as_loaded import lent_pad_token
 from ftkit.models.heads import find_head
 from ftkit.models.label_head import head_words
 from ftkit.models.load import first_line, fit_tokenizer, load_base, load_config, load_tokenizer, require_weights
+from ftkit.models.save import on_its_base
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.process import return_blocks
 from ftkit.recipe.schema import Model as ModelBlock
@@ -194,7 +195,7 @@ def build_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, 
         fit_tokenizer(base, tokenizer)
         if auto_class is not AutoModelForCausalLM:
             divide_loss_by_accumulation(base)
-        return strategy.apply(base, recipe.strategy, head, auto_class)
+        return on_its_base(strategy.apply(base, recipe.strategy, head, auto_class), recipe.model)
 
 
 def frozen_body(recipe: Recipe, model: Any, data: Data, trainer: Trainer) -> FrozenBody | None:

@@ -32,6 +32,7 @@ class Fault:
 
     Attributes:
         skip: so many of them go well first.
+        after: all go well until one whose line matches this was answered.
         times: so many go wrong, then all is well again; None for all.
         delay: seconds before the answer.
         status: the answer's status, with `retry_after` as its header, and the words that the hub would say.
@@ -44,6 +45,7 @@ class Fault:
 
     match: str = ""
     skip: int = 0
+    after: str = ""
     times: int | None = None
     delay: float = 0.0
     status: int = 0
@@ -55,9 +57,13 @@ class Fault:
     gone: bool = False
     changed: int = 0
     login: bool = False
+    struck: int = field(default=0, init=False)  # how many went wrong
 
     def strikes(self, line: str) -> bool:
         """Whether this request goes wrong; counts it."""
+        if self.after:
+            self.after = "" if re.search(self.after, line) else self.after
+            return False
         if not re.search(self.match, line):
             return False
         if self.skip:
@@ -65,7 +71,9 @@ class Fault:
             return False
         if self.times is not None:
             self.times -= 1
-        return self.times is None or self.times >= 0
+        struck = self.times is None or self.times >= 0
+        self.struck += struck
+        return struck
 
 
 @dataclass
