@@ -438,10 +438,11 @@ def publication(
         UserError: it is not to be pushed so.
     """
     hush_libraries()
-    if not unverified:
-        require_verified(run)
-    with make_publication(run, name, private=private, with_rows=with_rows) as found:
-        yield found
+    with offline_mode_kept():
+        if not unverified:
+            require_verified(run)
+        with make_publication(run, name, private=private, with_rows=with_rows) as found:
+            yield found
 
 
 def require_verified(run: Run) -> None:
@@ -451,6 +452,7 @@ def require_verified(run: Run) -> None:
         raise UserError("a smoke run trained a stand-in on sample data", "train it without --smoke", str(run.folder))
     if not is_recorded(run.verification):
         raise UserError("the run was not verified (evaluation.verify: false)", hint, str(run.folder))
+    require_base(run)
     edited = recipe_failures(run)
     failures = [*edited, *check_weights(run, edited=bool(edited))[1], *check_prompts(run)[1]]
     if failures:

@@ -80,12 +80,17 @@ def tell(found: "Publication") -> None:
         "files": f"{len(files)}, {size_words(sum(files.values()))}: "
         + ", ".join(f"{name} {size_words(size)}" for name, size in [*files.items()][:MOST_FILES]) + rest,
         "licence": found.contents.license or "none: the base's card names none, and the repository will say none",
-        "rows of your data": f"{found.contents.rows:,}, with their texts; card and report show some" if found.contents.rows else
-        "none; card and report have counts, labels and scores alone",
+        "rows of your data": row_words(found.contents.rows),
     }  # fmt: skip
     if found.stale:
         facts["removed there"] = ", ".join(found.stale)
     console.show(console.facts("what is pushed", facts))
+
+
+def row_words(rows: int) -> str:
+    if rows:
+        return f"{rows:,}, with their texts; card and report show some of them"
+    return "none; card and report have counts, labels and scores alone"
 
 
 def seen_by(found: "Publication") -> str:

@@ -134,7 +134,7 @@ def make_harmless(folder: Path, repository: Repository) -> None:
         record, facts = read_object(folder / RECORD), read_object(folder / VERIFICATION)
         needs_code = bool(recipe["model"].get("trust_remote_code"))
         own_metric = (recipe.get("evaluation") or {}).pop("metric_file", None)
-        found = [one["load"] for one in (record, facts) if one]
+        found = [one["load"] for one in (record, facts) if one is record or one]
         strange = [load for load in found if not is_plain(load)] + other_libraries(read_object(folder / ADAPTER))
         for load in found:
             load["arguments"].pop("trust_remote_code", None)
@@ -149,9 +149,8 @@ def make_harmless(folder: Path, repository: Repository) -> None:
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """A file's JSON; empty where there is no such file."""
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return found
+    """A file's JSON object; empty where there is no such file."""
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def is_plain(load: dict[str, Any]) -> bool:

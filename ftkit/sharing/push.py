@@ -14,9 +14,9 @@ from huggingface_hub.utils._validators import validate_repo_id
 
 from ftkit.cache import cache_folder
 from ftkit.errors import UserError
+from ftkit.hub.door import fetching
 from ftkit.hub.layout import CARD, OWN_FILES
 from ftkit.hub.names import Repository, is_hub_id
-from ftkit.hub.reasons import one_line
 from ftkit.recipe.load import load_recipe
 from ftkit.run import Run, now
 from ftkit.sharing.contents import Contents, gather
@@ -53,7 +53,7 @@ class Publication:
             UserError: the hub refuses it, or cannot be reached.
         """
         api, name = HfApi(), self.repository.name
-        with one_line(self.repository):
+        with fetching(self.repository):
             api.create_repo(name, private=self.private, exist_ok=True)
             sent = api.upload_folder(
                 repo_id=name, folder_path=self.contents.folder, delete_patterns=self.stale or None,
@@ -112,7 +112,7 @@ def repository_name(run: Run, name: str | None) -> str:
         raise UserError("you are not logged in to the hub", "`hf auth login`, or set HF_TOKEN")
     if name is None or "/" not in name:
         own = name or re.sub(r"[^\w.-]+", "-", str(run.record.get("name") or run.folder.resolve().name)).strip("-.")
-        with one_line(Repository(own, "model")):
+        with fetching(Repository(own, "model")):
             name = f"{HfApi().whoami()['name']}/{own}"
     try:
         validate_repo_id(name)
@@ -123,7 +123,7 @@ def repository_name(run: Run, name: str | None) -> str:
 
 def what_is_there(repository: Repository) -> tuple[tuple[str, ...] | None, bool | None]:
     """The files of a repository and whether it is private; (None, None) where there is none."""
-    with one_line(repository):
+    with fetching(repository):
         try:
             found: Any = HfApi().model_info(repository.name)
         except RepositoryNotFoundError:
@@ -133,7 +133,7 @@ def what_is_there(repository: Repository) -> tuple[tuple[str, ...] | None, bool 
 
 def require_valid_card(repository: Repository, contents: Contents) -> None:
     """Raises UserError where the hub would not take the card."""
-    with one_line(repository):
+    with fetching(repository):
         try:
             ModelCard.load(contents.folder / CARD).validate()
         except ValueError as error:
