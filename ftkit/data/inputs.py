@@ -14,7 +14,7 @@ from ftkit.answers import key_of
 from ftkit.data.paths import find_files
 from ftkit.errors import UserError
 from ftkit.hub.cache import hub_folders
-from ftkit.hub.names import hub_names
+from ftkit.hub.names import hub_names, is_commit
 from ftkit.hub.offline import offline_by_choice
 from ftkit.recipe.schema import Recipe
 
@@ -33,11 +33,11 @@ CLOCK = "cpu MHz"  # what changes in them from one moment to the next
 def inputs_key(recipe: Recipe) -> str | None:
     """A digest that changes when anything does from which a check of the recipe follows; None where none can tell.
 
-    None can where the user's own code is run, which may read anything, where the hub will be asked for what is newest, and
-    where something is chosen by the memory that is free. Files count by name, size and times of change.
+    None can where the user's own code is run, which may read anything, where the hub was not asked which commit is meant,
+    and where something is chosen by the memory that is free. Files count by name, size and times of change.
     """
     own_code = recipe.evaluation.metric_file or recipe.model.trust_remote_code
-    asks = not offline_by_choice() and bool(hub_names(recipe))
+    asks = not offline_by_choice() and not all(is_commit(repository.revision) for repository in hub_names(recipe))
     if own_code or asks or recipe.training.finds_batch or recipe.strategy.name == "auto":
         return None
     try:

@@ -24,6 +24,7 @@ from ftkit.data.places import Places
 from ftkit.data.sources import places_of, stream_source
 from ftkit.data.unread import require_unmeaning
 from ftkit.errors import UserError, rows_named
+from ftkit.hub.offline import online
 from ftkit.recipe.schema import Clean, Columns, Gate, Source
 from ftkit.recipe.tasks import TaskSpec
 
@@ -108,7 +109,7 @@ class StreamedRows:
             UserError: there is none.
         """
         rows = self.of_pass(0)
-        with readable(), self.named():
+        with online(), readable(), self.named():
             found = list(rows.take(size))
         if not found:
             raise UserError("the stream has no rows", "check the files", key="data.train")
@@ -283,7 +284,7 @@ class Stream(torch.utils.data.IterableDataset[Entry]):
         """
         batches = iter(self.rows.of_pass(number).iter(batch_size=BATCH))
         while True:
-            with readable(), self.rows.named():
+            with online(), readable(), self.rows.named():
                 batch = next(batches, None)
             if batch is None:
                 break

@@ -67,7 +67,7 @@ def refs_of(repository: Repository) -> list[str]:
 
 def note_commit(repository: Repository, commit: str) -> None:
     """Let the cache know which commit a branch or tag is now, as huggingface_hub does where it fetches by that name."""
-    if not is_commit(repository.ref):
+    if not is_commit(repository.ref) and commit_of(repository) != commit:
         write_quietly(repository_folder(repository) / "refs" / repository.ref, commit)
 
 

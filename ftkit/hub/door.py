@@ -24,6 +24,7 @@ from ftkit.hub.reasons import ELSEWHERE, is_refusal, one_line, reason_of, words_
 from ftkit.recipe.schema import Model, Recipe
 
 KINDS: tuple[Kind, ...] = ("model", "dataset")
+TOKENIZER = "tokenizer"  # how the names of its files begin
 SHORT = 10  # letters of a commit that a line shows
 
 
@@ -218,7 +219,8 @@ def _with_small_files(found: Found, *, weights: bool, code: bool) -> Found:
         return found
     if not repository.is_tokenizer:
         require_model(found.pinned, found.files, weights=weights)
-    if not may_ask():
+    if found.why_cached or not may_ask():
+        _require_whole(found)
         return found
     try:
         fetch(found.pinned, small_files(found.files, code=code))
@@ -230,6 +232,15 @@ def _with_small_files(found: Found, *, weights: bool, code: bool) -> Found:
         return Found(repository, before, files_known(repository, str(before)), words_of(cause, repository)[0])
     note_commit(repository, commit)
     return found
+
+
+def _require_whole(found: Found) -> None:
+    """Raises UserError where the cache lacks what a tokenizer or a config is made of: a library would make an empty one."""
+    names = [name for name in found.files or () if name == CONFIG or name.startswith(TOKENIZER)]
+    if missing := lacking(found.repository, str(found.commit), names):
+        why = found.why_cached or why_offline()
+        message = f"{found.repository}: {missing[0]} is not in the cache, and {why}"
+        raise UserError(message, ELSEWHERE["model"], key=found.repository.key)
 
 
 def _fetch_foreign_code(found: Sequence[Found]) -> None:

@@ -170,7 +170,7 @@ def _silent(error: NoAnswer, repository: Repository) -> Words:
         message = f"{constants.ENDPOINT} does not answer"
     else:
         message = f"{constants.ENDPOINT} is not reached: {plain(cause)}"
-    return message + (f", by {through}" if through else ""), NETWORK_HINT
+    return message + (f", by {through}" if through else ""), f"{NETWORK_HINT}, or {ELSEWHERE[repository.kind]}"
 
 
 def _cut(error: Exception, repository: Repository) -> Words:

@@ -24,11 +24,17 @@ def require_same_recipe(run: Run, recipe: Recipe) -> None:
     began.keep_pins(run.record.get("hub", []))
     recipe = recipe if began.pins else as_asked(recipe)  # a run of before ftkit noted commits
     before, after = (flatten(resolved_values(r)) for r in (began, recipe))
-    changed = sorted(key for key in before | after if before.get(key) != after.get(key))
-    if changed:
-        shown = ", ".join(f"{key} ({before.get(key)} → {after.get(key)})" for key in changed[:5])
+    if changed := sorted(key for key in before | after if before.get(key) != after.get(key)):
+        asked = [flatten(resolved_values(as_asked(r))) for r in (began, recipe)]
+        shown = ", ".join(changed_words(key, [before, after], asked) for key in changed[:5])
         hint = "start anew with --overwrite or another --output-dir"
         raise UserError(f"the recipe changed since the run began: {shown}", hint, "--resume")
+
+
+def changed_words(key: str, values: list[dict[str, Any]], asked: list[dict[str, Any]]) -> str:
+    """What was and what is, of a revision by what was asked for; where that is the same, by its commits."""
+    before, after = (found.get(key) for found in (asked if asked[0].get(key) != asked[1].get(key) else values))
+    return f"{key} ({before} → {after})"
 
 
 def flatten(value: Any, key: str = "") -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 from ftkit.data import inputs
 from ftkit.data.inputs import inputs_key
@@ -69,27 +70,23 @@ def test_a_changed_value_setting_or_folder_is_another_key(
     assert inputs_key(make()) != key
 
 
-@pytest.mark.parametrize(
-    ("variable", "hub"), [("HF_HUB_CACHE", "."), ("HF_HOME", "hub"), ("XDG_CACHE_HOME", "huggingface/hub")]
-)
-def test_what_the_hub_s_cache_has_counts(
-    make: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, hub: str
-) -> None:
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv(variable, str(tmp_path / "cache"))
+def test_what_the_hub_s_cache_has_counts(make: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     key = inputs_key(make(model="owner/name"))
-    refs = tmp_path / "cache" / hub / "models--owner--name/refs"
+    refs = tmp_path / "cache" / "models--owner--name/refs"
     refs.mkdir(parents=True)
     (refs / "main").write_text("a commit")
     assert inputs_key(make(model="owner/name")) not in (None, key)
 
 
-def test_a_hub_that_will_be_asked_may_have_something_newer(make: RecipeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+def test_what_is_no_commit_yet_may_be_something_newer(make: RecipeMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     assert inputs_key(make()) is not None
     assert inputs_key(make(model="owner/name")) is None
+    first, second = (make(model={"name": "owner/name", "revision": letter * 40}) for letter in "ab")
+    assert inputs_key(first) == inputs_key(first) is not None
+    assert inputs_key(first) != inputs_key(second)
 
 
 def test_another_package_version_or_machine_is_another_key(
