@@ -19,7 +19,7 @@ from tests.small_models import save_small
 MODELS: dict[str, tuple[str, Any, dict[str, int]]] = {
     "distilbert/distilbert-base-uncased": ("distilbert", AutoModelForMaskedLM, {"max_position_embeddings": 512}),
     "distilbert/distilbert-base-cased": ("distilbert", AutoModelForMaskedLM, {"max_position_embeddings": 512}),
-    "openai-community/gpt2": ("gpt2", AutoModelForCausalLM, {"n_positions": 512}),
+    "openai-community/gpt2": ("gpt2", AutoModelForCausalLM, {"max_position_embeddings": 512}),
     "meta-llama/Llama-2-7b-hf": ("llama", AutoModelForCausalLM, {"max_position_embeddings": 1024}),
 }
 SENTIMENTS = ClassLabel(names=["negative", "positive"])

@@ -9,6 +9,7 @@ not as it was when cold, or asks too much.
 """
 
 import argparse
+import copy
 import csv
 import json
 import tempfile
@@ -56,7 +57,7 @@ def runs(name: str, hub: Hub, folder: Path) -> Iterator[dict[str, Any]]:
     """A recipe's four runs."""
     for state, fault in STATES.items():
         home = folder / ("home-gone" if state == "gone" else "home")
-        hub.fault = fault
+        hub.fault = copy.copy(fault)
         done = ftkit(["train", packaged_recipes()[name], *shorter(name), "-o", folder / state], hub, home, folder / "work")
         hub.fault = None
         weights = len(done.asked(r"\.safetensors"))

@@ -42,7 +42,8 @@ def recipe_of(name: str) -> Recipe:
     values = {
         "task": "text-classification", "model": {"name": "some/model", "max_length": 64},
         "strategy": {"name": "lora", "r": 4, "target_modules": ["q_lin"]},
-        "data": {"train": "some/reviews", "eval_size": 20}, "training": {"max_steps": 4, "save_steps": 2, "learning_rate": 1e-3},
+        "data": {"train": "some/reviews", "eval_size": 20},
+        "training": {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-3},
         "evaluation": {"verify": False},
     }  # fmt: skip
     return load_values(values, name)
