@@ -38,7 +38,7 @@ def publish_packaged(hub: Hub, folder: Path, rows: int = 48) -> None:
     for name, (kind, auto_class, sizes) in MODELS.items():
         save_small(kind, auto_class, folder / name, **sizes)
         words = AutoTokenizer.from_pretrained(folder / name)
-        words.eos_token = words.sep_token
+        words.eos_token, words.model_max_length = words.sep_token, sizes["max_position_embeddings"]
         words.save_pretrained(folder / name)
         hub.publish("models", name, files_of(folder / name))
     words = {"text": Value("string"), "label": SENTIMENTS}
