@@ -10,7 +10,7 @@ test test-slow: export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow lint docs site sweep bench bench-curves bench-gpu bench-plain clean
+.PHONY: install demo test test-slow lint docs site sweep hub bench bench-curves bench-gpu bench-plain clean
 
 install: $(STAMP)
 
@@ -49,6 +49,11 @@ sweep: install
 	$(SWEEP) --out tests/architectures/matrix.csv --docs docs/models.md
 	$(SWEEP) --precision bf16 --out tests/architectures/matrix-bf16.csv
 	$(SWEEP) --dropout --out tests/architectures/matrix-dropout.csv
+
+# Faults of a hub by command, and the packaged recipes in four states of cache and hub; a quarter of an hour.
+hub: install
+	$(BIN)/python -m tests.hub.faults --out tests/hub/faults.csv
+	$(BIN)/python -m tests.hub.recipes --out tests/hub/recipes.csv
 
 # ftkit beside the tutorial's Trainer script, TRL's SFTTrainer and a loop by hand, and how that grows; writes
 # benchmarks/RESULTS.md.

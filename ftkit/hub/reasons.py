@@ -50,7 +50,7 @@ def words_of(error: BaseException, repository: Repository) -> Words:
         for cause in found:
             if isinstance(cause, kind) and (said := words(cause, repository)):
                 return said
-    return plain(error), ""
+    return plain(first_cause(error)), ""
 
 
 @contextmanager
@@ -79,12 +79,25 @@ def seconds_to_wait(error: BaseException) -> int | None:
 
 
 def causes(error: BaseException | None) -> list[BaseException]:
-    """An error and those that it came from, also where a library would hide them."""
+    """An error and those that it came from, also where a library would hide them.
+
+    A file that a library looked for, and did without, is none of them: `datasets` goes on within the handler of that.
+    """
     found: list[BaseException] = []
+    stated = True
     while error is not None and error not in found:
-        found.append(error)
+        if stated or not isinstance(error, RemoteEntryNotFoundError):
+            found.append(error)
+        stated = error.__cause__ is not None
         error = error.__cause__ or error.__context__
     return found
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """The error that a library wrapped, whose words say more than the wrapper's."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def plain(error: BaseException) -> str:

@@ -10,7 +10,6 @@ could not be had, its result. 1 at the end where one is not so.
 
 import argparse
 import copy
-import csv
 import re
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from typing import Any
 from tests.hub.commands import Done, ftkit
 from tests.hub.packaged import publish_packaged
 from tests.hub.server import Fault, Hub
+from tests.hub.table import write_table
 
 MOST_SECONDS = 10.0
 COLUMNS = ("fault", "command", "seconds", "status", "result", "line")
@@ -102,8 +102,8 @@ def main() -> int:
         for row in runs(chosen, asked.commands, hub, Path(folder)):
             rows.append(row)
             print(*row.values(), sep="  ", flush=True)
-    if asked.out:
-        write_table(asked.out, rows)
+            if asked.out:
+                write_table(asked.out, rows, [(fault, command) for fault in cases() for command in COMMANDS])
     wrong = [row for row in rows if row["result"] not in ("right", "not needed")]
     print(f"{len(rows)} runs, {len(wrong)} not right")
     return int(bool(wrong))
@@ -141,17 +141,6 @@ def judged(done: Done, case: Case, struck: bool) -> str:
     if done.seconds > MOST_SECONDS:
         return "slow"
     return "right" if struck and re.search(case.words, done.error, re.IGNORECASE) else "another reason"
-
-
-def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    """The rows in the table's file, in place of those of the same fault and command."""
-    known = list(csv.DictReader(path.open())) if path.is_file() else []
-    made = {(row["fault"], row["command"]): row for row in [*known, *rows]}
-    order = [(fault, command) for fault in cases() for command in COMMANDS]
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(made[key] for key in order if key in made)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tests.small_models import save_small
 MODELS: dict[str, tuple[str, Any, dict[str, int]]] = {
     "distilbert/distilbert-base-uncased": ("distilbert", AutoModelForMaskedLM, {"max_position_embeddings": 512}),
     "distilbert/distilbert-base-cased": ("distilbert", AutoModelForMaskedLM, {"max_position_embeddings": 512}),
-    "openai-community/gpt2": ("gpt2", AutoModelForCausalLM, {"n_positions": 512}),
+    "openai-community/gpt2": ("gpt2", AutoModelForCausalLM, {"max_position_embeddings": 512}),
     "meta-llama/Llama-2-7b-hf": ("llama", AutoModelForCausalLM, {"max_position_embeddings": 1024}),
 }
 SENTIMENTS = ClassLabel(names=["negative", "positive"])
@@ -38,7 +38,7 @@ def publish_packaged(hub: Hub, folder: Path, rows: int = 48) -> None:
     for name, (kind, auto_class, sizes) in MODELS.items():
         save_small(kind, auto_class, folder / name, **sizes)
         words = AutoTokenizer.from_pretrained(folder / name)
-        words.eos_token = words.sep_token
+        words.eos_token, words.model_max_length = words.sep_token, sizes["max_position_embeddings"]
         words.save_pretrained(folder / name)
         hub.publish("models", name, files_of(folder / name))
     words = {"text": Value("string"), "label": SENTIMENTS}

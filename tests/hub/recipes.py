@@ -9,7 +9,7 @@ not as it was when cold, or asks too much.
 """
 
 import argparse
-import csv
+import copy
 import json
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from ftkit.recipe.packaged import packaged_recipes
 from tests.hub.commands import Done, ftkit
 from tests.hub.packaged import publish_packaged
 from tests.hub.server import Fault, Hub
+from tests.hub.table import write_table
 
 STATES: dict[str, Fault | None] = {
     "cold": None,
@@ -42,13 +43,8 @@ def main() -> int:
         for row in (row for name in asked.only for row in runs(name, hub, Path(folder, name))):
             rows.append(row)
             print(*row.values(), sep="  ", flush=True)
-    if asked.out:
-        known = list(csv.DictReader(asked.out.open())) if asked.out.is_file() else []
-        kept = [row for row in known if row["recipe"] not in asked.only]
-        with asked.out.open("w", newline="") as file:
-            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            table.writeheader()
-            table.writerows(sorted([*kept, *rows], key=lambda row: (row["recipe"], list(STATES).index(row["state"]))))
+            if asked.out:
+                write_table(asked.out, rows, [(recipe, state) for recipe in packaged_recipes() for state in STATES])
     return int(any(row["result"] != "right" for row in rows))
 
 
@@ -56,17 +52,12 @@ def runs(name: str, hub: Hub, folder: Path) -> Iterator[dict[str, Any]]:
     """A recipe's four runs."""
     for state, fault in STATES.items():
         home = folder / ("home-gone" if state == "gone" else "home")
-        hub.fault = fault
+        hub.fault = copy.copy(fault)
         done = ftkit(["train", packaged_recipes()[name], *shorter(name), "-o", folder / state], hub, home, folder / "work")
         hub.fault = None
         weights = len(done.asked(r"\.safetensors"))
-        yield dict(
-            zip(
-                COLUMNS,
-                (name, state, len(done.requests), weights, f"{done.seconds:.0f}", judged(done, state, folder)),
-                strict=True,
-            )
-        )
+        values = (name, state, len(done.requests), weights, f"{done.seconds:.0f}", judged(done, state, folder))
+        yield dict(zip(COLUMNS, values, strict=True))
 
 
 def shorter(name: str) -> list[str]:
