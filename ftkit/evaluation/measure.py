@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc  # type: ignore[import-untyped]
 from datasets import Dataset
 from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer
 
+from ftkit.data.encode import longest_first
 from ftkit.data.ledger import ROW
 from ftkit.evaluation.generation import generate_answers
 from ftkit.metrics.custom import CustomMetric
@@ -132,9 +132,7 @@ def without_metrics(trainer: Trainer) -> Iterator[None]:
 
 def predict_by_length(trainer: Trainer, dataset: Dataset) -> Any:
     """The Trainer's prediction of the rows in their order, made from the longest to the shortest: so least is padded."""
-    tables = dataset.select_columns("input_ids").with_format("arrow").iter(1000)
-    lengths = np.concatenate([pc.list_value_length(table["input_ids"]).to_numpy() for table in tables])
-    order = np.argsort(-lengths, kind="stable")
+    order = longest_first(dataset)
     output = trainer.predict(dataset.select(order))
     back = np.argsort(order)
     return output._replace(predictions=output.predictions[back], label_ids=output.label_ids[back])
