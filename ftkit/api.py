@@ -144,11 +144,12 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke)
     require_free(folder, overwrite=overwrite, resume=resume)
+    meant = recipe.model.name if smoke else ""
     if smoke:
         recipe = smoke_recipe(recipe, train)
     with recipe.located():
         require_reachable(hub_names(recipe))
-        return _train(recipe, Run(folder), resume=resume)
+        return _train(recipe, Run(folder), resume=resume, stands_for=meant)
 
 
 @offline_mode_kept()
@@ -467,7 +468,12 @@ class Built:
     choice: dict[str, Any] | None
 
 
-def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
+def _train(recipe: Recipe, run: Run, *, resume: bool, stands_for: str) -> Result:
+    """As `train`.
+
+    Args:
+        stands_for: in a smoke run, the model in whose place a stand-in is; else empty.
+    """
     account, stop = Account(run), StopOnSignal()
     forecast = ForecastTime(run)
     built = build_run(recipe, run, [stop, forecast, account], resume=resume)
@@ -477,7 +483,7 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
     checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
     with claimed(run), recorded(run):
         if checkpoint is None:
-            record_start(run, built)
+            record_start(run, built, {"smoke": {"stands_for": stands_for}} if stands_for else {})
         else:
             record_going_on(run, account, checkpoint)
         write_json(run.data_report, data_report(parts))
@@ -517,8 +523,12 @@ def build_run(recipe: Recipe, run: Run, callbacks: list[TrainerCallback], *, res
         remove_empty(run)
 
 
-def record_start(run: Run, built: Built) -> None:
-    """Open the run folder, with the recipe and all that is known of the run before it begins."""
+def record_start(run: Run, built: Built, fields: dict[str, Any]) -> None:
+    """Open the run folder, with the recipe and all that is known of the run before it begins.
+
+    Args:
+        fields: what run.json says beside.
+    """
     recipe, parts = built.recipe, built.parts
     hub_ids = sorted({name for name, _, _ in hub_names(recipe) if is_hub_id(name)})
     names: dict[str, Any] = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids}
@@ -526,7 +536,9 @@ def record_start(run: Run, built: Built) -> None:
         names["batch_size"] = asdict(built.batch)
     if built.choice is not None:
         names["strategy_choice"] = built.choice
-    start_run(run, recipe, {**names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)})
+    start_run(
+        run, recipe, {**fields, **names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)}
+    )
     run.update(fingerprints=fingerprints(run), plan=planned(recipe, parts))
 
 

@@ -11,7 +11,7 @@ from datasets import Dataset, concatenate_datasets
 from ftkit.data import tables
 from ftkit.data.augment import augment
 from ftkit.data.cells import match_texts
-from ftkit.data.clean import clean_rows
+from ftkit.data.clean import clean_rows, thin_labels
 from ftkit.data.columns import given_columns, given_rows, map_columns, read_columns, require_columns
 from ftkit.data.duplicates import Overlap, overlap
 from ftkit.data.encode import beside_cache, code, digest, is_empty
@@ -104,6 +104,8 @@ def read_splits(
                 rows[part] = whole.select(positions)
             else:
                 ledger.mark(row_numbers(whole)[positions], f"{part}: {HELD_OUT}")
+    if stream is None:
+        _thin_out(rows, data, ledger)
     slices = {
         part: rows[part].select_columns([*data.slice_by, ROW]) for part in MEASURED_PARTS if data.slice_by and part in rows
     }
@@ -186,6 +188,15 @@ def _clean(rows: Dataset, part: str, data: Data, spec: TaskSpec, ledger: Ledger,
     if not len(rows):
         raise UserError(f"no {part} row is left after data.clean", "loosen its steps", key="data.clean")
     return rows
+
+
+def _thin_out(rows: dict[str, Dataset], data: Data, ledger: Ledger) -> None:
+    """Take the training rows of labels that have more than their share out; rows to be measured on stay as they are."""
+    if "train" not in rows:
+        return
+    rows["train"], dropped = thin_labels(rows["train"], data.clean, seed=data.seed)
+    for reason, numbers in dropped.items():
+        ledger.mark(numbers, f"removed: {reason}")
 
 
 def _head(stream: StreamedRows, data: Data, *, held: bool) -> Dataset:

@@ -216,7 +216,7 @@ def own_texts(encoded: Encoded, found: Measurement, tokenizer: PreTrainedTokeniz
 def join_rows(
     source: Dataset, before: Measurement | None, after: Measurement, names: list[str], texts: Mapping[int, str]
 ) -> list[dict[str, Any]]:
-    """One object an eval row for predictions.jsonl: the row itself, and what was predicted before and after.
+    """One object an eval row for predictions.jsonl: the row itself, and what was predicted before and after, all alike.
 
     Args:
         names: of the rows, as `eval.jsonl row 3`, by which metrics.json and analysis.json name them.
@@ -225,10 +225,9 @@ def join_rows(
     shared = {"row", "prompt", "target", "references"}
     joined = []
     for index, tuned in enumerate(after.rows):
-        row: dict[str, Any] = {key: tuned[key] for key in ("row", "prompt", "target", "references") if key in tuned}
-        if "prompt" not in row:
-            shown = {name: value for name, value in source[tuned["row"]].items() if name != ROW}
-            row |= {name: value for name, value in shown.items() if isinstance(value, str | int | float | list)}
+        shown = {name: value for name, value in source[tuned["row"]].items() if name != ROW}
+        row = {name: value for name, value in shown.items() if isinstance(value, str | int | float | list)}
+        row |= {key: tuned[key] for key in ("row", "prompt", "target", "references") if key in tuned}
         if index in texts:
             row["text"] = texts[index]
         row["name"] = names[index]
@@ -236,4 +235,17 @@ def join_rows(
             row["baseline"] = {key: value for key, value in before.rows[index].items() if key not in shared}
         row["tuned"] = {key: value for key, value in tuned.items() if key not in shared}
         joined.append(row)
-    return joined
+    return one_shape(joined)
+
+
+def one_shape(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the same keys in each, and so in what each has of the models; null is what a row has nothing of."""
+    shapes: dict[str, dict[str, None]] = {}
+    for name in ("baseline", "tuned"):
+        shapes[name] = dict.fromkeys(key for row in rows for key in row.get(name) or ())
+    keys = dict.fromkeys(key for row in rows for key in row if key not in shapes)
+    return [
+        {key: row.get(key) for key in keys}
+        | {name: shape | row[name] for name, shape in shapes.items() if row.get(name) is not None}
+        for row in rows
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 from ftkit.errors import UserError
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
-from ftkit.report.summary import model_name
+from ftkit.report.summary import run_title
 from ftkit.run import Run, read_jsonl
 
 
@@ -34,7 +34,7 @@ class Evidence:
 
     @property
     def title(self) -> str:
-        return f"{self.recipe.task} · {self.recipe.strategy.name} · {model_name(self.record)}"
+        return run_title(self.recipe.task, self.recipe.strategy.name, self.record)
 
     @property
     def main_metric(self) -> str:
