@@ -239,7 +239,7 @@ class Gate(Block):
 
 
 class Clean(Block):
-    """Steps over all rows before they are split, the last two after it, in this order; each is counted in data_report.json."""
+    """Steps over all rows before they are split, the last two after it, in this order; each is in data_report.json."""
 
     unicode: Literal["NFC", "NFKC", "NFD", "NFKD"] | None = Field(None, description="Unicode normal form of the texts.")
     strip: Boolean = Field(False, description="Take white space off both ends of the texts.")
