@@ -1,4 +1,4 @@
-"""A split of ftkit's own whose sides share no rows that are alike: copies of a row that is learnt from are learnt from too."""
+"""A split of ftkit's own whose sides share no rows that are alike: copies of a row that is learnt are learnt too."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping

@@ -47,7 +47,7 @@ def overlapping(splits: Splits) -> int:
 @pytest.mark.parametrize("sizes", [{"eval_size": 40}, {"eval_size": 0.2, "test_size": 30}])
 def test_copies_stand_on_one_side(tmp_path: Path, kind: str, sizes: dict[str, Any]) -> None:
     rows = [{"text": sentence(n), "label": "ab"[n % 2]} for n in range(200)]
-    rows += [{"text": copies_of(sentence(n), kind), "label": "ab"[n % 2]} for n in range(0, 60)]
+    rows += [{"text": copies_of(sentence(n), kind), "label": "ab"[n % 2]} for n in range(60)]
     splits = split_of(tmp_path, rows, **sizes)
     assert overlapping(splits) == 0
     assert len(splits.rows["eval"]) == (40 if sizes["eval_size"] == 40 else 52)
