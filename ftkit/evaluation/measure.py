@@ -226,7 +226,7 @@ def join_rows(
     joined = []
     for index, tuned in enumerate(after.rows):
         shown = {name: value for name, value in source[tuned["row"]].items() if name != ROW}
-        row = {name: value for name, value in shown.items() if isinstance(value, str | int | float | list)}
+        row: dict[str, Any] = {name: value for name, value in shown.items() if isinstance(value, str | int | float | list)}
         row |= {key: tuned[key] for key in ("row", "prompt", "target", "references") if key in tuned}
         if index in texts:
             row["text"] = texts[index]

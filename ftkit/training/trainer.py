@@ -83,7 +83,8 @@ class Trainer(compat.Trainer):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.off = {}
-        if (score := self.compute_metrics) is not None:
+        score: Callable[[EvalPrediction], dict[str, float]] | None = named.get("compute_metrics")
+        if score is not None:
             self.compute_metrics = lambda prediction: score(self._in_order(prediction))
 
     def train(self, *arguments: Any, **named: Any) -> Any:
