@@ -168,12 +168,13 @@ def train(
     folder = Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke)
     require_free(folder, overwrite=overwrite, resume=resume)
     console.say(f"{recipe.task} · {recipe.strategy.name} · {model_name({'model': recipe.model.name})}, into {folder}")
+    meant = recipe.model.name if smoke else ""
     if smoke:
         with said_that_nothing_began(folder):
             recipe = smoke_recipe(recipe, train)
     with recipe.located():
         recipe = as_it_began(recipe, Run(folder).record.get("hub", [])) if resume else recipe
-        return _train(pinned(recipe), Run(folder), resume=resume)
+        return _train(pinned(recipe), Run(folder), resume=resume, stands_for=meant)
 
 
 @contextmanager
@@ -585,7 +586,12 @@ class Built:
     choice: dict[str, Any] | None
 
 
-def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
+def _train(recipe: Recipe, run: Run, *, resume: bool, stands_for: str) -> Result:
+    """As `train`.
+
+    Args:
+        stands_for: in a smoke run, the model in whose place a stand-in is; else empty.
+    """
     account, stop = Account(run), StopOnSignal()
     forecast = ForecastTime(run)
     built = build_run(recipe, run, [stop, forecast, account], resume=resume)
@@ -595,7 +601,7 @@ def _train(recipe: Recipe, run: Run, *, resume: bool) -> Result:
     checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
     with claimed(run), recorded(run):
         if checkpoint is None:
-            record_start(run, built)
+            record_start(run, built, {"smoke": {"stands_for": stands_for}} if stands_for else {})
         else:
             record_going_on(run, account, checkpoint)
         write_json(run.data_report, data_report(parts))
@@ -635,8 +641,12 @@ def build_run(recipe: Recipe, run: Run, callbacks: list[TrainerCallback], *, res
         remove_empty(run)
 
 
-def record_start(run: Run, built: Built) -> None:
-    """Open the run folder, with the recipe and all that is known of the run before it begins."""
+def record_start(run: Run, built: Built, fields: dict[str, Any]) -> None:
+    """Open the run folder, with the recipe and all that is known of the run before it begins.
+
+    Args:
+        fields: what run.json says beside.
+    """
     recipe, parts = built.recipe, built.parts
     hub_ids = sorted({repository.name for repository in hub_names(recipe)})
     names: dict[str, Any] = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids, "hub": recipe.pins}
@@ -644,7 +654,9 @@ def record_start(run: Run, built: Built) -> None:
         names["batch_size"] = asdict(built.batch)
     if built.choice is not None:
         names["strategy_choice"] = built.choice
-    start_run(run, recipe, {**names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)})
+    start_run(
+        run, recipe, {**fields, **names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)}
+    )
     run.update(fingerprints=fingerprints(run), plan=planned(recipe, parts))
 
 

@@ -36,7 +36,7 @@ def clean_rows(
 
     Args:
         helpers: columns that are no part of a row's content.
-        thin_out: also remove duplicates and rows of labels that have more than their share, as in training rows.
+        thin_out: also remove duplicates, as in training rows.
 
     Returns:
         The rows left, the ledger's numbers of the rows dropped by reason, and how many rows a step changed.
@@ -46,10 +46,21 @@ def clean_rows(
     """
     require_labels(rows.features, block)
     require_texts(text_columns(rows.features), block)
+    return _take_steps(rows, STEPS | THINNING if thin_out else STEPS, Settings(block, seed, thin_out, helpers))
+
+
+def thin_labels(rows: Dataset, block: Clean, *, seed: int) -> tuple[Dataset, dict[str, np.ndarray]]:
+    """Training rows without those of labels that have more than their share, and the ledger's numbers of these by reason."""
+    rows, dropped, _ = _take_steps(rows, LEARNT, Settings(block, seed, thin_out=True, helpers=[]))
+    return rows, dropped
+
+
+def _take_steps(
+    rows: Dataset, taken: dict[str, Callable[[Dataset, Settings], Cleaned]], settings: Settings
+) -> tuple[Dataset, dict[str, np.ndarray], dict[str, int]]:
     dropped, changed = dict[str, np.ndarray](), dict[str, int]()
-    settings = Settings(block, seed, thin_out, helpers)
-    for key, step in (STEPS | THINNING if thin_out else STEPS).items():
-        if getattr(block, key):
+    for key, step in taken.items():
+        if getattr(settings.block, key):
             numbers = row_numbers(rows)
             rows, positions, counts = step(rows, settings)
             dropped |= {reason: numbers[found] for reason, found in positions.items() if len(found)}
@@ -112,6 +123,9 @@ STEPS: dict[str, Callable[[Dataset, Settings], Cleaned]] = {
 }
 THINNING: dict[str, Callable[[Dataset, Settings], Cleaned]] = {
     "duplicates": _drop_duplicates,
+}
+# Of rows to learn from, once no row of them is to be measured on any more.
+LEARNT: dict[str, Callable[[Dataset, Settings], Cleaned]] = {
     "max_rows_per_label": _cap_labels,
     "balance": _balance_labels,
 }

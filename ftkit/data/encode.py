@@ -80,6 +80,13 @@ class Encoded:
         return replace(self, dataset=self.dataset.select(entries), rows=[self.rows[entry] for entry in entries], aside=aside)
 
 
+def longest_first(dataset: Dataset) -> np.ndarray:
+    """The entries from the longest to the shortest, in which least is padded."""
+    tables = dataset.select_columns("input_ids").with_format("arrow").iter(1000)
+    lengths = np.concatenate([pc.list_value_length(table["input_ids"]).to_numpy() for table in tables])
+    return np.argsort(-lengths, kind="stable")
+
+
 def encode(rows: Dataset, encoder: Encoder, columns: Features, key: str, name: str) -> Encoded:
     """Encode all rows and set aside those that the encoder dropped.
 

@@ -1,7 +1,7 @@
 """The gate: what may not go unnoticed in the encoded rows, looked for before step 0, and refused beyond what is allowed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -269,6 +269,8 @@ def require(findings: Sequence[Finding], ledger: Ledger, place: Callable[[str], 
             hint = f"{finding.hint}; or allow it with data.gate.{finding.rule}: {_round_up(share)}"
             mistakes.append(Mistake(place(finding.key) or finding.key, message, hint))
     if mistakes:
+        last = mistakes[-1]
+        mistakes[-1] = replace(last, hint=f"{last.hint}; see such rows with `ftkit preview RECIPE --anyway`")
         raise RecipeError(mistakes)
 
 

@@ -3,15 +3,15 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from ftkit.data import tables
+from ftkit.data.apart import LabelsOfRows, keep_apart
 from ftkit.data.augment import augment
 from ftkit.data.cells import match_texts
-from ftkit.data.clean import clean_rows
+from ftkit.data.clean import clean_rows, thin_labels
 from ftkit.data.columns import given_columns, given_rows, map_columns, read_columns, require_columns
 from ftkit.data.duplicates import Overlap, overlap
 from ftkit.data.encode import beside_cache, code, digest, is_empty
@@ -31,16 +31,6 @@ from ftkit.run import write_json
 MEASURED_PARTS = ("eval", "test")
 HELD_OUT = "not read now"
 STREAM_HEAD = 1000  # rows of a stream that are held, to be looked at and to learn the labels from
-
-
-class LabelsOfRows(Protocol):
-    """Pairs of a row's position and a label's number."""
-
-    @property
-    def rows(self) -> np.ndarray: ...
-
-    @property
-    def codes(self) -> np.ndarray: ...
 
 
 @dataclass
@@ -99,11 +89,13 @@ def read_splits(
             rows[part] = _clean(rows[part], part, data, spec, ledger, changed)
     if "train" in rows and split_off:
         whole = rows.pop("train")
-        for part, positions in _split(whole, data, strata, split_off, members).items():
+        for part, positions in _split(whole, data, spec, strata, split_off, members).items():
             if part in parts:
                 rows[part] = whole.select(positions)
             else:
                 ledger.mark(row_numbers(whole)[positions], f"{part}: {HELD_OUT}")
+    if stream is None:
+        _thin_out(rows, data, ledger)
     slices = {
         part: rows[part].select_columns([*data.slice_by, ROW]) for part in MEASURED_PARTS if data.slice_by and part in rows
     }
@@ -188,6 +180,15 @@ def _clean(rows: Dataset, part: str, data: Data, spec: TaskSpec, ledger: Ledger,
     return rows
 
 
+def _thin_out(rows: dict[str, Dataset], data: Data, ledger: Ledger) -> None:
+    """Take the training rows of labels that have more than their share out; rows to be measured on stay as they are."""
+    if "train" not in rows:
+        return
+    rows["train"], dropped = thin_labels(rows["train"], data.clean, seed=data.seed)
+    for reason, numbers in dropped.items():
+        ledger.mark(numbers, f"removed: {reason}")
+
+
 def _head(stream: StreamedRows, data: Data, *, held: bool) -> Dataset:
     """The first rows of a stream, cleaned.
 
@@ -232,6 +233,7 @@ def _mixed(sources: list[Source], found: list[Dataset], part: str, seed: int, le
 def _split(
     rows: Dataset,
     data: Data,
+    spec: TaskSpec,
     strata: Callable[[Dataset], np.ndarray | None],
     parts: list[str],
     members: Callable[[Dataset], LabelsOfRows | None],
@@ -246,8 +248,19 @@ def _split(
         return found
     if data.group_column:
         return split_by_group(column_values(rows, data.group_column), wanted, seed=data.seed)
-    parts_of, labels = split_rows(len(rows), wanted, seed=data.seed, labels=strata(rows)), members(rows)
-    return parts_of if labels is None else keep_in_train(parts_of, labels.rows, labels.codes, data.seed)
+    of_one, labels = strata(rows), members(rows)
+    parts_of = split_rows(len(rows), wanted, seed=data.seed, labels=of_one)
+    if labels is not None:
+        parts_of = keep_in_train(parts_of, labels.rows, labels.codes, data.seed)
+    if data.drop_overlap or data.gate.overlap >= 1:
+        return parts_of
+    compared = rows.remove_columns(_helpers(data, spec, rows))
+
+    def copies(train: np.ndarray, measured: np.ndarray) -> list[tuple[int, int]]:
+        found = find_overlap(compared.select(train), compared.select(measured), data.gate.similarity)
+        return sorted(found.pairs())
+
+    return keep_apart(parts_of, copies, of_one, labels, seed=data.seed)
 
 
 def _less_blank(rows: dict[str, Dataset]) -> dict[str, Dataset]:

@@ -168,7 +168,7 @@ def changed_rows(
     rows: list[dict[str, Any]], names: list[str], baseline: Measurement | None, tuned: Measurement
 ) -> list[dict[str, Any]]:
     """The generated answers whose score moved most, for better or worse."""
-    if baseline is None or not rows or "generated" not in rows[0]["tuned"]:
+    if baseline is None or not rows or rows[0]["tuned"].get("generated") is None:
         return []
     order = np.argsort(-np.abs(tuned.quality - baseline.quality), kind="stable")[:SHOWN_ROWS]
     return [

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc  # type: ignore[import-untyped]
 from datasets import Dataset
 from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer
 
+from ftkit.data.encode import longest_first
 from ftkit.data.ledger import ROW
 from ftkit.evaluation.generation import generate_answers
 from ftkit.metrics.custom import CustomMetric
@@ -135,9 +135,7 @@ def without_metrics(trainer: Trainer) -> Iterator[None]:
 
 def predict_by_length(trainer: Trainer, dataset: Dataset) -> Any:
     """The Trainer's prediction of the rows in their order, made from the longest to the shortest: so least is padded."""
-    tables = dataset.select_columns("input_ids").with_format("arrow").iter(1000)
-    lengths = np.concatenate([pc.list_value_length(table["input_ids"]).to_numpy() for table in tables])
-    order = np.argsort(-lengths, kind="stable")
+    order = longest_first(dataset)
     output = trainer.predict(dataset.select(order))
     back = np.argsort(order)
     return output._replace(predictions=output.predictions[back], label_ids=output.label_ids[back])
@@ -245,7 +243,7 @@ def own_texts(encoded: Encoded, found: Measurement, tokenizer: PreTrainedTokeniz
 def join_rows(
     source: Dataset, before: Measurement | None, after: Measurement, names: list[str], texts: Mapping[int, str]
 ) -> list[dict[str, Any]]:
-    """One object an eval row for predictions.jsonl: the row itself, and what was predicted before and after.
+    """One object an eval row for predictions.jsonl: the row itself, and what was predicted before and after, all alike.
 
     Args:
         names: of the rows, as `eval.jsonl row 3`, by which metrics.json and analysis.json name them.
@@ -254,10 +252,9 @@ def join_rows(
     shared = {"row", "prompt", "target", "references"}
     joined = []
     for index, tuned in enumerate(after.rows):
-        row: dict[str, Any] = {key: tuned[key] for key in ("row", "prompt", "target", "references") if key in tuned}
-        if "prompt" not in row:
-            shown = {name: value for name, value in source[tuned["row"]].items() if name != ROW}
-            row |= {name: value for name, value in shown.items() if isinstance(value, str | int | float | list)}
+        shown = {name: value for name, value in source[tuned["row"]].items() if name != ROW}
+        row: dict[str, Any] = {name: value for name, value in shown.items() if isinstance(value, str | int | float | list)}
+        row |= {key: tuned[key] for key in ("row", "prompt", "target", "references") if key in tuned}
         if index in texts:
             row["text"] = texts[index]
         row["name"] = names[index]
@@ -265,4 +262,17 @@ def join_rows(
             row["baseline"] = {key: value for key, value in before.rows[index].items() if key not in shared}
         row["tuned"] = {key: value for key, value in tuned.items() if key not in shared}
         joined.append(row)
-    return joined
+    return one_shape(joined)
+
+
+def one_shape(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the same keys in each, and so in what each has of the models; null is what a row has nothing of."""
+    shapes: dict[str, dict[str, None]] = {}
+    for name in ("baseline", "tuned"):
+        shapes[name] = dict.fromkeys(key for row in rows for key in row.get(name) or ())
+    keys = dict.fromkeys(key for row in rows for key in row if key not in shapes)
+    return [
+        {key: row.get(key) for key in keys}
+        | {name: shape | row[name] for name, shape in shapes.items() if row.get(name) is not None}
+        for row in rows
+    ]

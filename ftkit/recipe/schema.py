@@ -246,7 +246,7 @@ class Gate(Block):
 
 
 class Clean(Block):
-    """Steps over all rows before they are split, in this order; each is counted in data_report.json."""
+    """Steps over all rows before they are split, the last two after it, in this order; each is in data_report.json."""
 
     unicode: Literal["NFC", "NFKC", "NFD", "NFKD"] | None = Field(None, description="Unicode normal form of the texts.")
     strip: Boolean = Field(False, description="Take white space off both ends of the texts.")
@@ -260,8 +260,10 @@ class Clean(Block):
         description="Drop rows that repeat an earlier one: exact, the whole row; normalised and near, what is given to the "
         "model, but for case and punctuation, or nearly.",
     )
-    max_rows_per_label: int | None = Field(None, ge=1, description="Keep so many rows of each label, drawn with data.seed.")
-    balance: Boolean = Field(False, description="Keep as many rows of each label as the rarest has.")
+    max_rows_per_label: int | None = Field(
+        None, ge=1, description="Keep so many training rows of each label, drawn with data.seed."
+    )
+    balance: Boolean = Field(False, description="Keep as many training rows of each label as the rarest has.")
 
 
 class Augment(Block):

@@ -10,7 +10,15 @@ from ftkit.evaluation.score import drawn_words
 from ftkit.report.base_card import BaseCard, base_card
 from ftkit.report.evidence import Evidence
 from ftkit.report.page import between, comparisons, figure, other_comparisons, signed, verdict
-from ftkit.report.summary import example_rows, label_rows, markdown_table, model_name, run_facts, unverified
+from ftkit.report.summary import (
+    example_rows,
+    label_rows,
+    markdown_table,
+    model_name,
+    run_facts,
+    stand_in_words,
+    unverified,
+)
 from ftkit.report.usage import usage
 
 # The hub's name for what a model of a class does; of other classes it is left out.
@@ -57,8 +65,10 @@ def front_matter(evidence: Evidence, about: BaseCard) -> ModelCardData:
 
 
 def results(evidence: Evidence) -> list[EvalResult]:
-    """The tuned model's metrics, as the hub's leaderboards take them."""
+    """The tuned model's metrics, as the hub's leaderboards take them; of stand-ins none."""
     recipe = evidence.recipe
+    if evidence.record.get("smoke"):
+        return []
     hub_ids = evidence.record.get("hub_ids", [])
     paths = [source.path for source in recipe.data.eval or recipe.data.train]
     name = ", ".join(dict.fromkeys(path if path in hub_ids else Path(path).name for path in paths))
@@ -79,9 +89,10 @@ def results(evidence: Evidence) -> list[EvalResult]:
 
 def body(evidence: Evidence, address: str = "model") -> str:
     recipe, record, metrics = evidence.recipe, evidence.record, evidence.metrics
-    rows = comparisons(evidence)
+    rows, words = comparisons(evidence), stand_in_words(record)
     lines = [
-        f"# {model_name(record)}, {recipe.strategy.name}, {recipe.task}", "",
+        f"# {'Smoke run, stand-ins: ' if words else ''}{model_name(record)}, {recipe.strategy.name}, {recipe.task}", "",
+        *([f"**{words}**", ""] if words else []),
         f"Trained with ftkit {record['versions']['ftkit']} from `{model_name(record)}`. The recipe: `recipe.yaml`.", "",
         f"**{verdict(evidence, rows)['sentence']}**", "",
         f"## Measured on {metrics['rows']:,} eval rows", "",

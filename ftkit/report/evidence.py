@@ -9,7 +9,7 @@ from ftkit.errors import UserError
 from ftkit.metrics.names import shown_name
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
-from ftkit.report.summary import model_name
+from ftkit.report.summary import run_title
 from ftkit.run import PROMPT_TEMPLATE, Run, read_jsonl
 
 
@@ -37,7 +37,7 @@ class Evidence:
 
     @property
     def title(self) -> str:
-        return f"{self.recipe.task} · {self.recipe.strategy.name} · {model_name(self.record)}"
+        return run_title(self.recipe.task, self.recipe.strategy.name, self.record)
 
     @property
     def main_metric(self) -> str:

@@ -66,7 +66,7 @@ class Examples:
 def choose_examples(evidence: Evidence) -> Examples:
     """The rows that changed first, as many as a page can hold."""
     kind = kind_of(evidence.rows)
-    rows = [row for row in evidence.rows if kind != "text" or "generated" in row["tuned"]]
+    rows = [row for row in evidence.rows if kind != "text" or has_text(row)]
     told = {outcome: set((evidence.metrics.get("changes") or {}).get(outcome, ())) for outcome in (FIXED, BROKEN)}
     outcomes = {id(row): outcome_of(row, kind, evidence, told) for row in rows}
     counts = {outcome: sum(found == outcome for found in outcomes.values()) for outcome in ORDER}
@@ -99,8 +99,13 @@ def spread(rows: list[dict[str, Any]], places: dict[int, tuple[int, int]], most:
     return sorted((kept + rest)[:most], key=lambda row: places[id(row)])
 
 
+def has_text(row: dict[str, Any]) -> bool:
+    """Whether an answer was generated for the row, as for some that were drawn."""
+    return row["tuned"].get("generated") is not None
+
+
 def kind_of(rows: list[dict[str, Any]]) -> str:
-    if any("generated" in row["tuned"] for row in rows):
+    if any(map(has_text, rows)):
         return "text"
     return "label" if any("predicted" in row["tuned"] for row in rows) else "loss"
 
@@ -140,7 +145,7 @@ def labels(value: Any) -> list[str]:
 
 def make_example(row: dict[str, Any], kind: str, outcome: str, start: int) -> Example:
     before, after = row.get("baseline"), row["tuned"]
-    wanted = words_of(row.get("label", row.get("target", "")))
+    wanted = wanted_words(row)
     texts = [None if answer is None else answer_text(answer, kind) for answer in (before, after)]
     return Example(
         name=str(row.get("name", f"row {row['row']}")),
@@ -164,15 +169,26 @@ def make_answer(answer: dict[str, Any], text: str, other: str | None, wanted: st
 def answer_text(answer: dict[str, Any], kind: str) -> str:
     if kind == "loss":
         return ""
-    return shortened(words_of(answer.get("generated", answer.get("predicted", ""))))
+    return shortened(answer_words(answer))
+
+
+def answer_words(answer: dict[str, Any]) -> str:
+    """What was generated or predicted, in words."""
+    return words_of(next((answer[key] for key in ("generated", "predicted") if answer.get(key) is not None), ""))
+
+
+def wanted_words(row: dict[str, Any]) -> str:
+    """The right answer, in words: of a text that was generated its target."""
+    names = ("target", "label", "tags") if row.get("prompt") is not None else ("label", "target", "tags")
+    return words_of(next((row[key] for key in names if row.get(key) is not None), ""))
 
 
 def asked_text(row: dict[str, Any]) -> str:
     """What the model was given: the prompt, or the row's own columns less its label."""
-    if "prompt" in row:
+    if row.get("prompt") is not None:
         return str(row["prompt"])
     answers = ("row", "name", "label", "target", "tags", "baseline", "tuned")
-    return "\n".join(words_of(value) for key, value in row.items() if key not in answers)
+    return "\n".join(words_of(value) for key, value in row.items() if key not in answers and value is not None)
 
 
 def words_of(value: Any) -> str:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from ftkit.report.confusion import confusion
 from ftkit.report.curves import curves, kept_step
 from ftkit.report.evidence import Evidence, as_interval
-from ftkit.report.examples import Examples, asked_text, choose_examples, shortened, words_of
+from ftkit.report.examples import Examples, answer_words, asked_text, choose_examples, shortened, wanted_words
 from ftkit.report.planned import planned_rows
 from ftkit.report.plots import draw_curve, draw_histogram, library
 from ftkit.report.summary import (
@@ -22,6 +22,7 @@ from ftkit.report.summary import (
     peak_words,
     planned,
     run_facts,
+    stand_in_words,
     unverified,
     verified_words,
 )
@@ -75,6 +76,7 @@ def page(evidence: Evidence) -> str:
         metrics=evidence.metrics,
         unverified=unverified(evidence.record),
         verified=verified_words(evidence.record),
+        stand_ins=stand_in_words(evidence.record),
         analysis=evidence.analysis,
         data=evidence.data,
         labels=label_rows(evidence.data.get("labels") or {}),
@@ -200,8 +202,8 @@ def worst_rows(evidence: Evidence, examples: Examples) -> list[dict[str, Any]]:
         found.append({
             "name": row["row"],
             "given": shortened(given.strip().removeprefix(examples.common_start).strip()),
-            "wanted": shortened(words_of(row.get("label", row.get("target", row.get("tags", ""))))),
-            "got": shortened(words_of(row.get("generated", row.get("predicted", "")))),
+            "wanted": shortened(wanted_words(row)),
+            "got": shortened(answer_words(row)),
             "score": row["score"],
         })  # fmt: skip
     return found

@@ -23,6 +23,22 @@ def model_name(record: dict[str, Any]) -> str:
     return Path(name).name if Path(name).is_absolute() or name.startswith(".") else name
 
 
+def run_title(task: str, strategy: str, record: dict[str, Any]) -> str:
+    """What a run is called: task, strategy and model; of a smoke run that it is one."""
+    return f"{'smoke run, stand-ins · ' if record.get('smoke') else ''}{task} · {strategy} · {model_name(record)}"
+
+
+def stand_in_words(record: dict[str, Any]) -> str:
+    """What the figures of a smoke run are worth, in one sentence; nothing of other runs."""
+    if not record.get("smoke"):
+        return ""
+    meant = model_name({"model": record["smoke"]["stands_for"]})
+    return (
+        f"A smoke run: a tiny stand-in took the place of {meant}, and sample rows that of the data. It shows that the "
+        "recipe runs to its end; its figures say nothing of the model or the data."
+    )
+
+
 def metric_rows(metrics: dict[str, Any]) -> list[list[str]]:
     """Metric, baseline, tuned, difference and its interval, as text."""
     baseline, drawn = metrics.get("baseline") or {}, metrics.get("intervals", {}).get("difference", {})
@@ -134,11 +150,13 @@ def planned(record: dict[str, Any]) -> str:
 
 def closing_table(recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any], rows: list[dict[str, Any]]) -> Group:
     """The table that ends a run."""
-    title = f"{recipe.task} · {recipe.strategy.name} · {model_name(record)}"
+    title = run_title(recipe.task, recipe.strategy.name, record)
     entries = metrics["rows"]
     rows_with_doubt = metric_rows(metrics) + other_baselines(metrics)
     columns = [f"metric ({entries:,} eval rows)", "baseline", "tuned", "difference", "95 % interval"]
     parts: list[Any] = [console.table(title, columns, rows_with_doubt)]
+    if words := stand_in_words(record):
+        parts.append(console.Line(words, "yellow"))
     if sentence := metrics.get("verdict", {}).get("sentence"):
         parts.append(console.Line(sentence, "bold"))
     if metrics.get("generated_rows"):
@@ -154,14 +172,16 @@ def closing_table(recipe: Recipe, metrics: dict[str, Any], record: dict[str, Any
 
 def example_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     """A few rows whose generated text changed: the end of the prompt, the target, before and after."""
-    changed = [row for row in rows if "generated" in row["tuned"] and row["tuned"]["generated"] != _before(row)]
+    changed = [
+        row for row in rows if row["tuned"].get("generated") is not None and row["tuned"]["generated"] != _before(row)
+    ]
     return [
         [_tail(row["prompt"]), row["target"], _before(row) or "-", row["tuned"]["generated"]] for row in changed[:EXAMPLES]
     ]
 
 
 def _before(row: dict[str, Any]) -> str:
-    return str(row.get("baseline", {}).get("generated", ""))
+    return str(row.get("baseline", {}).get("generated") or "")
 
 
 def _tail(prompt: str, length: int = 160) -> str:

@@ -18,7 +18,7 @@ from ftkit.evaluation.analysis import analyse
 from ftkit.evaluation.evidence import BASELINE, TUNED, changes, intervals
 from ftkit.evaluation.few_shot import with_shots
 from ftkit.evaluation.forgetting import DRIFT, KEY, LOSS, TEXTS, GeneralText, forgetting, general_text, measure_general
-from ftkit.evaluation.measure import Measurement, Outputs, assess, load_outputs, measure, targets_of, write_arrays
+from ftkit.evaluation.measure import Measurement, Outputs, assess, load_outputs, measure, one_shape, targets_of, write_arrays
 from ftkit.evaluation.verdict import flags, verdict
 from ftkit.metrics.custom import CustomMetric
 from ftkit.metrics.estimates import estimate_all, to_arrays
@@ -70,7 +70,7 @@ def measure_before(recipe: Recipe, run: Run, parts: Parts, text: GeneralText | N
     if block.baseline:
         before.baseline = remembered(run.outputs / "baseline.npz", "baseline", recipe, parts)
         write_json(run.metrics_file, {"rows": before.baseline.count, "baseline": before.baseline.metrics})
-        write_jsonl(run.predictions_file, ({"row": row["row"], "baseline": row} for row in before.baseline.rows))
+        write_jsonl(run.predictions_file, one_shape([{"row": row["row"], "baseline": row} for row in before.baseline.rows]))
         before.general = remembered_general(run.outputs / "general.npz", parts, text)
     if block.few_shot:
         name = f"few-shot ({block.few_shot} examples)"

@@ -167,7 +167,16 @@ def _forward(module: Any, product: Product, inputs: torch.Tensor, *more: Any, **
     dtype = torch.get_autocast_dtype(kind) if casts else inputs.dtype
     layer = module.get_base_layer()
     apart = not casts and module.lora_A[name].weight.dtype != dtype  # peft computes the adapter in its own precision then
-    if more or named or apart or module.disable_adapters or module.merged or not product.computes_in(layer, dtype):
+    measures = not (torch.is_grad_enabled() or module.training)  # rounded as where the model is measured after training
+    if (
+        measures
+        or more
+        or named
+        or apart
+        or module.disable_adapters
+        or module.merged
+        or not product.computes_in(layer, dtype)
+    ):
         found: torch.Tensor = type(module).forward(module, inputs, *more, **named)
         return found
     with torch.autocast(kind, enabled=False):

@@ -47,7 +47,7 @@ def learn(recipe: Recipe, run: Run, parts: Parts, checkpoint: Path | None, betwe
     """Take all steps.
 
     Args:
-        between: is called when training ends, and before it is taken up again.
+        between: is called where training diverged, before anything is said of it.
 
     Raises:
         Diverged: the training diverged, and the recipe has it stopped, or lower rates did not help.
@@ -73,8 +73,6 @@ def learn(recipe: Recipe, run: Run, parts: Parts, checkpoint: Path | None, betwe
         else:
             (run.checkpoints / START).unlink(missing_ok=True)
             return
-        finally:
-            between()
 
 
 def diverged(recipe: Recipe, run: Run, parts: Parts, found: Divergence, checkpoint: Path | None) -> Diverged:

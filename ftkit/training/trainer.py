@@ -5,11 +5,15 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache
+from datasets import Dataset
 from torch import nn
+from transformers import EvalPrediction
 
 from ftkit import compat
+from ftkit.data.encode import longest_first
 from ftkit.data.packing import is_flash
 from ftkit.models.label_scale import OWN, LabelScale
 from ftkit.models.load import lacks_memory
@@ -76,11 +80,15 @@ class Trainer(compat.Trainer):
     watch: Watch | None = None
     _step: Step | None = None
     _rows = 0  # of the present micro-batch
+    _back: np.ndarray | None = None  # of the rows that are evaluated, where each stands
     _share = 1.0  # of the step's loss, times its batches, that the present micro-batch has
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.off = {}
+        score: Callable[[EvalPrediction], dict[str, float]] | None = named.get("compute_metrics")
+        if score is not None:
+            self.compute_metrics = lambda prediction: score(self._in_order(prediction))
 
     def train(self, *arguments: Any, **named: Any) -> Any:
         """As the Trainer's, with the model as it trains."""
@@ -236,6 +244,27 @@ class Trainer(compat.Trainer):
         if self.watch is not None:
             self.watch.saw_measured(inputs, loss)
         return loss.detach().mean(), None if prediction_loss_only else kept.detach(), labels
+
+    def evaluate(self, eval_dataset: Any = None, *arguments: Any, **named: Any) -> dict[str, float]:
+        """As the Trainer's, in the batches in which the rows are measured before training and after: in half precision a
+        row's figures hang on those beside it, and the curve would end elsewhere than the table.
+        """
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        if not isinstance(rows, Dataset):  # with outputs of the frozen body they are measured in their order
+            return super().evaluate(eval_dataset, *arguments, **named)
+        order = longest_first(rows)
+        self._back = np.argsort(order, kind="stable")
+        try:
+            return super().evaluate(rows.select(order), *arguments, **named)
+        finally:
+            self._back = None
+
+    def _in_order(self, prediction: EvalPrediction) -> EvalPrediction:
+        """A prediction of the rows as they stand in their split."""
+        back = self._back
+        if back is None or len(back) != len(prediction.label_ids):
+            return prediction
+        return EvalPrediction(predictions=prediction.predictions[back], label_ids=prediction.label_ids[back])
 
     def parts(self, inputs: dict[str, Any]) -> list[Part]:
         """A batch as it is computed: whole, or in parts of rows of like length or of as many rows as memory holds."""

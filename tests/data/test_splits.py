@@ -142,3 +142,16 @@ def test_the_same_text_with_another_label_is_no_exact_duplicate(tmp_path: Path) 
 def test_a_source_named_twice_is_counted_twice(tmp_path: Path) -> None:
     splits = splits_of(tmp_path, {"rows": reviews(10)}, train=["rows.jsonl", "rows.jsonl"], clean={"duplicates": "exact"})
     assert splits.ledger.report()["row_ids"]["removed: exact duplicate"] == {"rows.jsonl": "1-10"}
+
+
+@pytest.mark.parametrize("step", [{"balance": True}, {"max_rows_per_label": 5}])
+@pytest.mark.parametrize("own", [True, False])
+def test_rows_to_learn_from_alone_are_balanced(tmp_path: Path, step: dict[str, Any], own: bool) -> None:
+    rows = [{"text": f"text {n} of many", "label": "rare" if n % 10 == 0 else "common"} for n in range(200)]
+    eval_rows = [{"text": f"another {n} of many", "label": "rare" if n % 10 == 0 else "common"} for n in range(50)]
+    sources = {"rows": rows, **({"eval": eval_rows} if own else {})}
+    more: dict[str, Any] = {"eval": "eval.jsonl"} if own else {"eval_size": 50}
+    plain, thinned = (splits_of(tmp_path, sources, **({"clean": clean} if clean else {}), **more) for clean in ({}, step))
+    assert thinned.rows["eval"]["text"][:] == plain.rows["eval"]["text"][:]
+    assert len(set(Counter(thinned.rows["train"]["label"]).values())) == 1
+    assert len(thinned.rows["train"]) < len(plain.rows["train"])

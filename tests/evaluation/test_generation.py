@@ -55,8 +55,8 @@ def test_answers_are_measured_of_drawn_rows(
     result = train(made, output_dir=tmp_path / "run")
     rows = read_jsonl(tmp_path / "run/predictions.jsonl")
     drawn = drawn_places(len(rows), 5, made.data.seed)
-    assert [index for index, row in enumerate(rows) if "generated" in row["tuned"]] == drawn != list(range(5))
-    assert [index for index, row in enumerate(rows) if "generated" in row["baseline"]] == drawn
+    assert [index for index, row in enumerate(rows) if row["tuned"]["generated"] is not None] == drawn != list(range(5))
+    assert [index for index, row in enumerate(rows) if row["baseline"]["generated"] is not None] == drawn
     assert all("entry" not in row["tuned"] for row in rows)
     column = {"instruction": "output", "summarization": "summary"}[task]
     assert (result.metrics["generated_rows"], result.metrics["generated_seed"]) == (5, made.data.seed)

@@ -225,7 +225,7 @@ def test_the_best_step_is_the_kept_one(recipe: Callable[..., Recipe], tmp_path: 
         "save_steps": 1,
         "load_best_model_at_end": True,
         "metric_for_best_model": "loss",
-        "learning_rate": 1.0,
+        "learning_rate": 0.05,
         "max_steps": 3,
     }
     train(recipe("full", training=training), output_dir=tmp_path / "run")

@@ -51,7 +51,7 @@ def test_a_recipe_smoke_runs_and_learns(path: Path, tmp_path: Path) -> None:
     assert load_recipe(result.folder / "recipe.yaml").strategy.name == recipe.strategy.name
     if recipe.task == "instruction" and path.stem not in SHORT:
         rows = [json.loads(line) for line in (result.folder / "predictions.jsonl").read_text().splitlines()]
-        generated = [row for row in rows if "generated" in row["tuned"]]
+        generated = [row for row in rows if row["tuned"].get("generated") is not None]
         passive = [row for row in generated if "passive" in row["prompt"] and " by " in row["target"]]
         ends = {row["target"].rpartition(" by ")[2] for row in passive}
         for model, learnt in (("baseline", False), ("tuned", True)):
