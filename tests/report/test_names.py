@@ -18,6 +18,8 @@ from ftkit.report.comparison import compare_runs
 from ftkit.report.publish import write_report
 from ftkit.run import Run, read_jsonl, write_jsonl
 
+pytestmark = pytest.mark.slow
+
 ROWS = [{"text": f"text {i}", "label": ("fraud", "legit")[i % 5 > 0]} for i in range(80)]
 
 
