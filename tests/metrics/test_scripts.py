@@ -88,6 +88,14 @@ def test_what_is_counted_is_said(script: str) -> None:
     assert load_metric("bleu").compute(predictions=[other], references=[one])["bleu"] == live
 
 
+def test_bleu_that_can_only_be_0_says_so() -> None:
+    """sacreBLEU's of texts that have no run of four words, whatever was written."""
+    for texts in (["yes", "a red cat"], ["Анна видит кота"], ["да"]):
+        assert text_metrics(texts, texts)["bleu"] == 0
+        assert "0 without a reference of 4 words" in text_details(texts)["bleu"]
+    assert "bleu" not in text_details(["yes", "a red cat sat down"])
+
+
 def test_texts_of_two_scripts_that_share_a_year() -> None:
     found = text_metrics([SCRIPTS["Han"][0]], [SCRIPTS["Cyrillic"][0]])
     assert 0 < found["rouge1"] < 0.15
