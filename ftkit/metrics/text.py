@@ -13,11 +13,13 @@ import numpy as np
 import sacrebleu
 
 from ftkit.metrics.resampling import Bounds, Resampler, of_ratio, of_share, of_sums, ratio
-from ftkit.metrics.scripts import bleu_tokenizer, is_latin, rouge_tokens, tokens, written
+from ftkit.metrics.scripts import CHARACTERS, bleu_tokenizer, is_latin, rouge_tokens, tokens, written
 
 ROUGE_NAMES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 CORPUS_METRICS = ("bleu", "chrf")  # of all texts together
 REPEATED_WORDS = 4
+BLEU_ORDER = 4
+NO_RUNS = "0 without a reference of 4 words"  # of equal texts too
 
 Targets = Sequence[str | Sequence[str]]  # of each row its reference, or all of several
 LARGEST_EXPONENT = 700.0
@@ -59,8 +61,12 @@ def text_details(targets: Targets) -> dict[str, str]:
     """What the names of the metrics leave open, by metric: what was counted, where that is not words of Latin letters."""
     texts = all_references(targets)
     counted, tokenizer = rouge_tokens(texts), bleu_tokenizer(texts)
+    split = corpus_metric("bleu", targets).tokenizer
+    short = not any(len(split(text).split()) >= BLEU_ORDER for text in texts)
     found = dict.fromkeys((*ROUGE_NAMES, "token_f1"), counted) if counted else {}
-    return found | ({"bleu": tokenizer} if tokenizer != "13a" else {})
+    found |= dict.fromkeys(("repetition", "length_ratio"), counted) if counted == CHARACTERS else {}
+    parts = [*([tokenizer] if tokenizer != "13a" else []), *([NO_RUNS] if short else [])]
+    return found | ({"bleu": ", ".join(parts)} if parts else {})
 
 
 def references_of(target: str | Sequence[str]) -> list[str]:

@@ -80,11 +80,20 @@ def test_what_is_counted_is_said(script: str) -> None:
     one, other, tokenizer, counted = SCRIPTS[script]
     details, said = text_details([one, other]), signatures([one, other])
     assert shown_name("rougeL", details) == ("rougeL" if not counted else f"rougeL ({counted})")
+    assert shown_name("repetition", details) == ("repetition (characters)" if script in UNSPACED else "repetition")
     assert shown_name("bleu", details) == ("bleu" if tokenizer == "13a" else f"bleu ({tokenizer})")
     assert f"tok:{tokenizer}|" in said["bleu"]
     assert f"tok:{counted.replace(' ', '-') or 'rouge-score'}|" in said["rouge"]
     live = sacrebleu.BLEU(tokenize=tokenizer).corpus_score([other], [[one]]).score
     assert load_metric("bleu").compute(predictions=[other], references=[one])["bleu"] == live
+
+
+def test_bleu_that_can_only_be_0_says_so() -> None:
+    """sacreBLEU's of texts that have no run of four words, whatever was written."""
+    for texts in (["yes", "a red cat"], ["Анна видит кота"], ["да"]):
+        assert text_metrics(texts, texts)["bleu"] == 0
+        assert "0 without a reference of 4 words" in text_details(texts)["bleu"]
+    assert "bleu" not in text_details(["yes", "a red cat sat down"])
 
 
 def test_texts_of_two_scripts_that_share_a_year() -> None:

@@ -11,27 +11,31 @@ import pytest
 from huggingface_hub import ModelCard
 from rich.console import Console
 
-from ftkit import Recipe, evaluate, train
+from ftkit import evaluate, train
 from ftkit.api import Result
+from ftkit.recipe.load import load_values
 from ftkit.report.comparison import compare_runs
 from ftkit.report.publish import write_report
 from ftkit.run import Run, read_jsonl, write_jsonl
 
-RecipeMaker = Callable[..., Recipe]
+pytestmark = pytest.mark.slow
+
 ROWS = [{"text": f"text {i}", "label": ("fraud", "legit")[i % 5 > 0]} for i in range(80)]
 
 
 @pytest.fixture(scope="module")
-def results(recipe: RecipeMaker, tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
+def results(stand_in: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
     folder = tmp_path_factory.mktemp("names")
     write_jsonl(folder / "rows.jsonl", ROWS)
     made = []
     for name, data in (("second", {}), ("named", {"positive_label": "fraud"})):
-        values = recipe(
-            "full", data={"train": str(folder / "rows.jsonl"), **data},
-            training={"max_steps": 2}, evaluation={"metrics": ["f1", "f1_macro"], "verify": False},
-        )  # fmt: skip
-        made.append(train(values, output_dir=folder / name))
+        values = {
+            "task": "text-classification", "strategy": "full", "model": {"name": str(stand_in("distilbert")), "max_length": 32},
+            "data": {"train": str(folder / "rows.jsonl"), "eval_size": 20, **data},
+            "training": {"max_steps": 2, "per_device_train_batch_size": 8},
+            "evaluation": {"metrics": ["f1", "f1_macro"], "verify": False, "general_text": False},
+        }  # fmt: skip
+        made.append(train(load_values(values), output_dir=folder / name))
     return made
 
 
