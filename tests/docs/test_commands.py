@@ -78,7 +78,7 @@ def test_the_commands_of_a_page_run(page: Path, folder: Path, monkeypatch: pytes
     ids=lambda block: f"{block.page.name}-{block.needs}",
 )
 def test_what_needs_more(block: Block) -> None:
-    assert block.needs in ("gpu", "hub")
+    assert block.needs in ("gpu", "hub", "slurm")
     pytest.skip(f"needs a {block.needs}: {block.text}")
 
 
