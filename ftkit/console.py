@@ -117,7 +117,7 @@ def status(message: str, *, after: float = 0.0) -> Iterator[None]:
         with said_in_time(message, after):
             yield
         return
-    with err.status(message):
+    with err.status(Line(message)):
         yield
     if (seconds := time.monotonic() - started) > LONG:
         say(f"{message}: {time_words(seconds)}")

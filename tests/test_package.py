@@ -137,7 +137,9 @@ def test_wheel_and_sdist_hold_all_that_is_needed(built: dict[str, Path]) -> None
 
 
 @pytest.mark.slow
-def test_the_wheel_alone_works_in_a_fresh_environment(built: dict[str, Path], tmp_path: Path) -> None:
+def test_the_wheel_alone_works_in_a_fresh_environment(
+    built: dict[str, Path], recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
     """The libraries that it stands on are taken from this environment, which is not asked for ftkit itself."""
     venv.create(tmp_path / "fresh", with_pip=False)
     python = tmp_path / "fresh" / ("Scripts" if os.name == "nt" else "bin") / "python"
@@ -173,6 +175,9 @@ def test_the_wheel_alone_works_in_a_fresh_environment(built: dict[str, Path], tm
     )
     assert Path(where.stdout.strip()).is_relative_to(packages)
     assert all(name in ftkit("recipes") for name in packaged_recipes())
-    ftkit("init", "lora_distilbert", "my.yaml")
-    assert "ftkit report runs/my_smoke --open" in ftkit("train", "my.yaml", "--smoke", "training.max_steps=5")
-    assert "runs/my_smoke/report.html" in ftkit("report", "runs/my_smoke")
+    ftkit("init", "lora_distilbert", "copied.yaml")
+    (tmp_path / "my.yaml").write_text(
+        dump_recipe(recipe("lora", training={"max_steps": 2}))
+    )  # on a model that needs no warm-up
+    assert "ftkit report runs/my --open" in ftkit("train", "my.yaml")
+    assert "runs/my/report.html" in ftkit("report", "runs/my")

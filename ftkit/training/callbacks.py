@@ -24,7 +24,7 @@ class ShowProgress(TrainerCallback):
         self.scores = {f"eval_{name}" for name in metrics} | {"eval_loss"}
         self.bar: console.Bar | None = None
         self.task: TaskID | None = None
-        self.started, self.first_step = 0.0, 0
+        self.started, self.first_step, self.told = 0.0, 0, False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not state.is_world_process_zero:
@@ -52,9 +52,9 @@ class ShowProgress(TrainerCallback):
             name: f"{name} {_short(logs[key])}" for name, key in (("loss", "loss"), ("lr", "learning_rate")) if key in logs
         }
         self.bar.update(self.task, **shown)
-        ends = state.global_step >= state.max_steps or state.global_step - self.first_step <= args.logging_steps
-        if shown and ends and self.bar.disable:  # the first and the last are told however fast it goes
-            self.bar.tell(self.task)
+        if shown and self.bar.disable and (not self.told or state.global_step >= state.max_steps):
+            self.told = True
+            self.bar.tell(self.task)  # the first and the last, however fast it goes
         scores = [f"{key.replace('eval_', 'eval ')} {_short(value)}" for key, value in logs.items() if key in self.scores]
         if scores:
             console.say("  ".join([f"step {state.global_step:,}/{state.max_steps:,}", *scores]))

@@ -119,7 +119,7 @@ def stand_in(kind: str, train: Callable[..., Any]) -> Path:
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        with console.status(f"making a tiny {kind} stand-in, once, in about half a minute"), console.hushed():
+        with console.status(f"making a tiny {kind} stand-in (once, about 30 s)"), console.hushed():
             role = make_stand_in(kind, tokenizer_texts(), beside / "random")
             made = warm_up(*WARM_UPS[role], beside, train) if role in WARM_UPS else beside / "random"
         shutil.rmtree(folder, ignore_errors=True)

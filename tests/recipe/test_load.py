@@ -101,7 +101,7 @@ def test_each_mistake_is_named_with_its_place(tmp_path: Path, line: str, expecte
         ("  train: rows.csv", "  train: rows.csv\n  eval: e.csv\n  eval_size: 0.1", "'data.eval_size' has no effect beside data.eval"),
         ("text-classification\nmodel: some/model\nstrategy: {name: lora, r: 4, target_modules: [q_lin]}\ndata:", "summarization\nmodel: some/model\nstrategy: full\ndata:\n  prompt: 'Sum: {documnt}'", "the prompt names '{documnt}'; did you mean document?"),
         ("text-classification\nmodel: some/model\nstrategy: {name: lora, r: 4, target_modules: [q_lin]}\ndata:", "summarization\nmodel: some/model\nstrategy: full\ndata:\n  prompt: Sum it", "the prompt names no column"),
-        ("model: some/model", "model: {name: some/model, max_length: 0}", "model.max_length: must be greater than or equal to 8"),
+        ("model: some/model", "model: {name: some/model, max_length: 0}", "model.max_length: must be at least 8"),
         ("text-classification\nmodel: some/model\nstrategy: {name: lora, r: 4, target_modules: [q_lin]}", "instruction\nmodel: some/model\nstrategy: transfer", "strategy transfer cannot be with task instruction; no new head is trained"),
     ],
 )  # fmt: skip
