@@ -20,7 +20,7 @@ from ftkit.data.paths import locate
 from ftkit.errors import UserError
 from ftkit.hub import is_hub_id
 from ftkit.models.architecture import text_configs, trusted, usable_positions, word_embedding
-from ftkit.models.as_loaded import remember_config, remember_tokenizer
+from ftkit.models.as_loaded import remember_config, remember_drawn, remember_tokenizer
 from ftkit.models.label_head import Head, label_tensors, settle_head
 from ftkit.recipe.schema import Model
 
@@ -170,6 +170,7 @@ def load_base(
     if head is not None:
         settle_head(auto_class, config, model, head, drawn_names(info), anew="quantization_config" in options)
     if missing := [] if new_head else sorted(info["missing_keys"]):
+        remember_drawn(model, missing)
         console.warn(f"{block.name} lacks {len(missing)} weights, which start at random: {', '.join(missing[:3])}, …")
     return model
 
