@@ -24,7 +24,7 @@ import json, resource, sys, tempfile, time
 from pathlib import Path
 from ftkit.recipe.load import load_values
 from ftkit.training.dispatcher import build
-from ftkit.evaluation.evidence import TUNED, resampled
+from ftkit.metrics.estimates import estimate_all
 from ftkit.evaluation.measure import measure
 from transformers import Trainer
 side, model, rows = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -40,8 +40,8 @@ parts = build(recipe, Path(tempfile.mkdtemp()), [])
 encoded = parts.data.encoded["eval"]
 before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
 if side == "ftkit":
-    found = measure(parts.trainer, parts.task, parts.tokenizer, encoded, recipe.evaluation, recipe.spec)
-    resampled({TUNED: found.resamplers}, seed=42)
+    found = measure(parts.trainer, parts.task, parts.tokenizer, encoded, recipe.evaluation, recipe.spec, seed=42)
+    estimate_all({"tuned": found.resamplers}, seed=42)
     accuracy = found.metrics["accuracy"]
 else:
     plain = Trainer(model=parts.model, args=parts.trainer.args, data_collator=parts.trainer.data_collator,

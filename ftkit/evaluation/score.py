@@ -1,6 +1,7 @@
 """What `ftkit eval` and `ftkit check` report: values that print as a table or as JSON."""
 
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from rich.console import Group
@@ -13,7 +14,7 @@ from ftkit.metrics.names import shown_name
 
 @dataclass(frozen=True)
 class Score:
-    """The metrics of one model on one split, each with its 95 % bootstrap interval over the rows."""
+    """The metrics of one model on one split, each with its 95 % interval over the rows."""
 
     target: str
     task: str
@@ -28,7 +29,9 @@ class Score:
 
     def as_json(self) -> dict[str, Any]:
         names = ("target", "task", "split", "rows", "generated_rows", "metrics", "intervals", "details", "caveats")
-        return {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in names}
+        known = {name: [end if isfinite(end) else None for end in ends] for name, ends in self.intervals.items()}
+        return found | {"intervals": known}
 
     def table(self) -> Group:
         rows = [
@@ -43,7 +46,8 @@ class Score:
         return Group(grid, *(Text(f"read with care: {caveat}", style="yellow") for caveat in self.caveats))
 
     def _interval(self, name: str) -> str:
-        return "{:.4f} to {:.4f}".format(*self.intervals[name]) if name in self.intervals else "-"
+        ends = self.intervals.get(name, [])
+        return "{:.4f} to {:.4f}".format(*ends) if ends and all(map(isfinite, ends)) else "-"
 
 
 def drawn_words(some: int, rows: int) -> str:

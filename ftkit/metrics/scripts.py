@@ -16,6 +16,7 @@ UNSPACED_SCRIPTS = (
 SHARE = 0.1  # of the letters, from which a script without spaces decides how texts are cut
 LONG_WORD = 30  # characters; what is longer is no word of a script with spaces, and its characters are looked at
 LONG_RUN = 8  # of one character
+CHARACTERS = "characters"
 
 _UNSPACED = "".join(rf"\p{{{name}}}" for name in UNSPACED_SCRIPTS) + "ー"  # the last is of no script of its own
 _OTHER = r"[[\p{L}\p{Nd}]--[\p{Latin}\p{Common}\p{Inherited}]]"
@@ -71,4 +72,4 @@ def rouge_tokens(references: Iterable[str]) -> str:
     texts = list(references)
     if all(map(is_latin, texts)):
         return ""
-    return "Unicode words" if bleu_tokenizer(texts) == "13a" else "characters"
+    return "Unicode words" if bleu_tokenizer(texts) == "13a" else CHARACTERS

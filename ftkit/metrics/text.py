@@ -13,7 +13,7 @@ import numpy as np
 import sacrebleu
 
 from ftkit.metrics.resampling import Bounds, Resampler, of_ratio, of_share, of_sums, ratio
-from ftkit.metrics.scripts import bleu_tokenizer, is_latin, rouge_tokens, tokens, written
+from ftkit.metrics.scripts import CHARACTERS, bleu_tokenizer, is_latin, rouge_tokens, tokens, written
 
 ROUGE_NAMES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 CORPUS_METRICS = ("bleu", "chrf")  # of all texts together
@@ -60,6 +60,7 @@ def text_details(targets: Targets) -> dict[str, str]:
     texts = all_references(targets)
     counted, tokenizer = rouge_tokens(texts), bleu_tokenizer(texts)
     found = dict.fromkeys((*ROUGE_NAMES, "token_f1"), counted) if counted else {}
+    found |= dict.fromkeys(("repetition", "length_ratio"), counted) if counted == CHARACTERS else {}
     return found | ({"bleu": tokenizer} if tokenizer != "13a" else {})
 
 

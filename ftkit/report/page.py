@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ftkit.report.confusion import confusion
 from ftkit.report.curves import curves, kept_step
-from ftkit.report.evidence import Evidence
+from ftkit.report.evidence import Evidence, as_interval
 from ftkit.report.examples import Examples, asked_text, choose_examples, shortened, words_of
 from ftkit.report.planned import planned_rows
 from ftkit.report.plots import draw_curve, draw_histogram, library
@@ -215,8 +215,10 @@ def extent(line: Comparison) -> float:
 def slices_of(evidence: Evidence) -> list[dict[str, Any]]:
     """The slices, worst first, each with its `gain` over all rows, for better or worse; None where that may be chance."""
     found = (evidence.analysis.get("slices") or [])[:MAX_SLICES]
+    known = [{name: as_interval(one.get(name)) for name in ("interval", "difference_interval")} for one in found]
     return [
-        one | {"gain": gain_of(one.get("difference_interval"), evidence.higher_is_better(one["metric"]))} for one in found
+        one | its | {"gain": gain_of(its["difference_interval"], evidence.higher_is_better(one["metric"]))}
+        for one, its in zip(found, known, strict=True)
     ]
 
 

@@ -1,6 +1,7 @@
 """The closing table of a run, and the facts that its page and its card share with it."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,13 @@ def metric_rows(metrics: dict[str, Any]) -> list[list[str]]:
 
 def interval_of(metrics: dict[str, Any], name: str) -> str:
     """The interval of a metric's difference, in words; nothing where it was not drawn."""
-    low, high = metrics.get("intervals", {}).get("difference", {}).get(name) or (None, None)
-    return f"{low:+.4f} to {high:+.4f}" if low is not None and high is not None else "-"
+    return between_words(metrics.get("intervals", {}).get("difference", {}).get(name))
+
+
+def between_words(interval: Sequence[float | None] | None) -> str:
+    """An interval of a difference, in words; a dash where nothing could be said."""
+    low, high = interval or (None, None)
+    return f"{low:+.4f} to {high:+.4f}" if low is not None and high is not None and math.isfinite(low + high) else "-"
 
 
 def other_baselines(metrics: dict[str, Any]) -> list[list[str]]:
@@ -49,9 +55,8 @@ def other_baselines(metrics: dict[str, Any]) -> list[list[str]]:
     found = []
     for other, values in others.items():
         if name in values:
-            low, high = drawn.get(other, {}).get(name) or (math.nan, math.nan)
             tuned = metrics["tuned"][name]
-            gap, doubt = f"{tuned - values[name]:+.4f}", f"{low:+.4f} to {high:+.4f}"
+            gap, doubt = f"{tuned - values[name]:+.4f}", between_words(drawn.get(other, {}).get(name))
             found.append(
                 [f"{shown_name(name, metrics.get('details'))}, {other}", number(values[name]), number(tuned), gap, doubt]
             )
@@ -63,9 +68,7 @@ def forgetting_words(metrics: dict[str, Any]) -> str:
     found = metrics.get("forgetting")
     if not found:
         return ""
-    low, high = found["interval"]
-    doubt = f"95 % interval {low:+.4f} to {high:+.4f}, " if low is not None and high is not None else ""
-    doubt += f"{found['rows']} texts of {found['text']}"
+    doubt = f"95 % interval {between_words(found['interval'])}, {found['rows']} texts of {found['text']}"
     if found["kind"] == "drift":
         return f"the body's representations moved by {found['tuned']:.4f} (cosine distance; {doubt})"
     return f"loss on general text {found['baseline']:.4f} → {found['tuned']:.4f} ({found['difference']:+.4f}; {doubt})"

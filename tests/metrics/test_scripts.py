@@ -80,6 +80,7 @@ def test_what_is_counted_is_said(script: str) -> None:
     one, other, tokenizer, counted = SCRIPTS[script]
     details, said = text_details([one, other]), signatures([one, other])
     assert shown_name("rougeL", details) == ("rougeL" if not counted else f"rougeL ({counted})")
+    assert shown_name("repetition", details) == ("repetition (characters)" if script in UNSPACED else "repetition")
     assert shown_name("bleu", details) == ("bleu" if tokenizer == "13a" else f"bleu ({tokenizer})")
     assert f"tok:{tokenizer}|" in said["bleu"]
     assert f"tok:{counted.replace(' ', '-') or 'rouge-score'}|" in said["rouge"]
