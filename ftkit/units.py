@@ -23,8 +23,10 @@ def time_words(seconds: float) -> str:
 
 
 def number(value: float) -> str:
-    """A metric's figure, with four decimals where it is not large."""
-    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.3g}"
+    """A metric's figure: four decimals, one where it is in thousands, and digits alone where it is beyond."""
+    if not abs(value) >= 1e3:
+        return f"{value:.4f}"
+    return f"{value:,.1f}" if abs(value) < 1e7 else f"{value:.3g}"
 
 
 def scale_words(scale: dict[str, Any]) -> str:

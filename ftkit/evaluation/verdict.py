@@ -214,8 +214,8 @@ def sentence_of(state: str, first: Change, others: list[Change], name: str, rows
     if name == BASELINE:
         figures = f"{first.words()} {gap}, against the untrained model"
     else:
-        that = "that has" if name in begin else f"the {name}"
-        figures = f"{first.shown} {number(first.after)}, {that} {number(first.before)} {gap}"
+        that = "that" if name in begin else f"the {name}"
+        figures = f"{first.shown} {number(first.after)}, where {that} has {number(first.before)} {gap}"
     if first.way in (UNSURE, SAME) and state not in (SAME, NO_BETTER):
         figures += f"; whether {first.shown} is better cannot be told from {rows:,} rows"
     return f"{begin}: {figures}{others_words(others)}."
