@@ -29,6 +29,11 @@ def number(value: float) -> str:
     return f"{value:,.1f}" if abs(value) < 1e7 else f"{value:.3g}"
 
 
+def signed(value: float) -> str:
+    """A difference of two figures, with its sign."""
+    return f"{'-' if value < 0 else '+'}{number(abs(value))}" if not math.isnan(value) else "nan"
+
+
 def scale_words(scale: dict[str, Any]) -> str:
     """In which units labels that are numbers are learnt, and which the saved model gives; of `label_scale` of run.json."""
     mean, deviation = f"{scale['mean']:.6g}", f"{scale['deviation']:.6g}"

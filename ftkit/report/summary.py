@@ -13,7 +13,7 @@ from ftkit.evaluation.score import drawn_words
 from ftkit.metrics.names import shown_name
 from ftkit.recipe.schema import Recipe
 from ftkit.report.usage import loading_words
-from ftkit.units import number, scale_code, scale_words, size_words, time_words
+from ftkit.units import number, scale_code, scale_words, signed, size_words, time_words
 
 EXAMPLES = 3
 LABELS = 50
@@ -29,7 +29,7 @@ def metric_rows(metrics: dict[str, Any]) -> list[list[str]]:
     """Metric, baseline, tuned and difference, as text."""
     baseline, tuned, details = metrics.get("baseline") or {}, metrics["tuned"], metrics.get("details")
     return [
-        [shown_name(name, details), number(baseline[name]), number(value), f"{value - baseline[name]:+.4f}"]
+        [shown_name(name, details), number(baseline[name]), number(value), signed(value - baseline[name])]
         if name in baseline
         else [shown_name(name, details), "-", number(value), "-"]
         for name, value in tuned.items()
@@ -44,7 +44,7 @@ def interval_of(metrics: dict[str, Any], name: str) -> str:
 def between_words(interval: Sequence[float | None] | None) -> str:
     """An interval of a difference, in words; a dash where nothing could be said."""
     low, high = interval or (None, None)
-    return f"{low:+.4f} to {high:+.4f}" if low is not None and high is not None and math.isfinite(low + high) else "-"
+    return f"{signed(low)} to {signed(high)}" if low is not None and high is not None and math.isfinite(low + high) else "-"
 
 
 def other_baselines(metrics: dict[str, Any]) -> list[list[str]]:
