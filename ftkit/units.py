@@ -23,8 +23,15 @@ def time_words(seconds: float) -> str:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """A metric's figure, with four decimals where it is not large."""
-    return f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.3g}"
+    """A metric's figure: four decimals or as many as are asked for, one where it is in thousands, digits alone beyond."""
+    if not abs(value) >= 1e3:
+        return f"{value:.{digits}f}"
+    return f"{value:,.1f}" if abs(value) < 1e7 else f"{value:.3g}"
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """A difference of two figures, with its sign."""
+    return f"{'-' if value < 0 else '+'}{number(abs(value), digits)}" if not math.isnan(value) else "nan"
 
 
 def scale_words(scale: dict[str, Any]) -> str:

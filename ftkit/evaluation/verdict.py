@@ -17,7 +17,7 @@ from ftkit.evaluation.measure import Measurement, targets_of
 from ftkit.metrics.names import shown_name
 from ftkit.metrics.text import references_of
 from ftkit.recipe.tasks import HEALTH_METRICS
-from ftkit.units import number
+from ftkit.units import number, signed
 
 BETTER, WORSE, SAME, UNSURE = "better", "worse", "no change", "unsure"
 NO_BETTER, PARTLY, MIXED, DIVERGED, NO_BASELINE = "no better", "partly", "mixed", "diverged", "no baseline"
@@ -214,8 +214,8 @@ def sentence_of(state: str, first: Change, others: list[Change], name: str, rows
     if name == BASELINE:
         figures = f"{first.words()} {gap}, against the untrained model"
     else:
-        that = "that has" if name in begin else f"the {name}"
-        figures = f"{first.shown} {number(first.after)}, {that} {number(first.before)} {gap}"
+        that = "that" if name in begin else f"the {name}"
+        figures = f"{first.shown} {number(first.after)}, where {that} has {number(first.before)} {gap}"
     if first.way in (UNSURE, SAME) and state not in (SAME, NO_BETTER):
         figures += f"; whether {first.shown} is better cannot be told from {rows:,} rows"
     return f"{begin}: {figures}{others_words(others)}."
@@ -247,10 +247,6 @@ def others_words(others: list[Change]) -> str:
         more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
         found += [f"; {words}: {', '.join(named[:NAMED])}{more}"] if named else []
     return "".join(found)
-
-
-def signed(value: float) -> str:
-    return ("+" if value >= 0 else "-" if value < 0 else "") + number(abs(value))
 
 
 def trivial_flag(tuned: Measurement, name: str, reference: Measurement, metric: str, *, higher: bool) -> list[str]:

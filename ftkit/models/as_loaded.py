@@ -30,6 +30,7 @@ class Sides:
 
 LOADED_SIDES: WeakKeyDictionary[PreTrainedTokenizerBase, Sides] = WeakKeyDictionary()
 LOADED_VALUES: WeakKeyDictionary[PreTrainedModel, dict[str, Any]] = WeakKeyDictionary()
+DRAWN: WeakKeyDictionary[PreTrainedModel, list[str]] = WeakKeyDictionary()
 
 
 def remember_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -46,6 +47,16 @@ def lent_pad_token(tokenizer: PreTrainedTokenizerBase) -> str | None:
 def remember_config(model: PreTrainedModel) -> None:
     """To be called when the model was just loaded."""
     LOADED_VALUES[model] = {key: value for key, value in vars(model.config).items() if key == USE_CACHE}
+
+
+def remember_drawn(model: PreTrainedModel, names: list[str]) -> None:
+    """To be called where a checkpoint lacks weights that it should have, so that they start at random."""
+    DRAWN[model] = names
+
+
+def is_drawn(model: PreTrainedModel) -> bool:
+    """Whether a model has weights at random that its checkpoint should have."""
+    return bool(DRAWN.get(model))
 
 
 @contextmanager

@@ -31,10 +31,10 @@ class Scale:
     deviation: float = 1.0
 
     def standard(self, numbers: torch.Tensor) -> torch.Tensor:
-        return ((numbers.double() - self.mean) / self.deviation).float()
+        return (numbers.float() - self.mean) / self.deviation
 
     def own(self, numbers: torch.Tensor) -> torch.Tensor:
-        return (numbers.double() * self.deviation + self.mean).float()
+        return numbers.float() * self.deviation + self.mean
 
 
 OWN = Scale()

@@ -22,7 +22,7 @@ from ftkit.hub.door import fetch_weights
 from ftkit.hub.names import TOKENIZER_KEY, Repository, is_hub_id
 from ftkit.hub.reasons import reason_of
 from ftkit.models.architecture import text_configs, trusted, usable_positions, word_embedding
-from ftkit.models.as_loaded import remember_config, remember_tokenizer
+from ftkit.models.as_loaded import remember_config, remember_drawn, remember_tokenizer
 from ftkit.models.label_head import Head, label_tensors, settle_head
 from ftkit.models.vocabulary import TOKENIZERS, has_files, lack_of_files, require_ids, require_vocabulary
 from ftkit.recipe.schema import Model
@@ -186,6 +186,7 @@ def load_base(
     if head is not None:
         settle_head(auto_class, config, model, head, drawn_names(info), anew="quantization_config" in options)
     if missing := [] if new_head else sorted(info["missing_keys"]):
+        remember_drawn(model, missing)
         console.warn(f"{block.name} lacks {len(missing)} weights, which start at random: {', '.join(missing[:3])}, …")
     return model
 

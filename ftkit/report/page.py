@@ -186,8 +186,9 @@ def beside_words(against: str) -> str:
 
 def count_changes(evidence: Evidence, examples: Examples) -> tuple[int, int, int] | None:
     """Rows that training put right and put wrong, of how many; None where right and wrong are not told apart."""
-    if changes := evidence.metrics.get("changes"):
-        return len(changes["fixed"]), len(changes["broken"]), examples.of
+    if "changes" in evidence.metrics:
+        changes = evidence.metrics["changes"]
+        return (len(changes["fixed"]), len(changes["broken"]), examples.of) if changes else None
     if examples.kind != "label" or not evidence.metrics.get("baseline"):
         return None
     return examples.counts.get("fixed", 0), examples.counts.get("broken", 0), examples.of

@@ -11,7 +11,7 @@ from ftkit import console
 from ftkit.evaluation.score import drawn_words
 from ftkit.metrics.names import shown_name
 from ftkit.recipe.schema import Recipe
-from ftkit.units import number, scale_words, size_words, time_words
+from ftkit.units import number, scale_words, signed, size_words, time_words
 
 EXAMPLES = 3
 LABELS = 50
@@ -55,7 +55,7 @@ def comparison_row(name: str, before: float | None, after: float, interval: Sequ
         return [name, "-", number(after, decimals([after])), "-", "-"]
     digits = decimals([before, after, *(end for end in interval or () if end is not None)])
     doubt = between_words(interval, digits)
-    return [name, number(before, digits), number(after, digits), signed_number(after - before, digits), doubt]
+    return [name, number(before, digits), number(after, digits), signed(after - before, digits), doubt]
 
 
 def between_words(interval: Sequence[float | None] | None, digits: int = 4) -> str:
@@ -63,16 +63,12 @@ def between_words(interval: Sequence[float | None] | None, digits: int = 4) -> s
     low, high = interval or (None, None)
     if low is None or high is None or not math.isfinite(low + high):
         return "-"
-    return f"{signed_number(low, digits)} to {signed_number(high, digits)}"
+    return f"{signed(low, digits)} to {signed(high, digits)}"
 
 
 def decimals(values: Sequence[float]) -> int:
     known = [value for value in values if math.isfinite(value)]
     return 2 if all(value == round(value) for value in known) or any(abs(value) >= 100 for value in known) else 4
-
-
-def signed_number(value: float, digits: int) -> str:
-    return ("" if value < 0 or math.isnan(value) else "+") + number(value, digits)
 
 
 def other_baselines(metrics: dict[str, Any]) -> list[list[str]]:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from ftkit.evaluation.evidence import BASELINE
-from ftkit.evaluation.measure import Measurement, Outputs, assess
+from ftkit.evaluation.measure import Measurement, Outputs, assess, is_finite
 from ftkit.evaluation.verdict import Directions, headline, trivial_flag
 from ftkit.metrics.names import shown_name
+from ftkit.models.as_loaded import is_drawn
+from ftkit.models.label_scale import base_of
 from ftkit.recipe.schema import Recipe
 from ftkit.training.dispatcher import Parts
 from ftkit.units import number
@@ -26,7 +28,7 @@ class Compared:
     """What the tuned model is compared with: the baseline, what is trivial, and further ones, as examples in the prompt.
 
     Attributes:
-        drawn_head: the baseline's head was drawn at random, so that it is no baseline worth beating.
+        drawn_head: a head of the baseline was drawn at random, so that it is no baseline worth beating.
     """
 
     metric: str
@@ -47,7 +49,7 @@ class Compared:
         if self.baseline is None or not self.drawn_head:
             return ""
         if against == BASELINE:
-            return " Its head is drawn at random: to be better than that says little."
+            return " Its head was drawn at random: to be better than that says little."
         if self.metric not in self.baseline.metrics:
             return ""
         figure = f"{shown_name(self.metric, self.baseline.details)} {number(self.baseline.metrics[self.metric])}"
@@ -60,16 +62,19 @@ def compared(
 ) -> Compared:  # fmt: skip
     """What stands beside the tuned model, by the metric that the verdict is about."""
     metric = headline(tuned, better, chosen=recipe.evaluation.metrics is not None)
-    head = parts.task.head
+    head, model = parts.task.head, base_of(parts.model)
     return Compared(
         metric, baseline, trivial_baseline(recipe, parts, tuned, metric), others,
-        drawn_head=head is not None and not head.kept,
+        drawn_head=is_drawn(model) or (head is not None and not head.kept),
     )  # fmt: skip
 
 
 def remarks(parts: Parts, beside: Compared, tuned: Measurement, better: Directions) -> list[str]:
     """Flags of a model that learnt little: it says one thing of all rows, or is no better than what takes no training."""
-    said = parts.task.constant(tuned.outputs.prediction) if tuned.outputs else ""
+    outputs = tuned.outputs
+    if outputs is None or not is_finite(outputs.prediction):
+        return []
+    said = parts.task.constant(outputs.prediction)
     higher = better.get(beside.metric) is not False
     without = {**beside.trivial, **beside.others}
     return [

@@ -33,6 +33,7 @@ from transformers.models.auto import modeling_auto
 
 from ftkit.errors import UserError
 from ftkit.evaluation.measure import predict_by_length
+from ftkit.models.label_scale import Scale
 from ftkit.models.save import save_model
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Recipe, Speed
@@ -217,11 +218,12 @@ def folder_of(job: Job, place: Place) -> Path:
 def compare_steps(job: Job, place: Place, outcome: Outcome) -> None:
     """All levers, none, and the plain Trainer; then what was measured and saved."""
     parts = build(recipe_of(job, place, OPT_IN if job.task == "token-classification" else {}), place.out / "on", [])
-    start = weights_of(parts.model)
+    start = learnt_weights(parts)
     ours = trained(parts, outcome)
     off = build(recipe_of(job, place, OFF), place.out / "off", [])
-    outcome.gaps["start"] = worst(apart(weight, start[name]) for name, weight in learning(off.model))
-    rows = parts.data.encoded["train"].dataset
+    with off.trainer.scaling_labels():
+        outcome.gaps["start"] = worst(apart(weight, start[name]) for name, weight in learning(off.model))
+    rows = learnt_rows(parts)
     none, theirs = traced(off.trainer), traced(plain_of(job, place, parts, start, rows))
     if place.bf16:
         outcome.own = trace_gaps(theirs, traced(plain_of(job, place, parts, start, rows, bf16=False)))
@@ -282,6 +284,22 @@ VARIANTS: dict[str, Callable[[Job, Place, Outcome], None]] = {
     "refusal": expect_refusal,
     "drawn": compare_draws,
 }
+
+
+def learnt_weights(parts: Parts) -> Tensors:
+    """The weights as steps find them: of a head that gives numbers, in standard units."""
+    with parts.trainer.scaling_labels():
+        return weights_of(parts.model)
+
+
+def learnt_rows(parts: Parts) -> Any:
+    """The training rows for a plain script, which is told to learn numbers in the same units."""
+    rows, found = parts.data.encoded["train"].dataset, parts.trainer.label_scale
+    return rows if found is None else rows.map(lambda row: {"labels": standard(found.scale, row["labels"])})
+
+
+def standard(scale: Scale, label: float) -> float:
+    return float(scale.standard(torch.tensor(label)))
 
 
 def weights_of(model: Any) -> Tensors:
@@ -350,13 +368,18 @@ def judge_measured(job: Job, place: Place, parts: Parts, outcome: Outcome) -> No
 
 
 def eval_rows(parts: Parts) -> list[dict[str, Any]]:
-    dataset = parts.data.encoded["eval"].dataset
-    return [dataset[index] for index in range(len(dataset))]
+    """The eval rows, with labels in the units that the saved model gives."""
+    dataset, found = parts.data.encoded["eval"].dataset, parts.trainer.label_scale
+    rows = [dataset[index] for index in range(len(dataset))]
+    if found is None or found.in_head:
+        return rows
+    return [row | {"labels": standard(found.scale, row["labels"])} for row in rows]
 
 
 def measured_loss(parts: Parts, encoded: Any) -> float:
     output = predict_by_length(parts.trainer, encoded)
-    return parts.task.score(transformers.EvalPrediction(output.predictions, output.label_ids))["loss"]
+    prediction = parts.task.as_saved(transformers.EvalPrediction(output.predictions, output.label_ids))
+    return parts.task.resamplers(prediction)[parts.task.own_loss].value()
 
 
 def alone_losses(job: Job, model: Any, collate: Any, rows: list[dict[str, Any]]) -> list[tuple[float, int]]:

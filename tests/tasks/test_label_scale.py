@@ -72,7 +72,7 @@ def test_whoever_reads_the_model_gets_the_owners_numbers(recipe: RecipeMaker, tm
     logged = [event for event in read_jsonl(result.folder / "log.jsonl") if "eval_mse" in event]
     last = next(event for event in reversed(logged) if event["step"] == 12)
     assert (last["eval_mse"], last["eval_loss"]) == pytest.approx((metrics["mse"], metrics["loss"]), rel=0.03)
-    assert evaluate(result.folder).metrics == pytest.approx(metrics, rel=1e-3)
+    assert evaluate(result.folder).metrics == pytest.approx(metrics, rel=1e-2)
     said = [row["predicted"] for row in predict(result.folder, [{"text": row["text"]} for row in rows])]
     assert said == pytest.approx(told.tolist(), abs=spread / 20)
     card = (result.folder / "README.md").read_text()
