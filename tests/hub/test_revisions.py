@@ -65,7 +65,7 @@ def recipe(strategy: str, revision: str | None, **training: Any) -> Recipe:
 
 
 def answers(run: Path) -> list[Any]:
-    return [row["scores"] for row in api.predict(run, [{"text": text} for text in ("a fine film", "a dull one")])]
+    return [row["probabilities"] for row in api.predict(run, [{"text": text} for text in ("a fine film", "a dull one")])]
 
 
 @pytest.fixture(scope="module")
