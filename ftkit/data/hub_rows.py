@@ -1,6 +1,8 @@
 """Rows of a data set on the hub, of one commit and configuration: fetched once, and nothing is asked for them afterwards."""
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +12,7 @@ import datasets.config
 from datasets import DatasetBuilder, DownloadConfig, IterableDataset, load_dataset_builder
 from datasets.naming import camelcase_to_snakecase
 from datasets.packaged_modules.cache.cache import Cache
+from huggingface_hub import HfApi
 
 from ftkit.errors import UserError
 from ftkit.hub.cache import is_commit
@@ -40,7 +43,8 @@ def read_hub(source: Source, split: str, key: str, *, streaming: bool = False) -
     with fetching(repository), TemporaryDirectory() as empty:
         # With rows of the data set in its cache the library takes those of any commit and configuration rather than say why
         # it cannot have the ones that it is asked for.
-        builder = load_dataset_builder(source.path, source.name, revision=source.revision, cache_dir=empty)
+        with _listed(source):
+            builder = load_dataset_builder(source.path, source.name, revision=source.revision, cache_dir=empty)
         if streaming:
             return _stream(builder, part, source, key)
         folder = Path(datasets.config.HF_DATASETS_CACHE).expanduser() / Path(builder.cache_dir).relative_to(empty)
@@ -62,6 +66,16 @@ def prepared(source: Source) -> DatasetBuilder | None:
             configuration, version, commit = folder.parts[-3:]
             return Cache(repo_id=source.path, dataset_name=name, config_name=configuration, version=version, hash=commit)
     return None
+
+
+@contextmanager
+def _listed(source: Source) -> Iterator[None]:
+    """Raises why the files of a data set cannot be listed; the library takes those for absent that it cannot list."""
+    try:
+        yield
+    except FileNotFoundError:
+        next(iter(HfApi().list_repo_tree(source.path, repo_type="dataset", revision=source.revision)), None)
+        raise
 
 
 def _rows(builder: DatasetBuilder, split: str, source: Source, key: str) -> Any:
