@@ -21,7 +21,6 @@ from filelock import FileLock, Timeout
 
 from ftkit import __version__
 from ftkit.errors import UserError
-from ftkit.hub.runs import run_folder
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
 
@@ -113,6 +112,8 @@ def finished_run(name: Path) -> Run:
     Raises:
         UserError: there is none, or it is not finished.
     """
+    from ftkit.hub.runs import run_folder  # the hub's library takes longer than all else that is needed to name a run
+
     folder = run_folder(name)
     run = Run(folder)
     if not is_run(folder):
