@@ -64,7 +64,7 @@ class StreamedRows:
         self, name: str, rows: IterableDataset, places: Places | None, columns: Columns, spec: TaskSpec
     ) -> IterableDataset:
         first = self.ledger.enter_stream(name, "train", places)
-        with readable(), self.named():
+        with online(), readable(), self.named():
             rows = match_texts(rows, self._pattern, first) if self._pattern else rows
             require_columns(rows.column_names, spec, columns, name, ())
             read = read_columns(rows.column_names, spec, columns, name, ())

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import unquote
@@ -177,13 +178,18 @@ def _refused(error: HfHubHTTPError, repository: Repository) -> Words | None:
 
 def _silent(error: NoAnswer, repository: Repository) -> Words:
     proxies = {name: os.environ.get(name) or os.environ.get(name.lower()) for name in PROXIES}
-    through = ", ".join(f"{name}={value}" for name, value in proxies.items() if value)
+    through = ", ".join(f"{name}={without_password(value)}" for name, value in proxies.items() if value)
     cause = error.__cause__
     if isinstance(cause, Timeout) or cause is None:
         message = f"{constants.ENDPOINT} does not answer"
     else:
         message = f"{constants.ENDPOINT} is not reached: {plain(cause)}"
     return message + (f", by {through}" if through else ""), f"{NETWORK_HINT}, or {ELSEWHERE[repository.kind]}"
+
+
+def without_password(address: str) -> str:
+    """An address without the name and password that stand before its host."""
+    return re.sub(r"(^|//)[^/@]*@", r"\1", address)
 
 
 def _cut(error: Exception, repository: Repository) -> Words:

@@ -127,3 +127,13 @@ def test_what_is_no_reason_of_the_hub_passes(error: BaseException) -> None:
     with pytest.raises(type(error)) as found, one_line(Repository("some/rows", "dataset")):
         raise error
     assert found.value is error
+
+
+def test_the_password_of_a_proxy_is_not_shown(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.publish("models", NAME, FILES)
+    monkeypatch.setenv("HTTP_PROXY", "http://me:secret@127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    line = refusal()
+    assert "by HTTP_PROXY=http://127.0.0.1:9" in line
+    assert "secret" not in line
