@@ -62,10 +62,10 @@ def synth(
         settings = Settings(rows, shots, temperature, max_new_tokens, novelty, seed, patience)
         require_output(output, resume=resume)
         names = [Repository(seeds, "dataset", key="SEEDS")] if names_dataset(seeds) else []
-        looked_up(names)
+        commit = next((found.revision for found in looked_up(names)), None)
         block = pinned_model(Model(name=model), "--model") if model else None
         datasets.disable_progress_bars()
-        seed_rows = read_seeds(seeds)
+        seed_rows = read_seeds(seeds, commit)
         generator = _local(block, settings) if block else _endpoint(str(endpoint), str(endpoint_model), settings)
         result = synthesize(seed_rows, generator, output, settings, resume=resume)
     except KeyboardInterrupt:

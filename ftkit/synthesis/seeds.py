@@ -9,17 +9,21 @@ from ftkit.recipe.schema import Source
 from ftkit.synthesis.prompt import Row
 
 
-def read_seeds(path: str) -> list[Row]:
+def read_seeds(path: str, commit: str | None = None) -> list[Row]:
     """The seed rows of any source: instruction, input and output, or Self-Instruct's instruction and instances.
 
     Of several instances the first is taken. Rows without an instruction or an output are passed over, with a warning.
+
+    Args:
+        commit: of a data set on the hub.
 
     Raises:
         UserError: it cannot be read, lacks the columns, or has no whole row.
     """
     if not path:
         raise UserError("no seeds are named", "name a file of instruction rows", "SEEDS")
-    data = read_source(Source.model_validate({"path": path}), split="train", sample_by="line", seed=0, key="SEEDS")
+    source = Source.model_validate({"path": path, "revision": commit})
+    data = read_source(source, split="train", sample_by="line", seed=0, key="SEEDS")
     columns = set(data.column_names)
     if "instruction" not in columns or not columns & {"output", "instances"}:
         message = f"{path} has the columns {', '.join(data.column_names)}"

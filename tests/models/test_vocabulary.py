@@ -135,7 +135,9 @@ def test_a_cache_that_lacks_the_tokenizer_is_named_by_every_command(
 def test_a_model_that_writes_rows_or_is_benchmarked_is_looked_at_too(cached: Callable[[str], str], tmp_path: Path) -> None:
     name = cached("gpt2")
     with pytest.raises(UserError, match="has no words"):
-        _local(name, Settings(rows=1, temperature=0.0, max_new_tokens=4))
+        _local(Model(name=name), Settings(rows=1, temperature=0.0, max_new_tokens=4))
+    question = {"stem": "What is wet?", "choices": [{"label": "A", "text": "Water"}, {"label": "B", "text": "Fire"}]}
+    write_jsonl(tmp_path / "ARC-Easy-Test.jsonl", [{"id": "1", "question": question, "answerKey": "A"}])
     with pytest.raises(UserError, match="has no words"):
         api.benchmark(name, ["arc_easy"], data_dir=tmp_path)
 
@@ -214,6 +216,7 @@ def test_rows_that_become_the_unknown_token_are_refused_beyond_their_share(
     rows = [(STRANGE if number < share * 40 else KNOWN)[task] | {"number": number} for number in range(40)]
     write_jsonl(tmp_path / "rows.jsonl", rows)
     data = {"train": str(tmp_path / "rows.jsonl"), "eval_size": 8, "ignore_columns": ["number"]}
+    data |= {"prompt": "{instruction}"} if form == "bpe" else {}
     gate = {"overlap": 1.0}
     made = recipe(task=task, model={"name": str(unknowing(form))}, data={**data, "gate": gate})
     if share < 0.1:
