@@ -483,7 +483,8 @@ def check_weights(run: Run, *, edited: bool) -> tuple[dict[str, str], list[str]]
 
 def check_prompts(run: Run) -> tuple[str, list[str]]:
     """What plain transformers makes of the recorded prompts, in words; and what is wrong with it."""
-    entries = json.loads(run.data_report.read_text(encoding="utf-8"))["prompts"] if run.data_report.is_file() else []
+    recorded = json.loads(run.data_report.read_text(encoding="utf-8"))["prompts"] if run.data_report.is_file() else []
+    entries = [entry for entry in recorded if "ids" in entry]  # of a run that was pushed without rows they are not there
     own_code = run.record.get("load", {}).get("arguments", {}).get("trust_remote_code", False)
     try:
         load_tokenizer(Model(name=str(run.model), trust_remote_code=own_code))
@@ -496,7 +497,9 @@ def check_prompts(run: Run) -> tuple[str, list[str]]:
             f"{first.saved} tokens where it was trained on {first.trained} (- trained, + saved):\n{first.diff}"
         )
         return "", [message]
-    return f"{len(entries)} prompts have the token ids of training" if entries else "this task has no prompts", []
+    if entries:
+        return f"{len(entries)} prompts have the token ids of training", []
+    return "not checked: the run was pushed without them" if recorded else "this task has no prompts", []
 
 
 @offline_mode_kept()

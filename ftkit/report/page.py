@@ -62,8 +62,12 @@ class Comparison:
         return gain_of(self.interval, self.higher)
 
 
-def page(evidence: Evidence) -> str:
-    """The whole page; everything that comes from data is escaped."""
+def page(evidence: Evidence, address: str = "model") -> str:
+    """The whole page; everything that comes from data is escaped.
+
+    Args:
+        address: by which the model is loaded: a folder or a hub id.
+    """
     environment = Environment(loader=PackageLoader("ftkit.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.policies["json.dumps_kwargs"] = {}  # BokehJS reads what refers to a model after the model, so in this order
     environment.filters.update(figure=figure, signed=signed, between=between, share=share)
@@ -101,7 +105,8 @@ def page(evidence: Evidence) -> str:
         plots=plots(evidence),
         environment=surroundings(evidence),
         model=model_name(evidence.record),
-        usage="\n".join(usage(evidence)),
+        usage="\n".join(usage(evidence, address)),
+        address=address,
         scripts=scripts(),
     )
 

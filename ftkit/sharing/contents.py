@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from ftkit.hub.layout import CARD, RECIPE, RECORD, REPORT, ROW_FILES, RUN_FILES,
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.report.base_card import base_card
-from ftkit.report.evidence import Evidence, read_evidence
-from ftkit.run import Run, write_json, write_text
+from ftkit.report.evidence import Evidence, read_evidence, read_object
+from ftkit.run import PROMPT_TEMPLATE, Run, write_json, write_text
 from ftkit.sharing.scrub import local_names, require_scrubbed, scrubbed
 
 UNTOLD = ("command", "machine", "git", "process", "error", "published", "python")  # of run.json: the machine and its user
@@ -62,8 +62,8 @@ def gather(run: Run, folder: Path, address: str, *, with_rows: bool) -> Contents
     for name in RUN_FILES + (ROW_FILES if with_rows else ()):
         copy_scrubbed(run.folder / name, folder / name, names, with_rows=with_rows)
     write_recipe(run, folder, names)
-    evidence = read_evidence(Run(folder))
-    write_text(folder / REPORT, page(evidence))
+    evidence = replace(read_evidence(Run(folder)), prompt_forms=read_object(run.model / PROMPT_TEMPLATE))
+    write_text(folder / REPORT, page(evidence, address))
     about = base_card(recipe.model)
     write_text(folder / CARD, card(evidence, address=address, about=about))
     copy_model(run.model, folder, recipe)
@@ -89,13 +89,17 @@ def copy_scrubbed(file: Path, target: Path, names: list[str], *, with_rows: bool
         write_text(target, "".join(f"{line}\n" for line in lines))
         return
     left_out = UNTOLD if file.name == RECORD else () if with_rows else OF_ROWS.get(file.name, ())
-    values = {name: value for name, value in json.loads(text).items() if name not in left_out}
-    write_json(target, scrubbed(values | empty_prompts(file.name, values), names))
+    known = json.loads(text)
+    values = {name: value for name, value in known.items() if name not in left_out}
+    if "prompts" in known and "prompts" in left_out:
+        values["prompts"] = [without_texts(prompt) for prompt in known["prompts"]]
+    write_json(target, scrubbed(values, names))
 
 
-def empty_prompts(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    """The list that a reader of data_report.json looks for."""
-    return {"prompts": []} if name == "data_report.json" and "prompts" not in values else {}
+def without_texts(prompt: dict[str, Any]) -> dict[str, Any]:
+    """In which form rows became prompts: whoever predicts needs it, and it says nothing of a row."""
+    kept = {name: prompt[name] for name in ("form", "arguments") if name in prompt}
+    return kept | ({"messages": []} if "messages" in prompt else {})
 
 
 def write_recipe(run: Run, folder: Path, names: list[str]) -> None:

@@ -85,7 +85,7 @@ def files_on(hub: Hub, name: str) -> dict[str, bytes]:
 
 def eval_texts(run: Run) -> list[str]:
     rows = [json.loads(line) for line in run.predictions_file.read_text().splitlines()]
-    return [text for row in rows if len(text := row.get("target", "")) > 8]
+    return [text for row in rows if len(text := row.get("target") or "") > 8]
 
 
 @pytest.mark.slow
