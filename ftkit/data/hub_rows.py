@@ -1,6 +1,7 @@
 """Rows of a data set on the hub, of one commit and configuration: fetched once, and nothing is asked for them afterwards."""
 
 import difflib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
@@ -12,7 +13,8 @@ import datasets.config
 from datasets import DatasetBuilder, DownloadConfig, IterableDataset, load_dataset_builder
 from datasets.naming import camelcase_to_snakecase
 from datasets.packaged_modules.cache.cache import Cache
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.hf_api import RepoFile
 
 from ftkit.errors import UserError
 from ftkit.hub.cache import is_commit
@@ -21,6 +23,7 @@ from ftkit.hub.names import Repository
 from ftkit.hub.reasons import one_line
 from ftkit.recipe.schema import Source
 
+UNNAMED = "Config name is missing"  # how the library begins to say that one of several is to be chosen
 DEFAULT_MARK = "default_configuration"  # a file beside prepared rows: they are those of a source that names no configuration
 
 
@@ -43,7 +46,7 @@ def read_hub(source: Source, split: str, key: str, *, streaming: bool = False) -
     with fetching(repository), TemporaryDirectory() as empty:
         # With rows of the data set in its cache the library takes those of any commit and configuration rather than say why
         # it cannot have the ones that it is asked for.
-        with _listed(source):
+        with _listed(source, key):
             builder = load_dataset_builder(source.path, source.name, revision=source.revision, cache_dir=empty)
         if streaming:
             return _stream(builder, part, source, key)
@@ -69,13 +72,24 @@ def prepared(source: Source) -> DatasetBuilder | None:
 
 
 @contextmanager
-def _listed(source: Source) -> Iterator[None]:
-    """Raises why the files of a data set cannot be listed; the library takes those for absent that it cannot list."""
+def _listed(source: Source, key: str) -> Iterator[None]:
+    """Raises why the files of a data set cannot be listed or read, where the library does not say, and what is to be named.
+
+    It takes files for absent that it cannot list, and says of a gated data set only that it is one.
+    """
     try:
         yield
     except FileNotFoundError:
-        next(iter(HfApi().list_repo_tree(source.path, repo_type="dataset", revision=source.revision)), None)
+        found = HfApi().list_repo_tree(source.path, repo_type="dataset", revision=source.revision, recursive=True)
+        if file := next((entry.path for entry in found if isinstance(entry, RepoFile)), None):
+            get_hf_file_metadata(hf_hub_url(source.path, file, repo_type="dataset", revision=source.revision))
         raise
+    except ValueError as error:
+        if UNNAMED not in str(error):
+            raise
+        names = re.findall(r"'([^']+)'", str(error).partition("]")[0])
+        hint = f"name one: {{path: {source.path}, name: {names[0]}}}" if names else "name one, as {path: ID, name: …}"
+        raise UserError(f"{source.path} has several configurations: {', '.join(names)}", hint, key=key) from error
 
 
 def _rows(builder: DatasetBuilder, split: str, source: Source, key: str) -> Any:

@@ -260,7 +260,10 @@ def _code_elsewhere(found: Found) -> list[str]:
     if found.files is None or CONFIG not in found.files:
         return []
     (file,) = fetch(found.pinned, [CONFIG])
-    values = json.loads(file.read_text(encoding="utf-8")).get("auto_map") or {}
+    try:
+        values = dict(json.loads(file.read_text(encoding="utf-8")).get("auto_map") or {})
+    except (ValueError, TypeError, AttributeError):
+        return []  # whoever loads the config says what is wrong with it
     return [word.partition("--")[0] for word in values.values() if isinstance(word, str) and "--" in word]
 
 

@@ -116,9 +116,21 @@ def fetch_model(repository: Repository, files: Sequence[str]) -> None:
         return
     (path,) = fetch(repository, [found])
     if found.endswith(INDEX):
-        with one_line(repository):
-            parts = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-        fetch(repository, parts)
+        fetch(repository, parts_of(repository, path))
+
+
+def parts_of(repository: Repository, index: Path) -> list[str]:
+    """The files of weights that an index names.
+
+    Raises:
+        UserError: it is no such index.
+    """
+    try:
+        parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return sorted("" + part for part in parts)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        message = f"{repository}: its {index.name} is no index of weights"
+        raise UserError(message, "its owner has to mend it; choose another model or revision", key=repository.key) from error
 
 
 def require_unchanged(repository: Repository, name: str, path: Path) -> None:

@@ -154,8 +154,9 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def is_plain(load: dict[str, Any]) -> bool:
-    """Whether a model is loaded by an Auto class of the libraries."""
-    return load["library"] in LIBRARIES and re.fullmatch(r"Auto\w+", load["class"]) is not None
+    """Whether a model is loaded by an Auto class of the libraries, with attention of theirs, which is no code."""
+    own = "/" not in str(load["arguments"].get("attn_implementation"))
+    return own and load["library"] in LIBRARIES and re.fullmatch(r"Auto\w+", load["class"]) is not None
 
 
 def other_libraries(adapter: dict[str, Any]) -> list[str]:

@@ -91,7 +91,7 @@ def load_config(block: Model, values: dict[str, Any]) -> PretrainedConfig:
     except StrictDataclassError as error:
         words = " ".join(str(error).split())[:300]  # of its first line one learns nothing
         raise UserError(f"{block.name}: its config.json does not hold: {words}", "mend it", key="model.name") from error
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of files of others a library raises whatever it stumbles over
         if "trust_remote_code" in str(error):
             raise UserError(f"{block.name}: {first_line(error)}", TRUST_HINT, key="model.name") from error
         raise refused(name, block.revision, "model.name", error) from error
@@ -110,7 +110,7 @@ def load_tokenizer(block: Model) -> PreTrainedTokenizerBase:
     revision = block.tokenizer_revision if block.tokenizer else block.revision
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=block.trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # as above
         if not has_files(name, revision):
             raise UserError(f"{name}: no tokenizer can be made", lack_of_files(name, revision), key=key) from error
         raise refused(name, revision, key, error, "the tokenizer of ") from error

@@ -134,3 +134,19 @@ def test_a_full_disk_is_a_line(hub: Hub, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("datasets.builder.has_sufficient_disk_space", lambda *_, **__: False)
     with pytest.raises(UserError, match="disk space"):
         texts(Source(path="some/rows", revision=commit, name="small"))
+
+
+def test_who_has_no_access_learns_where_to_ask(hub: Hub) -> None:
+    commit = hub.publish("datasets", "acme/closed", configured("closed"))
+    hub.repositories["datasets", "acme/closed"].gated = True
+    with pytest.raises(UserError, match=f"ask for access at {hub.address}/datasets/acme/closed, then `hf auth login`"):
+        texts(Source(path="acme/closed", revision=commit))
+
+
+def test_of_several_configurations_one_is_to_be_named_by_its_key(hub: Hub) -> None:
+    files = configured("any") | {"README.md": CONFIGURED.replace(b"  default: true\n", b"")}
+    commit = hub.publish("datasets", "acme/several", files)
+    with pytest.raises(
+        UserError, match=r"several configurations: small, large; name one: \{path: acme/several, name: small\}"
+    ):
+        texts(Source(path="acme/several", revision=commit))

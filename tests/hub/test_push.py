@@ -248,9 +248,10 @@ def publish(hub: Hub, name: str, recipe: Any, record: Any, **more: bytes) -> str
         ({"model": {"name": "a/b", "trust_remote_code": True}}, {}, {}),
         ({}, {"load": {"library": "os", "class": "system", "arguments": {}}}, {}),
         ({}, {"load": {"library": "transformers", "class": "Trainer", "arguments": {}}}, {}),
+        ({}, {"load": {**RECORD["load"], "arguments": {"attn_implementation": "theirs/kernel"}}}, {}),
         ({}, {}, {"auto_mapping": {"parent_library": "theirs.code", "base_model_class": "X"}}),
     ],
-    ids=["trust", "library", "class", "adapter"],
+    ids=["trust", "library", "class", "attention", "adapter"],
 )
 def test_a_run_that_asks_for_code_is_refused(
     hub: Hub, recipe: dict[str, Any], record: dict[str, Any], adapter: dict[str, Any]

@@ -5,10 +5,11 @@ import errno
 import pytest
 
 from ftkit.errors import UserError
-from ftkit.hub.door import pinned_model
+from ftkit.hub.door import fetch_weights, pinned_model
 from ftkit.hub.names import Repository
 from ftkit.hub.offline import offline_mode_kept
 from ftkit.hub.reasons import one_line
+from ftkit.models.load import load_config, load_tokenizer
 from ftkit.recipe.schema import Model
 from tests.hub.server import Fault, Hub
 
@@ -65,6 +66,28 @@ def test_who_has_no_access_learns_where_to_ask(
     if token:
         monkeypatch.setenv("HF_TOKEN", token)
     assert refusal().endswith(f"; ask for access at {hub.address}/{NAME}{ending}")
+
+
+@pytest.mark.parametrize(
+    "index",
+    [b"{", b"[]", b"{}", b'{"weight_map": null}', b'{"weight_map": [1]}', b'{"weight_map": {"a": 5}}',
+     b'{"weight_map": {"a": {}}}'],
+)  # fmt: skip
+def test_an_index_that_names_no_files_is_one_line(hub: Hub, index: bytes) -> None:
+    hub.publish("models", NAME, {"config.json": b"{}", "model.safetensors.index.json": index})
+    with offline_mode_kept(), pytest.raises(UserError, match=r"its model.safetensors.index.json is no index of weights"):
+        fetch_weights(pinned_model(Model(name=NAME)))
+
+
+@pytest.mark.parametrize("config", [b"[]", b"5", b'{"auto_map": 5}', b'{"auto_map": ["x"]}', b'{"model_type": []}'])
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_config_that_is_none_is_one_line(hub: Hub, config: bytes, trust: bool) -> None:
+    hub.publish("models", NAME, {"config.json": config, "tokenizer.json": b"{}", "model.safetensors": b""})
+    with offline_mode_kept():
+        block = pinned_model(Model(name=NAME, trust_remote_code=trust))
+        for load in (lambda: load_config(block, {}), lambda: load_tokenizer(block)):
+            with pytest.raises(UserError, match=NAME):
+                load()
 
 
 def test_a_repository_that_is_disabled(hub: Hub) -> None:
