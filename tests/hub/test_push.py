@@ -29,6 +29,8 @@ license: other
 license_name: acme-community
 license_link: LICENSE
 language: [en, de]
+pipeline_tag: fill-mask
+tags: [poetry, fill-mask, "region:us"]
 ---
 # tiny
 """
@@ -85,7 +87,9 @@ def files_on(hub: Hub, name: str) -> dict[str, bytes]:
 
 def eval_texts(run: Run) -> list[str]:
     rows = [json.loads(line) for line in run.predictions_file.read_text().splitlines()]
-    return [text for row in rows if len(text := row.get("target", "")) > 8]
+    found = [text for row in rows if len(text := row.get("target") or "") > 8]
+    assert found
+    return found
 
 
 @pytest.mark.slow
@@ -117,6 +121,7 @@ def test_the_card_says_what_the_hub_needs_and_is_taken_by_its_check(home: Hub, r
     found = metadata_load(tmp_path / "README.md")
     assert (found["base_model"], found["base_model_relation"], found["library_name"]) == ("acme/tiny", "adapter", "peft")
     assert (found["license"], found["license_name"], found["language"]) == ("other", "acme-community", ["en", "de"])
+    assert found["tags"] == ["ftkit", "instruction", "lora", "poetry"]
     assert found["license_link"].startswith(f"{home.address}/acme/tiny/blob/")
     assert 'from_pretrained("tester/carded"' in ModelCard.load(tmp_path / "README.md").text
 
@@ -206,8 +211,9 @@ def test_what_is_not_to_be_pushed_is_refused(
         with pytest.raises(UserError, match=words):
             push(refused, name, **options)
     monkeypatch.setenv("HF_TOKEN", "")
-    with pytest.raises(UserError, match="not logged in to the hub; `hf auth login`"):
-        push(run, None)
+    for refused in (run, changed):  # which is said before the model is loaded
+        with pytest.raises(UserError, match="not logged in to the hub; `hf auth login`"):
+            push(refused, None, unverified=False)
     assert ("models", "tester/no") not in home.repositories
 
 
