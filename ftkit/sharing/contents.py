@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,26 @@ def gather(run: Run, folder: Path, address: str, *, with_rows: bool) -> Contents
     for name in RUN_FILES + (ROW_FILES if with_rows else ()):
         copy_scrubbed(run.folder / name, folder / name, names, with_rows=with_rows)
     write_recipe(run, folder, names)
-    evidence = read_evidence(Run(folder))
+    evidence = shared_evidence(run, folder)
     write_text(folder / REPORT, page(evidence))
     about = base_card(recipe.model)
     write_text(folder / CARD, card(evidence, address=address, about=about))
     copy_model(run.model, folder, recipe)
     require_scrubbed([path for path in folder.rglob("*") if path.is_file()], run, recipe)
     return Contents(folder, about.license, rows_shown(evidence))
+
+
+def shared_evidence(run: Run, folder: Path) -> Evidence:
+    """What card and report are made of: the files that are shared, and how a row becomes a prompt, without any row."""
+    shared, own = read_evidence(Run(folder)), read_evidence(run)
+    prompts = shared.data.get("prompts") or [without_row(prompt) for prompt in own.data.get("prompts") or []]
+    return replace(shared, prompt_forms=own.prompt_forms, data=shared.data | {"prompts": prompts})
+
+
+def without_row(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Of a recorded prompt which form or chat template made it."""
+    kept = {name: prompt[name] for name in ("form", "arguments") if name in prompt}
+    return kept | ({"messages": []} if "messages" in prompt else {})
 
 
 def rows_shown(evidence: Evidence) -> int:

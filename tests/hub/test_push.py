@@ -123,7 +123,9 @@ def test_the_card_says_what_the_hub_needs_and_is_taken_by_its_check(home: Hub, r
     assert (found["license"], found["license_name"], found["language"]) == ("other", "acme-community", ["en", "de"])
     assert found["tags"] == ["ftkit", "instruction", "lora", "poetry"]
     assert found["license_link"].startswith(f"{home.address}/acme/tiny/blob/")
-    assert 'from_pretrained("tester/carded"' in ModelCard.load(tmp_path / "README.md").text
+    text = ModelCard.load(tmp_path / "README.md").text
+    assert 'from_pretrained("tester/carded"' in text
+    assert "### Instruction:" in text  # the prompt of training, though no row of it is shared
 
 
 @pytest.mark.slow
@@ -156,7 +158,7 @@ def test_every_command_that_takes_a_run_takes_it_from_the_hub(run: Run, pushed: 
     assert api.verify(pushed).facts["recipe"] == "as it was when the run began"
     done = CliRunner().invoke(app, ["report", pushed])
     assert done.exit_code == 0
-    assert Path(done.output.strip().replace("\n", "")).is_file()
+    assert "### Instruction:" in Path(done.output.strip().replace("\n", "")).read_text()
     with pytest.raises(UserError, match=r"on the hub without its rows, instructions.jsonl; give some with --data"):
         api.evaluate(pushed)
 
