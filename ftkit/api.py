@@ -73,7 +73,7 @@ from ftkit.run import (
     write_json,
     write_jsonl,
 )
-from ftkit.sharing.push import Publication, is_smoke
+from ftkit.sharing.push import Publication, is_smoke, repository_for, require_usable
 from ftkit.sharing.push import publication as make_publication
 from ftkit.tasks.base import has_targets
 from ftkit.tasks.table import TASKS
@@ -110,6 +110,7 @@ from ftkit.training.trackers import place_tensorboard, tell_trackers
 from ftkit.training.trainer import Trainer
 
 GivenRecipe = Recipe | Mapping[str, Any] | str | Path
+PUSH_HINT = "mend it, or push it all the same with --unverified"
 
 
 def as_recipe(given: GivenRecipe) -> Recipe:
@@ -441,23 +442,30 @@ def publication(
     hush_libraries()
     with offline_mode_kept():
         if not unverified:
-            require_verified(run)
-        with make_publication(run, name, private=private, with_rows=with_rows) as found:
+            require_recorded(run)
+        require_usable(run)
+        repository = repository_for(run, name)
+        if not unverified:
+            require_verified(run)  # last: it loads the model
+        with make_publication(run, repository, private=private, with_rows=with_rows) as found:
             yield found
 
 
-def require_verified(run: Run) -> None:
-    """Raises UserError where nobody has seen that the run's saved model is what was trained, or it is no longer."""
-    hint = "mend it, or push it all the same with --unverified"
+def require_recorded(run: Run) -> None:
+    """Raises UserError where nobody has seen that the run's saved model is what was trained."""
     if is_smoke(run):
         raise UserError("a smoke run trained a stand-in on sample data", "train it without --smoke", str(run.folder))
     if not is_recorded(run.verification):
-        raise UserError("the run was not verified (evaluation.verify: false)", hint, str(run.folder))
+        raise UserError("the run was not verified (evaluation.verify: false)", PUSH_HINT, str(run.folder))
+
+
+def require_verified(run: Run) -> None:
+    """Raises UserError where a run's saved model is not, or no longer, what was trained."""
     require_base(run)
     edited = recipe_failures(run)
     failures = [*edited, *check_weights(run, edited=bool(edited))[1], *check_prompts(run)[1]]
     if failures:
-        raise UserError(f"NOT VERIFIED: {failures[0].splitlines()[0]}", hint, str(run.folder))
+        raise UserError(f"NOT VERIFIED: {failures[0].splitlines()[0]}", PUSH_HINT, str(run.folder))
 
 
 def check_weights(run: Run, *, edited: bool) -> tuple[dict[str, str], list[str]]:
@@ -467,7 +475,9 @@ def check_weights(run: Run, *, edited: bool) -> tuple[dict[str, str], list[str]]
         edited: the recipe is no longer the run's, and does not tell how to read what was measured.
     """
     if not is_recorded(run.verification):
-        return {"weights": "not checked: the run recorded no scores (evaluation.verify)"}, []
+        shared = "what they are held against is not in the folder, as of a run pushed without --with-rows"
+        why = shared if run.record.get("verified") else "the run recorded no scores (evaluation.verify)"
+        return {"weights": f"not checked: {why}"}, []
     measured, unread = None, list[str]()
     if not edited:
         recipe = load_recipe(run.recipe_file)

@@ -1,4 +1,4 @@
-"""What the base's own card says that holds for a model made of it: its licence and its languages."""
+"""What the base's own card says that holds for a model made of it: its licence, languages and tags."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,14 @@ class BaseCard:
 
     Attributes:
         license: a name that the hub knows, or "other", which `license_name` and `license_link` say more of.
+        tags: its own words, without those for what it was used for and by which library, which another model is not.
     """
 
     license: str | None = None
     license_name: str | None = None
     license_link: str | None = None
     language: str | list[str] | None = None
+    tags: tuple[str, ...] = ()
 
 
 def base_card(block: Model) -> BaseCard:
@@ -37,7 +39,15 @@ def base_card(block: Model) -> BaseCard:
         license_name=text_of(found.get("license_name")),
         license_link=link and absolute(link, block),
         language=language if several else text_of(language),
+        tags=own_tags(found),
     )
+
+
+def own_tags(found: dict[str, Any]) -> tuple[str, ...]:
+    """The tags that hold for a model made of it; those of a form `key:value` are the hub's own."""
+    listed, untrue = found.get("tags"), {found.get("pipeline_tag"), found.get("library_name")}
+    words = listed if isinstance(listed, list) else []
+    return tuple(word for word in words if isinstance(word, str) and ":" not in word and word not in untrue)
 
 
 def front_matter_of(file: Path | None) -> dict[str, Any]:

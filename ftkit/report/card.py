@@ -58,7 +58,7 @@ def front_matter(evidence: Evidence, about: BaseCard) -> ModelCardData:
         language=about.language,
         pipeline_tag=PIPELINES.get(record["auto_class"]),
         datasets=sorted({source.path for source in recipe.data.train if source.path in hub_ids}) or None,
-        tags=["ftkit", recipe.task, recipe.strategy.name],
+        tags=[*dict.fromkeys(["ftkit", recipe.task, recipe.strategy.name, *about.tags])],
         model_name=record.get("name", evidence.folder.name),
         eval_results=results(evidence),
     )

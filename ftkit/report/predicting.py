@@ -85,8 +85,8 @@ def asked_lines(evidence: Evidence) -> Lines:
     prompts = evidence.data.get("prompts") or []
     if prompts and "messages" in prompts[0]:
         return chat_lines(prompts)
-    forms = Counter(prompt["form"] for prompt in prompts).most_common(1)
-    prompt = prompt_words(forms[0][0], evidence) if forms else repr("Once upon a time")
+    forms = Counter(prompt["form"] for prompt in prompts) or Counter([*evidence.prompt_forms][:1])
+    prompt = prompt_words(forms.most_common(1)[0][0], evidence) if forms else repr("Once upon a time")
     return [f"prompt = {prompt}", 'inputs = tokenizer(prompt, return_tensors="pt").to(model.device)']
 
 

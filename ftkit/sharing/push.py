@@ -65,19 +65,16 @@ class Publication:
 
 
 @contextmanager
-def publication(run: Run, name: str | None, *, private: bool, with_rows: bool) -> Iterator[Publication]:
+def publication(run: Run, repository: Repository, *, private: bool, with_rows: bool) -> Iterator[Publication]:
     """All that is to be known before a run is pushed; nothing is sent yet.
 
     Args:
-        name: of the repository; default the user's own, by the run's name.
         private: asked for, of a new repository.
         with_rows: the texts of the eval rows are made public too.
 
     Raises:
-        UserError: the run cannot be used from the hub, or the hub does not let it be pushed.
+        UserError: the hub does not let it be pushed.
     """
-    require_usable(run)
-    repository = Repository(repository_name(run, name), "model")
     present, is_private = what_is_there(repository)
     if private and is_private is False:
         hint = f"make it private at {constants.ENDPOINT}/{repository.name}/settings, or choose another name"
@@ -102,8 +99,8 @@ def is_smoke(run: Run) -> bool:
     return model.is_absolute() and model.is_relative_to((cache_folder() / "standins").absolute())
 
 
-def repository_name(run: Run, name: str | None) -> str:
-    """The id to push to; without an owner that of whoever is logged in.
+def repository_for(run: Run, name: str | None) -> Repository:
+    """Where to push; without an owner to whoever is logged in, without a name by the run's.
 
     Raises:
         UserError: nobody is logged in, or the hub takes no such name.
@@ -118,7 +115,7 @@ def repository_name(run: Run, name: str | None) -> str:
         validate_repo_id(name)
     except HFValidationError as error:
         raise UserError(" ".join(str(error).split()), "name it OWNER/NAME", name) from None
-    return name
+    return Repository(name, "model")
 
 
 def what_is_there(repository: Repository) -> tuple[tuple[str, ...] | None, bool | None]:

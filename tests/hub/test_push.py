@@ -29,6 +29,8 @@ license: other
 license_name: acme-community
 license_link: LICENSE
 language: [en, de]
+pipeline_tag: fill-mask
+tags: [poetry, fill-mask, "region:us"]
 ---
 # tiny
 """
@@ -85,7 +87,9 @@ def files_on(hub: Hub, name: str) -> dict[str, bytes]:
 
 def eval_texts(run: Run) -> list[str]:
     rows = [json.loads(line) for line in run.predictions_file.read_text().splitlines()]
-    return [text for row in rows if len(text := row.get("target") or "") > 8]
+    found = [text for row in rows if len(text := row.get("target") or "") > 8]
+    assert found
+    return found
 
 
 @pytest.mark.slow
@@ -117,8 +121,11 @@ def test_the_card_says_what_the_hub_needs_and_is_taken_by_its_check(home: Hub, r
     found = metadata_load(tmp_path / "README.md")
     assert (found["base_model"], found["base_model_relation"], found["library_name"]) == ("acme/tiny", "adapter", "peft")
     assert (found["license"], found["license_name"], found["language"]) == ("other", "acme-community", ["en", "de"])
+    assert found["tags"] == ["ftkit", "instruction", "lora", "poetry"]
     assert found["license_link"].startswith(f"{home.address}/acme/tiny/blob/")
-    assert 'from_pretrained("tester/carded"' in ModelCard.load(tmp_path / "README.md").text
+    text = ModelCard.load(tmp_path / "README.md").text
+    assert 'from_pretrained("tester/carded"' in text
+    assert "### Instruction:" in text  # the prompt of training, though no row of it is shared
 
 
 @pytest.mark.slow
@@ -151,7 +158,7 @@ def test_every_command_that_takes_a_run_takes_it_from_the_hub(run: Run, pushed: 
     assert api.verify(pushed).facts["recipe"] == "as it was when the run began"
     done = CliRunner().invoke(app, ["report", pushed])
     assert done.exit_code == 0
-    assert Path(done.output.strip().replace("\n", "")).is_file()
+    assert "### Instruction:" in Path(done.output.strip().replace("\n", "")).read_text()
     with pytest.raises(UserError, match=r"on the hub without its rows, instructions.jsonl; give some with --data"):
         api.evaluate(pushed)
 
@@ -206,8 +213,9 @@ def test_what_is_not_to_be_pushed_is_refused(
         with pytest.raises(UserError, match=words):
             push(refused, name, **options)
     monkeypatch.setenv("HF_TOKEN", "")
-    with pytest.raises(UserError, match="not logged in to the hub; `hf auth login`"):
-        push(run, None)
+    for refused in (run, changed):  # which is said before the model is loaded
+        with pytest.raises(UserError, match="not logged in to the hub; `hf auth login`"):
+            push(refused, None, unverified=False)
     assert ("models", "tester/no") not in home.repositories
 
 
