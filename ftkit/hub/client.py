@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 else:  # huggingface_hub before 2 stands on the former
     httpx = getattr(_http, "httpx", None) or _http.httpx2
 
-PATIENCE = 7.0  # seconds without a word, unless HF_HUB_DOWNLOAD_TIMEOUT says another number
+PATIENCE = 5.0  # seconds without a word, unless HF_HUB_DOWNLOAD_TIMEOUT says another number
 FAR = 2**20  # bytes from which on a download that breaks off is resumed, as the library does, and not given up
 WAITED_FOR = {408, 429, 500, 502, 503, 504}  # statuses for which the library waits and asks again
 ASKING = {"GET", "HEAD"}
