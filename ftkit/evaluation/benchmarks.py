@@ -181,7 +181,7 @@ def require_hub(names: Sequence[str], entries: Mapping[str, Any]) -> None:
         looked_up(sources.values())
     except UserError as error:
         hint = f"{error.hint}, or give a folder with their files: --data-dir DIR"
-        raise UserError(error.message, hint, "--benchmarks") from error
+        raise UserError(f"{', '.join(names)}: {error.message}", hint, "--benchmarks") from error
 
 
 def source_of(name: str, entries: Mapping[str, Any]) -> str:

@@ -62,6 +62,7 @@ class Watch(TrainerCallback):
     def __init__(self, trainer: Any, tell: Callable[[dict[str, float]], None]) -> None:
         self.trainer, self.tell = trainer, tell
         self.start: float | None = None
+        self.untrained: list[float] = []  # losses of the batches that were measured before the first step
         self.risen: tuple[int, list[Batch]] | None = None  # the step at which the loss rose, until it came down again
         self.told = False
         self.broken: set[str] | None = None  # weights that were no finite numbers before the first step
@@ -103,7 +104,7 @@ class Watch(TrainerCallback):
         last = state.global_step >= state.max_steps
         if control.should_save or last or saves_at_epoch(args, state):
             self.ask_again(state.global_step, batches[-1])
-        if self.risen is not None and last:
+        if self.risen is not None and last and self.is_high(loss):
             raise self.grown(state.global_step, loss, batches)
         if self.risen is not None:
             control.should_save = False
@@ -118,24 +119,33 @@ class Watch(TrainerCallback):
         Raises:
             Divergence: its loss is not a finite number, and something in it is supervised.
         """
-        if not math.isfinite(value := float(loss)) and weight_of(batch, shifted=self.trainer.decoder):
+        value = float(loss)
+        if not math.isfinite(value) and weight_of(batch, shifted=self.trainer.decoder):
             raise Divergence(self.trainer.state.global_step, EVAL, value, [batch])
+        if self.start is None and math.isfinite(value):
+            self.untrained.append(value)
 
     def follow(self, step: int, loss: float, batches: list[Batch]) -> None:
-        """Hold a step's loss to that of the first step.
+        """Hold a step's loss to that of the start: of the first step, or of the eval rows where theirs is higher.
+
+        One batch alone may be an easy one, and then any other would look like a rise.
 
         Raises:
             Divergence: it rose beyond all measure, or has not come down again.
         """
         if self.start is None:
-            self.start = max(loss, LEAST)
+            self.start = max(loss, LEAST, sum(self.untrained) / max(1, len(self.untrained)))
         if self.risen is not None and loss < BACK * self.start:
             self.risen = None
-        if loss > BEYOND * self.start or (self.risen is not None and step - self.risen[0] >= PATIENCE):
+        waited = self.risen is not None and step - self.risen[0] >= PATIENCE
+        if loss > BEYOND * self.start or (waited and self.is_high(loss)):
             raise self.grown(step, loss, batches)
-        if self.risen is None and loss > REMARK * self.start:
+        if self.risen is None and self.is_high(loss):
             self.risen = step, batches
             self.remark(step, loss)
+
+    def is_high(self, loss: float) -> bool:
+        return self.start is not None and loss > REMARK * self.start
 
     def grown(self, step: int, loss: float, batches: list[Batch]) -> Divergence:
         """Of a loss that rose too far, or in an earlier step and did not come down."""

@@ -163,5 +163,5 @@ def test_numbers_have_the_digits_that_they_are_worth(values: list[float], digits
 def test_a_line_of_whole_numbers_has_two_decimals() -> None:
     assert comparison_row("stop_rate", 1.0, 1.0, (0.0, 0.0)) == ["stop_rate", "1.00", "1.00", "+0.00", "+0.00 to +0.00"]
     wide = comparison_row("mae", 1234.5, 34.25, (-1300.125, -1100))
-    assert wide == ["mae", "1234.50", "34.25", "-1200.25", "-1300.12 to -1100.00"]
+    assert wide == ["mae", "1,234.5", "34.25", "-1,200.2", "-1,300.1 to -1,100.0"]
     assert comparison_row("loss", 0.5, 0.25, None) == ["loss", "0.5000", "0.2500", "-0.2500", "-"]

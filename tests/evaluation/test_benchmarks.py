@@ -254,7 +254,7 @@ def test_what_cannot_be_run_is_refused(arc: Path, stand_in: Callable[[str], Path
         (decoder, ["hellaswag"], {"data_dir": arc}, "hellaswag needs hellaswag_val.jsonl or hellaswag.jsonl; looked for in"),
         (decoder, ["mmlu"], {"data_dir": arc}, "mmlu needs test/abstract_algebra_test.csv; looked for in"),
         (decoder, ["arc_easy"], {"data_dir": arc / "no"}, "there is no folder"),
-        (decoder, ["hellaswag"], {}, "hellaswag needs Rowan/hellaswag from the hub"),
+        (decoder, ["hellaswag"], {}, "hellaswag: 'Rowan/hellaswag' is no local path, is not in the cache"),
         (decoder, ["mmlu"], {}, "mmlu needs cais/mmlu from the hub"),
         (encoder, ["arc_easy"], {"data_dir": arc}, "is an encoder"),
     ]

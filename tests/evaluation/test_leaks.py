@@ -21,7 +21,12 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 def sentence(number: int) -> str:
     """Six words, no two sentences alike."""
-    return " ".join(f"{LETTERS[(number * step + step) % 26]}{number * step}" for step in range(3, 9))
+    return " ".join(LETTERS[(number * step + step) % 26] + in_letters(number * step) for step in range(3, 9))
+
+
+def in_letters(number: int) -> str:
+    """A number in letters, which the small models' tokenizers know."""
+    return "".join(LETTERS[int(digit)] for digit in str(number))
 
 
 def pairs(count: int, start: int = 0) -> list[dict[str, Any]]:

@@ -282,7 +282,11 @@ def test_a_tokenizer_without_some_special_tokens_pads(stand_in: Callable[[str], 
     """Any token does for padding; a decoder's head for classes reads the last that is another."""
     folder = Path("model")
     plain = AutoTokenizer.from_pretrained(stand_in("llama"))
-    PreTrainedTokenizerFast(tokenizer_object=plain._tokenizer, **special).save_pretrained(folder)
+    fast = PreTrainedTokenizerFast(tokenizer_object=plain._tokenizer, **special)
+    fast.save_pretrained(folder)
+    config = small_config("llama")
+    config.vocab_size = len(fast)
+    config.save_pretrained(folder)
     tokenizer = load_tokenizer(Model(name=str(folder)))
     assert tokenizer.pad_token == next(iter(special.values()), plain.convert_ids_to_tokens(len(tokenizer) - 1))
     model = AutoModelForSequenceClassification.from_config(small_config("llama"))
@@ -297,7 +301,7 @@ def test_a_tokenizer_without_some_special_tokens_pads(stand_in: Callable[[str], 
 def test_a_nested_text_config_learns_of_padding() -> None:
     model = AutoModelForSequenceClassification.from_config(small_config("gemma3"))
     model.config.pad_token_id = model.config.text_config.pad_token_id = None
-    tokenizer = type("Tokenizer", (), {"pad_token_id": 3, "__len__": lambda self: 10})()
+    tokenizer = type("Tokenizer", (), {"pad_token_id": 3, "__len__": lambda self: 10, "get_vocab": lambda self: {}})()
     fit_tokenizer(model, tokenizer)
     ids = torch.full((2, 8), 5)
     assert model(input_ids=ids).logits.shape == (2, 2)
