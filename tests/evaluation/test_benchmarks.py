@@ -255,7 +255,7 @@ def test_what_cannot_be_run_is_refused(arc: Path, stand_in: Callable[[str], Path
         (decoder, ["mmlu"], {"data_dir": arc}, "mmlu needs test/abstract_algebra_test.csv; looked for in"),
         (decoder, ["arc_easy"], {"data_dir": arc / "no"}, "there is no folder"),
         (decoder, ["hellaswag"], {}, "hellaswag: 'Rowan/hellaswag' is no local path, is not in the cache"),
-        (decoder, ["mmlu"], {}, "mmlu needs cais/mmlu from the hub"),
+        (decoder, ["mmlu"], {}, "mmlu: 'cais/mmlu' is no local path, is not in the cache"),
         (encoder, ["arc_easy"], {"data_dir": arc}, "is an encoder"),
     ]
     for target, names, options, message in cases:

@@ -128,7 +128,7 @@ def tagger(stand_in: StandIn, tmp_path: Path) -> Path:
 
 
 def made(base: Path, rows: str, task: str = "text-classification", **blocks: Any) -> Recipe:
-    training = {"max_steps": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-4, "bf16": False, "logging_steps": 1}
+    training = {"max_steps": 1, "per_device_train_batch_size": 8, "learning_rate": 1e-4, "bf16": False, "logging_steps": 1}
     return load_values({
         "task": task, "model": {"name": str(base), "max_length": 32}, "strategy": blocks.pop("strategy", {"name": "full"}),
         "data": {"train": rows, "eval_size": 15, "gate": {"overlap": 1.0, "similarity": 1.0}, **blocks.pop("data", {})},
@@ -165,7 +165,8 @@ def test_the_baseline_is_that_of_the_plain_pipeline(
 ) -> None:
     data = feelings(tmp_path / "rows.jsonl")
     result = train(made(classifier, data, strategy=strategy), output_dir=tmp_path / "run")
-    assert result.metrics["baseline"]["accuracy"] == plain_accuracy(classifier, result)
+    one_row = 1 / result.metrics["rows"] if strategy["name"] == "qlora" else 0  # in 4 bits a batch rounds otherwise than a row
+    assert result.metrics["baseline"]["accuracy"] == pytest.approx(plain_accuracy(classifier, result), abs=one_row + 1e-9)
     assert strategy["name"] == "qlora" or result.metrics["baseline"]["accuracy"] == 1.0
     assert result.record["head"] == {"kept": True, "labels": OWN_ORDER}
     said = " ".join(capsys.readouterr().err.split())
