@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+from ftkit.training.trainer import Trainer
 
 Tensors = dict[str, torch.Tensor]
 
@@ -48,9 +51,11 @@ def traced(trainer: Any, *, draws: bool = False) -> Trace:
         return loss
 
     trainer.training_step = step
-    trace.before = {name: weight.detach().clone() for name, weight in learning(model)}
-    trainer.train()
-    trace.after = {name: weight.detach().clone() for name, weight in learning(model)}
+    units = trainer.scaling_labels() if isinstance(trainer, Trainer) else nullcontext()
+    with units:  # as steps find the weights, in standard units where they learn numbers
+        trace.before = {name: weight.detach().clone() for name, weight in learning(model)}
+        trainer.train()
+        trace.after = {name: weight.detach().clone() for name, weight in learning(model)}
     trace.losses = [steps[number] for number in sorted(steps)]
     return trace
 
