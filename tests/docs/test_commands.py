@@ -1,4 +1,4 @@
-"""Every command of the documentation runs, page by page in one folder, on small models under the names that the pages use.
+"""Every command of the documentation runs, each page in a reader's folder, on small models under the names that pages use.
 
 What needs more than a CPU without a network is skipped by what it needs. That the site builds without a warning.
 """
@@ -26,7 +26,7 @@ RUN = [page for page in PAGES if any(block.kind == "sh" for block in blocks(page
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, stand_in: Callable[[str], Path]) -> Path:
+def reader(tmp_path_factory: pytest.TempPathFactory, stand_in: Callable[[str], Path]) -> Path:
     """A reader's folder: rows of their own, and the pages' model where a local folder of that name is."""
     folder = tmp_path_factory.mktemp("reader")
     shutil.copytree(stand_in("distilbert"), folder / ENCODER)
@@ -37,6 +37,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory, stand_in: Callable[[str], P
         patch.chdir(folder)
         app(["init", "reviews.csv", "--model", ENCODER], standalone_mode=False)
     return folder
+
+
+@pytest.fixture
+def folder(reader: Path, tmp_path: Path) -> Path:
+    """That folder as it is before a page is read."""
+    return shutil.copytree(reader, tmp_path / "reader", symlinks=True)
 
 
 def write_reviews(file: Path, rows: int) -> None:
