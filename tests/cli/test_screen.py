@@ -6,6 +6,7 @@ lines of evaluations that stay, and no word or path that is broken; in a pipe li
 
 import io
 import json
+import os
 import re
 import sys
 import time
@@ -77,7 +78,10 @@ def recorded(words: list[str], width: int) -> Iterator[list[str]]:
     """The lines on a terminal of a width, those that have scrolled away included, each time that something is printed."""
     screen = pyte.HistoryScreen(width, 40, history=10_000)
     stream = pyte.ByteStream(screen)
-    process = pexpect.spawn(sys.executable, ["-m", "ftkit", *words], dimensions=(40, width), timeout=120)
+    size = {"COLUMNS": str(width), "LINES": "40"}  # a process that is started may look before its terminal has one
+    process = pexpect.spawn(
+        sys.executable, ["-m", "ftkit", *words], dimensions=(40, width), timeout=120, env=os.environ | size
+    )
     while True:
         try:
             stream.feed(process.read_nonblocking(4096))
