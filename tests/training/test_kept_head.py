@@ -165,7 +165,9 @@ def test_the_baseline_is_that_of_the_plain_pipeline(
 ) -> None:
     data = feelings(tmp_path / "rows.jsonl")
     result = train(made(classifier, data, strategy=strategy), output_dir=tmp_path / "run")
-    one_row = 1 / result.metrics["rows"] if strategy["name"] == "qlora" else 0  # in 4 bits a batch rounds otherwise than a row
+    one_row = (
+        1 / result.metrics["rows"] if strategy["name"] == "qlora" else 0
+    )  # in 4 bits a batch rounds otherwise than a row
     assert result.metrics["baseline"]["accuracy"] == pytest.approx(plain_accuracy(classifier, result), abs=one_row + 1e-9)
     assert strategy["name"] == "qlora" or result.metrics["baseline"]["accuracy"] == 1.0
     assert result.record["head"] == {"kept": True, "labels": OWN_ORDER}
