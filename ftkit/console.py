@@ -35,10 +35,8 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 LONG = 1.0  # seconds from which on it is said how long something took
-FIRST_SIGN, GROWTH = (
-    2.0,
-    0.05,
-)  # in a pipe, seconds until it is said how far something is, and the share of the time until again
+FIRST_SIGN = 2.0  # seconds until a pipe is told how far something is
+GROWTH = 0.05  # of the time that it has taken, until the pipe is told again
 
 _listening: list[list[str]] = []
 _hushed = [False]

@@ -8,6 +8,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Quiet
+from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
 from ftkit.run import finished_run
 from ftkit.units import size_words
@@ -47,7 +48,8 @@ def push(
     """
     console.set_quiet(quiet)
     finished = finished_run(run)
-    from ftkit import api  # torch and transformers
+    with loading_libraries():
+        from ftkit import api  # torch and transformers
 
     with api.publication(finished, name, private=private, with_rows=with_rows, unverified=unverified) as found:
         tell(found)
