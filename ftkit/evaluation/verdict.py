@@ -74,7 +74,14 @@ class Change:
         """Whether the figure itself is the better one, be that chance or not."""
         return (self.after - self.before) * (1 if self.higher else -1) > 0
 
-    def words(self) -> str:
+    def words(self, name: str) -> str:
+        """Both figures; an arrow leads from a model to the same one after training, and from nothing else.
+
+        Args:
+            name: of what the tuned model is compared with.
+        """
+        if name != BASELINE:
+            return f"{self.shown} {number(self.after)} against {number(self.before)}"
         return f"{self.shown} {number(self.before)} → {number(self.after)}"
 
 
@@ -212,13 +219,13 @@ def sentence_of(state: str, first: Change, others: list[Change], name: str, rows
     gap = f"({signed(first.after - first.before)}, {doubt})"
     begin = lead(state, name)
     if name == BASELINE:
-        figures = f"{first.words()} {gap}, against the untrained model"
+        figures = f"{first.words(name)} {gap}, against the untrained model"
     else:
         that = "that" if name in begin else f"the {name}"
         figures = f"{first.shown} {number(first.after)}, where {that} has {number(first.before)} {gap}"
     if first.way in (UNSURE, SAME) and state not in (SAME, NO_BETTER):
         figures += f"; whether {first.shown} is better cannot be told from {rows:,} rows"
-    return f"{begin}: {figures}{others_words(others)}."
+    return f"{begin}: {figures}{others_words(others, name)}."
 
 
 def lead(state: str, name: str) -> str:
@@ -239,11 +246,11 @@ def reference_words(name: str) -> str:
     return "the untrained model" if name == BASELINE else f"the {name}"
 
 
-def others_words(others: list[Change]) -> str:
+def others_words(others: list[Change], name: str) -> str:
     """What became of the metrics beside the first, the surest first."""
     found = []
     for way, words in ((BETTER, "better"), (WORSE, "worse"), (UNSURE, "not sure"), (SAME, "the same")):
-        named = [change.words() if way != SAME else change.shown for change in others if change.way == way]
+        named = [change.words(name) if way != SAME else change.shown for change in others if change.way == way]
         more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
         found += [f"; {words}: {', '.join(named[:NAMED])}{more}"] if named else []
     return "".join(found)

@@ -15,13 +15,13 @@ benchmarks/coverage.py shows how often each holds the true value.
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import betaincinv, ndtr, stdtrit
+from scipy.special import betaincinv, ndtr, ndtri, stdtrit
 
 from ftkit.metrics.resampling import Bounds, Share
 
 LEVEL = 0.95
 TAIL = (1 - LEVEL) / 2
-Z = 1.959963984540054
+Z = float(ndtri(1 - TAIL))
 FEW = 5  # trials on one side, below which the exact interval is taken
 CLOSE = 1e-12
 
