@@ -3,8 +3,10 @@
 import errno
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from urllib.parse import unquote
 
 from huggingface_hub import HfApi, constants
@@ -22,7 +24,7 @@ from huggingface_hub.errors import (
 )
 
 from ftkit.errors import FtkitError, UserError
-from ftkit.hub.cache import refs_of
+from ftkit.hub.cache import hub_folders, refs_of
 from ftkit.hub.client import NoAnswer, NotTheHub, Timeout, TransportError
 from ftkit.hub.names import Repository
 from ftkit.hub.nearest import nearest_id
@@ -203,10 +205,16 @@ def _not_the_hub(error: Exception, repository: Repository) -> Words:
 
 def _full(error: OSError, repository: Repository) -> Words | None:
     if error.errno in FULL:
-        return f"no space is left in {constants.HF_HUB_CACHE}", "free some, or set HF_HOME to a larger disk"
+        return f"no space is left in {_fullest(repository)}", "free some, or set HF_HOME to a larger disk"
     if isinstance(error, PermissionError):
         return f"{error.filename or constants.HF_HUB_CACHE} cannot be written", "set HF_HOME to a folder of your own"
     return None
+
+
+def _fullest(repository: Repository) -> Path:
+    """Of the places where files of a repository go the one with the least room; a library does not say which it was."""
+    places = [folder.parent for folder in hub_folders(repository) if folder.parent.is_dir()]
+    return min(places, key=lambda place: shutil.disk_usage(place).free, default=Path(constants.HF_HUB_CACHE))
 
 
 def _not_here(error: Exception, repository: Repository) -> Words:

@@ -5,7 +5,6 @@ a line with its own reason.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,13 +126,6 @@ def test_whatever_the_library_raises_is_a_line(hub: Hub, kind: str, streaming: b
     assert line.startswith("data.train: ")
     assert "some/rows" in line
     assert "\n" not in line
-
-
-def test_a_full_disk_is_a_line(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commit = hub.publish("datasets", "some/rows", configured("one"))
-    monkeypatch.setattr("datasets.builder.has_sufficient_disk_space", lambda *_, **__: False)
-    with pytest.raises(UserError, match="disk space"):
-        texts(Source(path="some/rows", revision=commit, name="small"))
 
 
 def test_who_has_no_access_learns_where_to_ask(hub: Hub) -> None:
