@@ -63,6 +63,7 @@ class Watch(TrainerCallback):
         self.trainer, self.tell = trainer, tell
         self.start: float | None = None
         self.untrained: list[float] = []  # losses of the batches that were measured before the first step
+        self.calm = 0.0  # the highest loss of a step before one that rose
         self.risen: tuple[int, list[Batch]] | None = None  # the step at which the loss rose, until it came down again
         self.told = False
         self.broken: set[str] | None = None  # weights that were no finite numbers before the first step
@@ -104,7 +105,7 @@ class Watch(TrainerCallback):
         last = state.global_step >= state.max_steps
         if control.should_save or last or saves_at_epoch(args, state):
             self.ask_again(state.global_step, batches[-1])
-        if self.risen is not None and last and self.is_high(loss):
+        if self.risen is not None and last:
             raise self.grown(state.global_step, loss, batches)
         if self.risen is not None:
             control.should_save = False
@@ -135,17 +136,15 @@ class Watch(TrainerCallback):
         """
         if self.start is None:
             self.start = max(loss, LEAST, sum(self.untrained) / max(1, len(self.untrained)))
-        if self.risen is not None and loss < BACK * self.start:
+        if self.risen is not None and loss <= max(BACK * self.start, self.calm):
             self.risen = None
-        waited = self.risen is not None and step - self.risen[0] >= PATIENCE
-        if loss > BEYOND * self.start or (waited and self.is_high(loss)):
+        if loss > BEYOND * self.start or (self.risen is not None and step - self.risen[0] >= PATIENCE):
             raise self.grown(step, loss, batches)
-        if self.risen is None and self.is_high(loss):
+        if self.risen is None and loss > REMARK * self.start:
             self.risen = step, batches
             self.remark(step, loss)
-
-    def is_high(self, loss: float) -> bool:
-        return self.start is not None and loss > REMARK * self.start
+        if self.risen is None:
+            self.calm = max(self.calm, loss)
 
     def grown(self, step: int, loss: float, batches: list[Batch]) -> Divergence:
         """Of a loss that rose too far, or in an earlier step and did not come down."""

@@ -206,6 +206,16 @@ def test_a_loss_that_stays_up_ends_it() -> None:
     assert caught.value.batches == [first]
 
 
+@pytest.mark.parametrize("losses", [(0.01, 0.7, 6.0, 0.6, *[0.7] * 9), (0.06, 2.5, 0.3, 8.0, 2.0, 2.4, 2.1, 1.9, 2.2, 2.3)])
+def test_a_first_batch_that_was_an_easy_one_ends_nothing(losses: tuple[float, ...]) -> None:
+    """Well again is also what the losses were before the rise."""
+    watch, told = watched()
+    for step, loss in enumerate(losses, start=1):
+        watch.follow(step, loss, [{}])
+    assert len(told) == 1
+    assert watch.risen is None
+
+
 def test_a_small_start_is_no_measure() -> None:
     watch, told = watched()
     for step, loss in enumerate((1e-6, 2.0, 1e-6), start=1):
