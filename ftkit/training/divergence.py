@@ -105,7 +105,7 @@ class Watch(TrainerCallback):
         last = state.global_step >= state.max_steps
         if control.should_save or last or saves_at_epoch(args, state):
             self.ask_again(state.global_step, batches[-1])
-        if self.risen is not None and last:
+        if self.risen is not None and last and self.risen[0] < state.global_step:  # else what is measured next tells
             raise self.grown(state.global_step, loss, batches)
         if self.risen is not None:
             control.should_save = False
