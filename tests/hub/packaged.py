@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from tests.data.chat_manners import LATEST_THOUGHT, WHOLE
 from tests.hub.packaged_rows import data_sets, tagged
 from tests.hub.repositories import files_of
 from tests.hub.server import Hub
@@ -23,12 +24,9 @@ MODELS: dict[str, tuple[str, Any, int]] = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": ("llama", AutoModelForCausalLM, 1024),
     "Qwen/Qwen3-0.6B": ("qwen3", AutoModelForCausalLM, 1024),
 }
-CHATTING = ("HuggingFaceTB/SmolLM2-135M-Instruct", "Qwen/Qwen3-0.6B")
-TURNS = (
-    "{% for message in messages %}<|im_start|>{{ message.role + '\\n' + message.content }}<|im_end|>{{ '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant{{ '\\n' }}"
-    "{% if enable_thinking is defined and not enable_thinking %}<think>{{ '\\n\\n' }}</think>{{ '\\n\\n' }}{% endif %}{% endif %}"
-)
+# Qwen's puts an empty thought before the last answer, and opens with one where thinking is off.
+TEMPLATES = {"HuggingFaceTB/SmolLM2-135M-Instruct": WHOLE, "Qwen/Qwen3-0.6B": LATEST_THOUGHT}
+TURNS = ["<|system|>", "<|user|>", "<|assistant|>", "<think>", "</think>"]  # a small model has room for eight more tokens
 
 
 def publish_packaged(hub: Hub, folder: Path, rows: int = 48) -> None:
@@ -52,9 +50,8 @@ def save_model(name: str, folder: Path) -> Path:
     save_small(kind, auto_class, folder, max_position_embeddings=positions)
     words = AutoTokenizer.from_pretrained(folder)
     words.eos_token, words.model_max_length = words.sep_token, positions
-    if name in CHATTING:  # a small model has room for so many more tokens
-        words.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<think>", "</think>"]})
-        words.add_special_tokens({"eos_token": "<|im_end|>"})
-        words.chat_template = TURNS
+    if name in TEMPLATES:
+        words.add_special_tokens({"additional_special_tokens": TURNS})
+        words.chat_template = TEMPLATES[name]
     words.save_pretrained(folder)
     return folder
