@@ -139,13 +139,8 @@ def make_tokenizer(kind: str, default: PretrainedConfig, texts: Iterable[str]) -
 def word_piece(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """A lower-casing WordPiece tokenizer in BERT's form."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    tokenizer.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
-    )
+    tokenizer = bert_tokenizer(word_pieces(list(texts), special))
+    tokenizer.add_special_tokens(special)
     ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
@@ -158,6 +153,30 @@ def word_piece(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         "mask_token": "[MASK]",
     }
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=POSITIONS, **names)
+
+
+def bert_tokenizer(vocabulary: dict[str, int] | None = None, unknown: str = "[UNK]") -> Tokenizer:
+    """BERT's steps around a vocabulary; without one, to be trained."""
+    tokenizer = Tokenizer(models.WordPiece(vocabulary or {}, unk_token=unknown))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def word_pieces(texts: list[str], special: list[str], size: int = VOCABULARY) -> dict[str, int]:
+    """The vocabulary of the texts, the same in each process.
+
+    The trainer numbers the letters within words as a hash orders them, and breaks ties by these numbers; named
+    beforehand, as special tokens are, they have theirs.
+    """
+    tokenizer = bert_tokenizer()
+    plain = [tokenizer.normalizer.normalize_str(text) for text in texts]
+    words = {word for text in plain for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)}
+    within = sorted({f"##{letter}" for word in words for letter in word[1:]})
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=special + within, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return dict(tokenizer.get_vocab())
 
 
 def byte_level(

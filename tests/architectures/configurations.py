@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -24,6 +24,8 @@ from transformers import (
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
+
+from ftkit.models.standins import bert_tokenizer, word_pieces
 
 WIDTH, INNER, LAYERS, HEADS, POSITIONS, WINDOW = 64, 96, 2, 4, 64, 16
 SPARE = 13  # entries of an embedding beyond the tokenizer's: some types' tokenizers add tokens when they are read
@@ -285,12 +287,8 @@ def _like_roberta() -> Trained:
 
 
 def _word_piece(special: list[str], names: dict[str, str], single: str, pair: str) -> Trained:
-    tokenizer = Tokenizer(models.WordPiece(unk_token=names["unk"]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(texts(200, 9), trainer)
+    tokenizer = bert_tokenizer(word_pieces(list(texts(200, 9)), special, 400), names["unk"])
+    tokenizer.add_special_tokens(special)
     return _surrounded(tokenizer, special, names, single, pair)
 
 
