@@ -1,16 +1,19 @@
-"""The one place that prints: results on standard output, messages and progress on standard error."""
+"""The one place that prints: results on standard output, messages and progress on standard error.
+
+Nothing that comes from data reaches a terminal as anything but text: see `Screen`.
+"""
 
 import math
 import shlex
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich import box
 from rich._wrap import divide_line
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -22,17 +25,27 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from ftkit.errors import FtkitError
+from ftkit.escapes import visible
 from ftkit.units import time_words
 
 PIPE = "|"  # the one word of a command that no shell may have in quotes
 
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+class Screen(Console):
+    """A console on which control characters of a text are shown and not obeyed."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for part in super().render(renderable, options):
+            yield part if part.control else Segment(visible(part.text), part.style)
+
+
+out = Screen(highlight=False, soft_wrap=True)
+err = Screen(stderr=True, highlight=False, soft_wrap=True)
 
 LONG = 1.0  # seconds from which on it is said how long something took
 FIRST_SIGN = 2.0  # seconds until a pipe is told how far something is
@@ -226,7 +239,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     for index, column in enumerate(columns):
         grid.add_column(column, justify="right" if numbers and index else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
+        grid.add_row(*(Text(visible(cell)) for cell in row))
     return grid
 
 
@@ -235,7 +248,7 @@ def facts(title: str, values: Mapping[str, str]) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.title, grid.title_justify = title or None, "left"
     for name, value in values.items():
-        grid.add_row(Text(name, style="bold"), Text(value))
+        grid.add_row(Text(visible(name), style="bold"), Text(visible(value)))
     return grid
 
 
@@ -243,7 +256,7 @@ class Line:
     """A line that a terminal breaks between words alone, so that paths stay whole; a pipe gets it as it is."""
 
     def __init__(self, text: str | Text, style: str = "") -> None:
-        self.text = Text(text, style=style) if isinstance(text, str) else text
+        self.text = Text(visible(text), style=style) if isinstance(text, str) else text
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for line in self.text.split("\n", allow_blank=True):

@@ -11,6 +11,7 @@ from ftkit import console
 from ftkit.cli.arguments import Quiet
 from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
+from ftkit.escapes import visible
 from ftkit.run import finished_run
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def respond(talk: "Conversation", line: str) -> None:
 
 
 def write(text: str) -> None:
-    sys.stdout.write(text)
+    sys.stdout.write(visible(text))
     sys.stdout.flush()
 
 

@@ -22,6 +22,7 @@ from ftkit.compat import hush_libraries
 from ftkit.data.encode import Encoded
 from ftkit.delivery.comparison import Comparison, Forward, as_entry, compare, forward_of, padded_batches
 from ftkit.errors import Unverified, UserError
+from ftkit.escapes import markdown
 from ftkit.evaluation.records import read_rows
 from ftkit.evaluation.verification import is_recorded
 from ftkit.hub.door import pinned
@@ -186,11 +187,11 @@ def readme(run: Run, found: Comparison, what: str, name: str) -> str:
     """Where the folder comes from, and how near it is to what was trained."""
     record = run.record
     lines = [
-        f"# {name_of(run)}: {what}", "",
-        f"Made by ftkit {record['versions']['ftkit']} from the run `{name_of(run)}`, trained from "
-        f"`{record['model']}`, finished {record.get('finished', '')}. A `{name}`.", "",
+        f"# {markdown(name_of(run))}: {what}", "",
+        f"Made by ftkit {record['versions']['ftkit']} from the run {markdown(name_of(run))}, trained from "
+        f"{markdown(record['model'])}, finished {record.get('finished', '')}. A `{name}`.", "",
         "## Compared with the model as it was trained", "",
-        *(f"- {key}: {value}" for key, value in found.facts().items()), "",
+        *(f"- {key}: {markdown(value)}" for key, value in found.facts().items()), "",
         *(f"    {line}" for line in scale_code(record.get("label_scale"))),
     ]  # fmt: skip
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ftkit.errors import UserError
+from ftkit.escapes import visible
 from ftkit.run import finite
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -110,7 +111,7 @@ def writer_for(file: Path | None) -> Callable[[BinaryIO, Sequence[dict[str, Any]
 
 def write_lines(stream: BinaryIO, rows: Iterable[dict[str, Any]]) -> None:
     """Write rows as JSON lines at once; a signal waits until they are out."""
-    write_bytes(stream, "".join(json.dumps(finite(row), ensure_ascii=False) + "\n" for row in rows))
+    write_bytes(stream, visible("".join(json.dumps(finite(row), ensure_ascii=False) + "\n" for row in rows)))
 
 
 def write_bytes(stream: BinaryIO, text: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from ftkit.escapes import markdown, visible
 from ftkit.evaluation.score import drawn_words
 from ftkit.report.base_card import BaseCard, base_card
 from ftkit.report.evidence import Evidence
@@ -40,7 +41,7 @@ def card(evidence: Evidence, *, address: str = "model", about: BaseCard | None =
         about: what is known of the base; default what its own card on this machine says.
     """
     about = about or base_card(evidence.recipe.model)
-    return f"---\n{front_matter(evidence, about).to_yaml()}\n---\n\n{body(evidence, address)}"
+    return visible(f"---\n{front_matter(evidence, about).to_yaml()}\n---\n\n{body(evidence, address)}")
 
 
 def front_matter(evidence: Evidence, about: BaseCard) -> ModelCardData:
@@ -89,24 +90,24 @@ def results(evidence: Evidence) -> list[EvalResult]:
 
 def body(evidence: Evidence, address: str = "model") -> str:
     recipe, record, metrics = evidence.recipe, evidence.record, evidence.metrics
-    rows, words = comparisons(evidence), stand_in_words(record)
+    rows, words, name = comparisons(evidence), stand_in_words(record), markdown(model_name(record))
     lines = [
-        f"# {'Smoke run, stand-ins: ' if words else ''}{model_name(record)}, {recipe.strategy.name}, {recipe.task}", "",
-        *([f"**{words}**", ""] if words else []),
-        f"Trained with ftkit {record['versions']['ftkit']} from `{model_name(record)}`. The recipe: `recipe.yaml`.", "",
-        f"**{verdict(evidence, rows)['sentence']}**", "",
+        f"# {'Smoke run, stand-ins: ' if words else ''}{name}, {recipe.strategy.name}, {recipe.task}", "",
+        *([f"**{markdown(words)}**", ""] if words else []),
+        f"Trained with ftkit {record['versions']['ftkit']} from {name}. The recipe: `recipe.yaml`.", "",
+        f"**{markdown(verdict(evidence, rows)['sentence'])}**", "",
         f"## Measured on {metrics['rows']:,} eval rows", "",
         *metric_table(evidence), "",
         *generated_note(metrics),
-        *(f"> {line}\n" for line in unverified(record)),
-        *(f"> {flag}\n" for flag in metrics.get("flags") or []),
-        *(f"> Read with care: {caveat}\n" for caveat in metrics.get("caveats", [])),
+        *(f"> {markdown(line)}\n" for line in unverified(record)),
+        *(f"> {markdown(flag)}\n" for flag in metrics.get("flags") or []),
+        *(f"> Read with care: {markdown(caveat)}\n" for caveat in metrics.get("caveats", [])),
     ]  # fmt: skip
     if shown := example_rows(evidence.rows):
         lines += ["## Generated before and after", "", *markdown_table(["asked", "wanted", "before", "after"], shown), ""]
     if counted := evidence.data.get("labels"):
         lines += ["## Labels", "", *markdown_table(["label", *counted], label_rows(counted)), ""]
-    lines += ["## The run", "", *(f"- {name}: {value}" for name, value in run_facts(record).items()), ""]
+    lines += ["## The run", "", *(f"- {name}: {markdown(value)}" for name, value in run_facts(record).items()), ""]
     lines += ["## Provenance", "", *(f"- {name}: {value}" for name, value in provenance(evidence).items()), ""]
     where = ["From the folder of this file:", ""] if address == "model" else []
     lines += ["## Use it", "", *where, "```python", *usage(evidence, address), "```", ""]

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
+from ftkit.escapes import visible
 from ftkit.report.confusion import confusion
 from ftkit.report.curves import curves, kept_step
 from ftkit.report.evidence import Evidence, as_interval
@@ -74,7 +75,7 @@ def page(evidence: Evidence, address: str = "model") -> str:
     environment.globals.update(between=between, extent=extent)
     examples = choose_examples(evidence)
     rows, slices = comparisons(evidence), slices_of(evidence)
-    return environment.get_template("report.html").render(
+    text = environment.get_template("report.html").render(
         evidence=evidence,
         record=evidence.record,
         metrics=evidence.metrics,
@@ -109,6 +110,7 @@ def page(evidence: Evidence, address: str = "model") -> str:
         address=address,
         scripts=scripts(),
     )
+    return visible(text)
 
 
 def scripts() -> Markup:

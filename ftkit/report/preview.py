@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from ftkit.data.encode import IGNORED, SEVERAL
 from ftkit.data.gate import Finding
 from ftkit.data.ledger import Ledger, Outcome
+from ftkit.escapes import CONTROLS
 from ftkit.recipe.schema import Gate
 from ftkit.training.prepare import Data
 
@@ -277,7 +278,7 @@ def visible(text: str) -> list[tuple[str, bool]]:
     """Text in stretches that are shown as they are, or (True) as marks in place of what cannot be seen.
 
     A line's end is marked and kept; spaces are marked where there is nothing else; control characters and
-    unusual spaces are written as Python writes them.
+    unusual spaces are written by number, as `\\u00a0`.
     """
     blank = not text.strip()
     shown: list[tuple[str, bool]] = []
@@ -298,8 +299,8 @@ def mark_of(character: str, blank: bool) -> str:
         return "→"
     if character == " ":
         return "·" if blank else ""
-    if character.isspace() or ord(character) < 32 or 0x7F <= ord(character) < 0xA0:
-        return character.encode("unicode_escape").decode()
+    if character.isspace() or ord(character) in CONTROLS:
+        return f"\\u{ord(character):04x}"
     return ""
 
 

@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.rule import Rule
 from rich.text import Text
 
-from ftkit import console
+from ftkit import console, escapes
 from ftkit.report.preview import Piece, Preview, PreviewRow, figures, length_line, visible
 
 BAR_WIDTH = 40
@@ -144,11 +144,12 @@ def page(preview: Preview) -> str:
     environment.globals.update(
         visible=visible, figures=figures, length_line=length_line, row_figures=row_figures, tip=tip
     )  # fmt: skip
-    return environment.get_template("preview.html").render(
+    text = environment.get_template("preview.html").render(
         preview=preview,
         special=next((piece.text for piece in pieces if piece.special), None),
         differs=any(piece.learnt is not None for piece in pieces),
     )
+    return escapes.visible(text)
 
 
 def tip(piece: Piece) -> str:

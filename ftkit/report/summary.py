@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Group
 
 from ftkit import console
+from ftkit.escapes import markdown
 from ftkit.evaluation.score import drawn_words
 from ftkit.metrics.names import shown_name
 from ftkit.recipe.schema import Recipe
@@ -195,6 +196,5 @@ def label_rows(counted: dict[str, dict[str, int]], most: int = LABELS) -> list[l
 
 
 def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    signs = str.maketrans({"|": "\\|", "\n": " ", "<": "&lt;"})  # a row's text is no HTML
-    cells = [[cell.translate(signs) for cell in row] for row in rows]
-    return [f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *cells]]
+    first, *others = [[markdown(cell) for cell in row] for row in [columns, *rows]]
+    return [f"| {' | '.join(row)} |" for row in [first, ["---"] * len(columns), *others]]

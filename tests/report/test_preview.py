@@ -174,7 +174,7 @@ def test_without_colours_marks_stand_around_the_answer(recipe: Callable[..., Rec
 def test_what_cannot_be_seen_is_marked() -> None:
     assert visible("a b") == [("a b", False)]
     assert visible("  ") == [("··", True)]
-    assert visible("x\n\t\x1b[1m") == [("x", False), ("⏎\n→\\x1b", True), ("[1m", False)]
+    assert visible("x\n\t\u001b[1m") == [("x", False), ("⏎\n→\\u001b", True), ("[1m", False)]
 
 
 def test_bars_hold_every_entry() -> None:
