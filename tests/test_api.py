@@ -32,6 +32,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_finished_run_holds_all_it_should(recipe: RecipeMaker, tmp_path: Path) -> None:
     result = train(recipe("lora", evaluation={"verify": True}), output_dir=tmp_path / "run")
     run = Run(result.folder)
@@ -74,6 +75,7 @@ def test_a_finished_run_holds_all_it_should(recipe: RecipeMaker, tmp_path: Path)
 @pytest.mark.parametrize(
     ("strategy", "task"), [("lora", "text-classification"), ("full", "instruction"), ("qlora", "instruction")]
 )
+@pytest.mark.slow
 def test_the_same_recipe_twice_gives_the_same(recipe: RecipeMaker, tmp_path: Path, strategy: str, task: str) -> None:
     made = recipe(strategy, task=task)
     for name in ("a", "b"):
@@ -99,6 +101,7 @@ print(json.dumps({"labels": [labels[str(i)] for i in logits.argmax(-1).tolist()]
 
 
 @pytest.mark.parametrize("strategy", ["full", "transfer", "lora"])
+@pytest.mark.slow
 def test_plain_libraries_in_a_new_process_predict_the_same(recipe: RecipeMaker, tmp_path: Path, strategy: str) -> None:
     train(recipe(strategy, training={"bf16": False}), output_dir=tmp_path / "run")
     rows = [json.loads(line) for line in (tmp_path / "run/predictions.jsonl").read_text().splitlines()]
@@ -140,6 +143,7 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks.StopOnSignal, "on_step_end", on_step_end)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_within_an_epoch_resumes_to_the_same_under_dropout(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +158,7 @@ def test_a_run_stopped_within_an_epoch_resumes_to_the_same_under_dropout(
 
 
 @pytest.mark.parametrize("strategy", ["full", "lora"])
+@pytest.mark.slow
 def test_a_resumed_run_ends_where_the_unbroken_one_ends(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:
@@ -173,6 +178,7 @@ def test_a_resumed_run_ends_where_the_unbroken_one_ends(
     assert same(weights(tmp_path / "broken"), weights(tmp_path / "unbroken"))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_after_its_last_step_takes_no_step_more(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +193,7 @@ def test_a_run_that_was_cut_off_after_its_last_step_takes_no_step_more(
     assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +228,7 @@ def test_a_changed_recipe_is_not_resumed(recipe: RecipeMaker, tmp_path: Path, mo
         train(recipe("lora", training={"learning_rate": 0.5}), output_dir=tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_overwritten_without_being_told(recipe: RecipeMaker, tmp_path: Path) -> None:
     train(recipe("full"), output_dir=tmp_path / "run")
     before = (tmp_path / "run/run.json").read_text()
@@ -367,6 +375,7 @@ def test_a_seal_lists_every_file(recipe: RecipeMaker, tmp_path: Path) -> None:
     assert sealed.keys() | {SEAL} == {path.name for path in checkpoint.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_replaced_run_is_kept_until_the_new_one_is_finished(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

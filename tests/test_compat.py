@@ -79,6 +79,7 @@ def test_a_router_says_nothing_while_a_model_generates_or_is_measured() -> None:
 
 
 @pytest.mark.parametrize(("task", "kind"), [("text-classification", "distilbert"), ("summarization", "t5")])
+@pytest.mark.slow
 def test_loss_is_divided_by_accumulation(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialogues: Path, task: str, kind: str
 ) -> None:

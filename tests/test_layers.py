@@ -104,6 +104,7 @@ print("found", early + [name for name in {unused} if name in sys.modules])
     [("text-classification", UNUSED), ("language-modeling", [*UNUSED, "sklearn"])],
     ids=["labels", "text"],
 )
+@pytest.mark.slow
 def test_a_full_run_imports_nothing_that_it_does_not_use(
     recipe: Callable[..., Recipe], task: str, unused: list[str]
 ) -> None:

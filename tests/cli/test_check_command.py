@@ -35,6 +35,7 @@ def checked(*words: str | Path) -> tuple[list[str], list[str], bool]:
     )
 
 
+@pytest.mark.slow
 def test_a_sound_recipe_is_not_checked_twice(recipe_file: Path, tmp_path: Path) -> None:
     told, warned, loaded = checked(recipe_file)
     assert told

@@ -36,6 +36,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow
 def test_help_shows_every_command_and_each_has_an_example() -> None:
     done = ftkit("--help")
     assert done.returncode == 0
@@ -115,12 +116,14 @@ def test_the_schema_is_json() -> None:
     assert json.loads(ftkit("schema").stdout)["title"] == "ftkit recipe"
 
 
+@pytest.mark.slow
 def test_an_override_of_what_smoke_replaces_is_refused_and_one_of_training_counts() -> None:
     recipe = packaged_recipes()["gpt2_instruction"]
     line = one_line(ftkit("train", recipe, "data.train=mine.csv", "--smoke"))
     assert "data.train=mine.csv: this has no effect under --smoke" in line
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_loading_says_so(recipe_file: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "ftkit", "train", str(recipe_file), "--output-dir", str(tmp_path / "run")]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=heed_ctrl_c)
@@ -157,6 +160,7 @@ def start_and_wait_for_steps(recipe_file: Path, folder: Path) -> subprocess.Pope
     pytest.fail(f"no steps were taken: {process.communicate()[1]}")
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_a_checkpoint_says_how_to_go_on_and_that_goes_on(recipe_file: Path, tmp_path: Path) -> None:
     process = start_and_wait_for_steps(recipe_file, tmp_path / "run")
     process.send_signal(signal.SIGINT)

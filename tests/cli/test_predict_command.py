@@ -43,6 +43,7 @@ def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_file_in_and_json_lines_out_in_order(run: Path, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "rows.jsonl", TEXTS)
     done = ftkit(run, "rows.jsonl", "--batch-size", "7")
@@ -55,6 +56,7 @@ def test_a_file_in_and_json_lines_out_in_order(run: Path, tmp_path: Path) -> Non
     assert piped.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_bad_row_is_named_and_what_was_written_stays(run: Path, tmp_path: Path) -> None:
     text = [json.dumps(row) for row in TEXTS[:10]]
     (tmp_path / "rows.jsonl").write_text("\n".join([*text[:5], "{broken", *text[5:]]) + "\n")
@@ -117,6 +119,7 @@ def test_no_run_is_said_without_loading_torch(tmp_path: Path) -> None:
     assert "nowhere does not exist" in done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_whole_lines_and_says_how_to_go_on(run: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "ftkit", "predict", str(run), "-", "--out", "out.jsonl", "--batch-size", "2"]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c)

@@ -21,6 +21,7 @@ def test_help_has_an_example() -> None:
     assert "ftkit preview my.yaml" in ftkit("preview", "--help").stdout.split("Example")[1]
 
 
+@pytest.mark.slow
 def test_rows_are_shown_and_the_page_is_written(recipe_file: Path, tmp_path: Path) -> None:
     done = ftkit("preview", recipe_file, "--rows", "2", "--html", tmp_path / "p.html", "--quiet")
     assert done.returncode == 0, done.stderr
@@ -49,6 +50,7 @@ def test_refusals_are_one_line(words: list[str], expected: str, recipe_file: Pat
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_what_the_gate_refuses_is_shown_only_anyway(recipe_file: Path) -> None:
     words = ["preview", recipe_file, "model.max_length=64", "data.over_long=cut_answer", "--rows", "1"]
     refused = ftkit(*words)

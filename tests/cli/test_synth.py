@@ -54,11 +54,13 @@ def wait_for_rows(process: subprocess.Popen[str], path: Path, count: int) -> Non
         (["--rows", "5", "--model", "m", "--resume"], "nothing to resume: no rows.jsonl"),
     ],
 )
+@pytest.mark.slow
 def test_refusals(words: list[str], expected: str, seeds: Path, tmp_path: Path) -> None:
     assert expected in one_line(synth(seeds, "--output", "rows.jsonl", *words))
     assert [path.name for path in tmp_path.iterdir()] == ["seeds.jsonl"]
 
 
+@pytest.mark.slow
 def test_seeds_that_are_empty_or_missing_and_an_output_that_is_there(seeds: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     with Service() as service:

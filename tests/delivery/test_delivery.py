@@ -29,6 +29,7 @@ QUICK = ("lora encoder", "qlora gpt2")  # the others are slow together
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
+@pytest.mark.slow
 def test_a_merged_model_is_adapter_and_base(verified_recipe: RecipeMaker, tmp_path: Path, name: str) -> None:
     strategy, blocks = CASES[name]
     folder = train(verified_recipe(strategy, **blocks, **FASTER), output_dir=tmp_path / "run").folder
@@ -53,6 +54,7 @@ def test_a_merged_model_is_adapter_and_base(verified_recipe: RecipeMaker, tmp_pa
     assert not list(tmp_path.glob(".merged*"))
 
 
+@pytest.mark.slow
 def test_a_merged_classifier_has_the_runs_figures(verified_recipe: RecipeMaker, tmp_path: Path) -> None:
     made = verified_recipe("lora", training={"bf16": False})
     result = train(made, output_dir=tmp_path / "run")
@@ -60,6 +62,7 @@ def test_a_merged_classifier_has_the_runs_figures(verified_recipe: RecipeMaker, 
     assert evaluate(tmp_path / "merged", recipe=result.folder / "recipe.yaml").metrics == result.metrics["tuned"]
 
 
+@pytest.mark.slow
 def test_an_adapter_that_changes_nothing_is_not_merged(verified_recipe: RecipeMaker, tmp_path: Path) -> None:
     folder = train(verified_recipe("lora", task="instruction", **NO_TEXT), output_dir=tmp_path / "run").folder
     file = folder / "model/adapter_model.safetensors"
@@ -69,6 +72,7 @@ def test_an_adapter_that_changes_nothing_is_not_merged(verified_recipe: RecipeMa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_merged_is_one_line(verified_recipe: RecipeMaker, tmp_path: Path) -> None:
     folder = train(verified_recipe("full"), output_dir=tmp_path / "run").folder
     with pytest.raises(UserError, match="the run has no adapter; its model is whole already"):

@@ -141,6 +141,7 @@ def lora_run(recipe: Callable[..., Recipe]) -> Callable[[float], Path]:
     return make
 
 
+@pytest.mark.slow
 def test_a_run_has_baseline_and_tuned(arc: Path, lora_run: Callable[[float], Path], stand_in: Callable[[str], Path]) -> None:
     folder = lora_run(0.05)
     scores = benchmark(folder, ["arc_easy"], data_dir=arc)
@@ -155,6 +156,7 @@ def test_a_run_has_baseline_and_tuned(arc: Path, lora_run: Callable[[float], Pat
     assert any(score.difference for score in scores.scores), "24 questions with two choices, six steps at a high rate"
 
 
+@pytest.mark.slow
 def test_a_whole_model_is_measured_as_it_was_saved(
     arc: Path, recipe: Callable[..., Recipe], stand_in: Callable[[str], Path]
 ) -> None:
@@ -291,6 +293,7 @@ def test_what_is_no_number_is_null_in_json() -> None:
     assert found["scores"][0]["models"] == {"model": {"value": None, "stderr": None}}
 
 
+@pytest.mark.slow
 def test_the_command(arc: Path, stand_in: Callable[[str], Path]) -> None:
     words = ["eval", stand_in("llama"), "--benchmarks", "arc_easy", "--data-dir", arc, "--limit", "4"]
     done = ftkit(*words, "--json")

@@ -119,6 +119,7 @@ def test_the_report_of_an_odd_architecture_has_the_loss_of_plain_transformers(
 # Kind: a lever that is believed where it is wrong. The verification is to catch it, whatever the lever's own trial says.
 @pytest.mark.parametrize("strategy", ["full", pytest.param("lora", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["granite", pytest.param("cohere", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_measured_loss_that_is_wrong_is_not_verified(
     verified_recipe: RecipeMaker, stand_in: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], name: str, strategy: str,
@@ -165,6 +166,7 @@ def finished(
     return Path(shutil.copytree(made["run"], tmp_path / "copy"))
 
 
+@pytest.mark.slow
 def test_a_sound_run_says_which_loss_was_found(finished: Path) -> None:
     assert " over 20 rows by plain transformers, as reported to " in verify(finished).facts["eval loss"]
     told = "its eval loss is that of plain transformers"
@@ -172,6 +174,7 @@ def test_a_sound_run_says_which_loss_was_found(finished: Path) -> None:
     assert told in (finished / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_figures_that_were_changed_since_the_run_are_found(finished: Path) -> None:
     file = finished / "outputs/tuned.npz"
     kept = load_outputs(file).prediction
@@ -197,6 +200,7 @@ def test_figures_that_were_changed_since_the_run_are_found(finished: Path) -> No
         verify(finished)
 
 
+@pytest.mark.slow
 def test_what_an_older_run_did_not_note_is_not_checked(finished: Path) -> None:
     facts = finished / "verification/facts.json"
     known = json.loads(facts.read_text(encoding="utf-8"))

@@ -40,6 +40,7 @@ QUICK = ("lora encoder", "full decoder")  # the others are slow together
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
+@pytest.mark.slow
 def test_a_run_ends_with_its_saved_model_verified(verified_recipe: RecipeMaker, tmp_path: Path, name: str) -> None:
     strategy, blocks = CASES[name]
     if name == "a classifier on a base in bfloat16" and not has_bf16():
@@ -89,6 +90,7 @@ def finished(
 
 
 @pytest.mark.parametrize("strategy", ["lora", "full"])
+@pytest.mark.slow
 def test_a_sound_run_is_verified_again(finished: Callable[[str], Path], strategy: str) -> None:
     facts = verify(finished(strategy)).facts
     assert "trained tensors are in the saved files as they were in memory, and moved" in facts["tensors"]
@@ -99,6 +101,7 @@ def test_a_sound_run_is_verified_again(finished: Callable[[str], Path], strategy
 
 
 @pytest.mark.parametrize("strategy", ["lora", "full"])
+@pytest.mark.slow
 def test_a_head_that_is_not_in_the_file_is_named(finished: Callable[[str], Path], strategy: str) -> None:
     folder = finished(strategy)
     prefix = "base_model.model." if strategy == "lora" else ""
@@ -107,6 +110,7 @@ def test_a_head_that_is_not_in_the_file_is_named(finished: Callable[[str], Path]
         verify(folder)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_json_too(finished: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder = finished("lora")
     change(files_of(folder), lambda tensors: tensors.pop("base_model.model.classifier.weight"))
@@ -117,6 +121,7 @@ def test_what_is_wrong_is_json_too(finished: Callable[[str], Path], capsys: pyte
     assert "classifier.weight) not in the saved files" in found["failures"][0]
 
 
+@pytest.mark.slow
 def test_a_tensor_that_was_changed_is_named(finished: Callable[[str], Path]) -> None:
     folder = finished("lora")
     change(files_of(folder), lambda tensors: tensors["base_model.model.classifier.bias"].add_(0.5))
@@ -136,6 +141,7 @@ def test_a_truncated_file_is_one_clear_line(finished: Callable[[str], Path]) -> 
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_load_is_one_clear_line(finished: Callable[[str], Path]) -> None:
     folder = finished("lora")
     (folder / "model/adapter_config.json").write_text("{}", encoding="utf-8")
@@ -144,6 +150,7 @@ def test_a_model_that_does_not_load_is_one_clear_line(finished: Callable[[str], 
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_changed_recipe_and_changed_rows_are_told(finished: Callable[[str], Path], reviews: Path, tmp_path: Path) -> None:
     folder = finished("lora")
     file = folder / "recipe.yaml"
@@ -223,6 +230,7 @@ os._exit(9)
 """
 
 
+@pytest.mark.slow
 def test_it_ends_by_itself_when_its_parent_is_gone(finished: Callable[[str], Path]) -> None:
     folder = finished("lora")
     words = [sys.executable, "-c", ABANDON, str(folder / "model"), str(folder / "verification")]
@@ -286,6 +294,7 @@ REAL: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", REAL)
+@pytest.mark.slow
 def test_real_models_are_verified(
     verified_recipe: RecipeMaker, shared: Path, reviews: Path, instructions: Path, tmp_path: Path, name: str
 ) -> None:

@@ -128,6 +128,7 @@ def test_what_cannot_be_is_said(call: Any, words: str) -> None:
     assert words in str(raised.value)
 
 
+@pytest.mark.slow
 def test_the_package_is_imported_on_first_use_alone() -> None:
     code = "import sys, ftkit, ftkit.api; print('evaluate' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

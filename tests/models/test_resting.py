@@ -29,6 +29,7 @@ def adapted(folder: Path, **values: Any) -> Any:
 
 
 @pytest.mark.parametrize(("kind", "task"), KINDS)
+@pytest.mark.slow
 def test_losses_and_metrics_are_the_same_to_the_last_bit(recipe: RecipeMaker, tmp_path: Path, kind: str, task: str) -> None:
     curves, results = [], []
     for on in (True, False):

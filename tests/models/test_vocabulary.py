@@ -173,12 +173,14 @@ def use(command: str, folder: Path, target: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["predict", "chat", "eval", "merge", "export"])
+@pytest.mark.slow
 def test_a_run_that_lost_its_tokenizer_is_refused_by_every_command(damaged: Path, command: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no words, only special tokens"):
         use(command, damaged, tmp_path / "made")
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.slow
 def test_verify_names_a_lost_tokenizer(damaged: Path) -> None:
     with pytest.raises(Unverified, match="has no words, only special tokens"):
         api.verify(damaged)

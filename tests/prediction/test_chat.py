@@ -86,6 +86,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(trained: Trained) -> N
     assert not talk.reply("Go on with the story.", print).interrupted
 
 
+@pytest.mark.slow
 def test_two_piped_lines_get_two_answers(trained: Trained) -> None:
     run = trained("alpaca")
     done = chat(run, "Repeat the text.\n\n/nonsense\n/system x\n/help\nGo on with the story.\n/exit\nNot this.\n")
@@ -97,6 +98,7 @@ def test_two_piped_lines_get_two_answers(trained: Trained) -> None:
     assert "trained on prompts, which have no turns" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_writes_no_text_is_refused_before_it_is_loaded(trained: Trained) -> None:
     done = chat(trained("labels"), "hello\n")
     assert done.returncode == 2
@@ -104,6 +106,7 @@ def test_a_run_that_writes_no_text_is_refused_before_it_is_loaded(trained: Train
     assert "loading /" not in done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_command_stops_an_answer_only(trained: Trained) -> None:
     words = [sys.executable, "-m", "ftkit", "chat", str(trained("alpaca")), "--temperature", "50", "--max-new-tokens", "100"]
     process = subprocess.Popen(

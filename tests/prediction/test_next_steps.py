@@ -116,6 +116,7 @@ def commands_of(run: Run) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("kind", ASKED)
+@pytest.mark.slow
 def test_every_command_works_for_the_run(kind: str, spaced: Callable[[str], Run], monkeypatch: pytest.MonkeyPatch) -> None:
     run, opened = spaced(kind), []
     monkeypatch.setattr("typer.launch", opened.append)  # no browser is opened by a test

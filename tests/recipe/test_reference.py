@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ftkit.recipe.fields import library_fields
 from ftkit.recipe.reference import json_schema, markdown
 
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.mark.slow
 def test_the_table_of_fields_is_that_of_the_installed_libraries() -> None:
     done = subprocess.run([sys.executable, str(ROOT / "scripts" / "library_fields.py"), "--check"], capture_output=True)
     assert done.returncode == 0, "run scripts/library_fields.py"

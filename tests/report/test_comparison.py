@@ -55,6 +55,7 @@ def with_intervals(runs: list[Path], *intervals: tuple[float, float]) -> Compari
     return compare(runs)
 
 
+@pytest.mark.slow
 def test_flags_stand_under_the_table(runs: list[Path]) -> None:
     flag = "the tuned model predicts one label only, 'legit'"
     rewrite(runs[0], flags=[flag])
@@ -203,6 +204,7 @@ def test_one_recipe_under_two_strategies_and_again(recipe_file: Path, tmp_path: 
     assert "holds a run of another recipe" in changed.stderr
 
 
+@pytest.mark.slow
 def test_a_strategy_that_fails_is_named_and_the_others_are_compared(recipe_file: Path) -> None:
     words = [sys.executable, "-m", "ftkit", "compare", str(recipe_file), "--strategies", "transfer,lora", "-o", "both"]
     done = subprocess.run([*words, "strategy.target_modules=[nothing_so]"], capture_output=True, text=True)
