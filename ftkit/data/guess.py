@@ -12,12 +12,14 @@ from typing import Any
 from datasets import Dataset
 
 from ftkit.data.paths import PART_NAMES
+from ftkit.data.scripts import split_words
 from ftkit.recipe.words import COLUMNS, plain
 
 SAMPLE = 2000  # rows that are looked at
 MOST_LABELS = 150
 LEAST_WORDS = 2  # of a plain text, on average
 FEW_ROWS = 4  # a label of a class has as many, on average
+MANY_NUMBERS = 20  # of a class; more that leave out most between the least and the largest count or measure something
 LABEL_NAMES = re.compile("label|class|categor|intent|sentiment|queue|topic|genre|emotion|target|stars|rating|score|polarity")
 NUMBER_NAMES = re.compile("score|rating|stars|price|value|similarity|grade|mark|temperature|amount|target")
 OTHER_NAMES = re.compile(
@@ -35,7 +37,7 @@ class Column:
 
     Attributes:
         filled: those that are not empty.
-        words: words of a filled value, on average; 0 where they are no texts.
+        words: words of a filled value, on average, or characters of a script without spaces; 0 where they are no texts.
     """
 
     name: str
@@ -63,7 +65,7 @@ class Column:
 
     @property
     def words(self) -> float:
-        return sum(len(value.split()) for value in self.filled) / len(self.filled) if self.is_text else 0.0
+        return sum(len(split_words(value)) for value in self.filled) / len(self.filled) if self.is_text else 0.0
 
     @property
     def distinct(self) -> Counter[str]:
@@ -182,14 +184,15 @@ def _ends_with(column: Column, role: str, first: str) -> bool:
 
 
 def _summarization(columns: list[Column]) -> Guess | None:
-    texts = [column for column in columns if column.is_text and column.words > 3 and not column.is_aside]
+    texts = [column for column in columns if column.is_text and not column.is_aside]
     document = next((column for column in texts if column.means("document", 1)), None)
     summary = _named("summary", [column for column in texts if column.means("summary", 1)])
+    others = [column for column in texts if column.words > 3 and not _is_class(column)]
     if document and not summary:  # the shorter text beside a document
-        shorter = [column for column in texts if column is not document and column.words < document.words]
+        shorter = [column for column in others if column is not document and column.words < document.words]
         summary = max(shorter, key=lambda column: column.words, default=None)
     if summary and not document:
-        longer = [column for column in texts if column is not summary and column.words > 1.5 * summary.words]
+        longer = [column for column in others if column is not summary and column.words > 1.5 * summary.words]
         document = max(longer, key=lambda column: column.words, default=None)
     if document is None or summary is None:
         return None
@@ -274,12 +277,21 @@ def _regression(columns: list[Column]) -> Guess | None:
 
 
 def _rating(columns: list[Column]) -> Guess | None:
-    """A number whose name or whose fractions say that it is no class."""
+    """A number of which its name, its fractions or its gaps say that it is no class; a likelier label goes before it."""
     guess = _regression(columns)
-    label = next((column for column in columns if guess and column.name == guess.columns["label"]), None)
-    if label is None or (_is_class(label) and not NUMBER_NAMES.search(label.name.lower())):
+    labels = (
+        [column for column in _label_columns(columns, guess.columns) if _is_class(column) or column.numbers] if guess else []
+    )
+    if guess is None or labels[0].name != guess.columns["label"]:
         return None
-    return guess
+    named = NUMBER_NAMES.search(labels[0].name.lower())
+    return guess if named or not _is_class(labels[0]) or _has_gaps(labels[0]) else None
+
+
+def _has_gaps(column: Column) -> bool:
+    """Whether most whole numbers between the least and the largest are absent: no class is numbered so."""
+    numbers, kinds = column.numbers, len(set(column.numbers))
+    return kinds > MANY_NUMBERS and max(numbers) - min(numbers) + 1 > 2 * kinds
 
 
 def _plain_text(task: str) -> Guesser:
