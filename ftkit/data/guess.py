@@ -278,14 +278,13 @@ def _regression(columns: list[Column]) -> Guess | None:
 
 def _rating(columns: list[Column]) -> Guess | None:
     """A number of which its name, its fractions or its gaps say that it is no class; a likelier label goes before it."""
+    labels = _label_columns(columns, _texts(columns))
+    likeliest = next((column for column in labels if _is_class(column) or column.numbers), None)
     guess = _regression(columns)
-    labels = (
-        [column for column in _label_columns(columns, guess.columns) if _is_class(column) or column.numbers] if guess else []
-    )
-    if guess is None or labels[0].name != guess.columns["label"]:
+    if guess is None or likeliest is None or likeliest.name != guess.columns["label"]:
         return None
-    named = NUMBER_NAMES.search(labels[0].name.lower())
-    return guess if named or not _is_class(labels[0]) or _has_gaps(labels[0]) else None
+    named = NUMBER_NAMES.search(likeliest.name.lower())
+    return guess if named or not _is_class(likeliest) or _has_gaps(likeliest) else None
 
 
 def _has_gaps(column: Column) -> bool:
