@@ -3,24 +3,27 @@
 A guess is made from the columns' names, in the words of many tools (recipe/words.py), and from what is in them.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from datasets import Dataset
 
 from ftkit.data.paths import PART_NAMES
-from ftkit.data.scripts import split_words
+from ftkit.data.scripts import count_words
 from ftkit.recipe.words import COLUMNS, plain
 
 SAMPLE = 2000  # rows that are looked at
 MOST_LABELS = 150
 LEAST_WORDS = 2  # of a plain text, on average
 FEW_ROWS = 4  # a label of a class has as many, on average
-MANY_NUMBERS = 20  # of a class; more that leave out most between the least and the largest count or measure something
+MANY_NUMBERS, GAPS = 20, 4  # of a class; more of which this many times as many lie between count or measure something
 LABEL_NAMES = re.compile("label|class|categor|intent|sentiment|queue|topic|genre|emotion|target|stars|rating|score|polarity")
+CLASS_NAMES = re.compile("class|categor|intent|sentiment|queue|topic|genre|emotion|polarity|(^|_)(zip|postcode|code|type)")
 NUMBER_NAMES = re.compile("score|rating|stars|price|value|similarity|grade|mark|temperature|amount|target")
 OTHER_NAMES = re.compile(
     r"(^|_)(id|ids|uid|uuid|guid|index|idx|date|time|timestamp|created|updated|url|link|split|file)($|_|\d)"
@@ -37,13 +40,13 @@ class Column:
 
     Attributes:
         filled: those that are not empty.
-        words: words of a filled value, on average, or characters of a script without spaces; 0 where they are no texts.
+        words: words of a filled value, on average; 0 where they are no texts.
     """
 
     name: str
     values: list[Any]
 
-    @property
+    @cached_property
     def filled(self) -> list[Any]:
         return [value for value in self.values if value not in (None, "", [], {})]
 
@@ -55,19 +58,20 @@ class Column:
     def is_scalar(self) -> bool:
         return bool(self.filled) and all(isinstance(value, str | int | float | bool) for value in self.filled)
 
-    @property
+    @cached_property
     def numbers(self) -> list[float]:
         """The values as numbers, none where one is none."""
         try:
-            return [float(value) for value in self.filled] if self.is_scalar else []
-        except ValueError:
+            found = [float(value) for value in self.filled] if self.is_scalar else []
+        except (ValueError, OverflowError):
             return []
+        return found if all(map(math.isfinite, found)) else []
 
-    @property
+    @cached_property
     def words(self) -> float:
-        return sum(len(split_words(value)) for value in self.filled) / len(self.filled) if self.is_text else 0.0
+        return sum(map(count_words, self.filled)) / len(self.filled) if self.is_text else 0.0
 
-    @property
+    @cached_property
     def distinct(self) -> Counter[str]:
         return Counter(str(value) for value in self.filled)
 
@@ -77,7 +81,7 @@ class Column:
         dates = self.is_text and all(DATE.match(value.strip()) for value in self.filled[:50])
         unique = self.is_scalar and len(self.distinct) == len(self.filled) > 20
         counting = unique and bool(self.numbers) and all(number == int(number) for number in self.numbers)
-        codes = unique and self.words == 1 and len(self.filled[0]) < 40
+        codes = unique and 0 < self.words <= 1 and len(self.filled[0]) < 40
         return bool(OTHER_NAMES.search(self.name.lower())) or dates or counting or codes
 
     def means(self, role: str, among: int = 2) -> bool:
@@ -288,9 +292,10 @@ def _rating(columns: list[Column]) -> Guess | None:
 
 
 def _has_gaps(column: Column) -> bool:
-    """Whether most whole numbers between the least and the largest are absent: no class is numbered so."""
+    """Whether nearly all whole numbers between the least and the largest are absent: few classes are numbered so."""
     numbers, kinds = column.numbers, len(set(column.numbers))
-    return kinds > MANY_NUMBERS and max(numbers) - min(numbers) + 1 > 2 * kinds
+    sparse = kinds > MANY_NUMBERS and max(numbers) - min(numbers) + 1 > GAPS * kinds
+    return sparse and not CLASS_NAMES.search(column.name.lower())
 
 
 def _plain_text(task: str) -> Guesser:

@@ -47,15 +47,16 @@ class Shingles:
         return self.hashes[np.repeat(self.starts[numbers], sizes) + within]
 
 
-def _shingles_of(words: list[str], least_words: int) -> set[str]:
-    if len(words) < max(least_words, SHINGLE_WORDS):
-        return set(words) if len(words) >= least_words else set()
+def _shingles_of(text: str, least_words: int) -> set[str]:
+    words = split_words(text)
+    if len(words) < max(least_words, SHINGLE_WORDS):  # two characters are one word, which is another the other way round
+        return set(text.split()) if len(words) >= least_words else set()
     return {" ".join(words[start : start + SHINGLE_WORDS]) for start in range(len(words) - SHINGLE_WORDS + 1)}
 
 
 def hash_shingles(batch: list[tuple[str, ...]], least_words: int) -> Shingles:
     """The shingles of each row's columns, read as one text; none where it has fewer words than `least_words`."""
-    shingles = [list(_shingles_of(split_words(" ".join(map(normalise, texts))), least_words)) for texts in batch]
+    shingles = [list(_shingles_of(" ".join(map(normalise, texts)), least_words)) for texts in batch]
     hashes = RMinHash.hash_token_sets(shingles)
     starts = np.concatenate([[0], np.cumsum([len(row) for row in hashes], dtype=np.int64)])
     return Shingles(np.fromiter((value for row in hashes for value in row), np.uint64, int(starts[-1])), starts)
