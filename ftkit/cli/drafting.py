@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ftkit import console
 from ftkit.data.paths import GLOB_CHARACTERS
+from ftkit.data.scripts import split_words
 from ftkit.errors import UserError
 from ftkit.hub.names import FILE_ENDINGS
 from ftkit.recipe.load import load_recipe
@@ -146,7 +147,7 @@ def choose(columns: list, task: str | None, file: str, *, foretells: bool) -> "t
     if chosen is None:
         has = ", ".join(column.name for column in columns)
         fits = f"it fits {', '.join(found)}" if found else "each task needs texts of several words in a column: " + FORMS
-        raise UserError(f"the columns {has} fit {task or 'no task'}", fits, file)
+        raise UserError(f"the columns {has} {f'do not fit {task}' if task else 'fit no task'}", fits, file)
     return chosen, [other for other in found if other != chosen.task]
 
 
@@ -158,7 +159,7 @@ class Reader:
 
     def __init__(self, model: str | None) -> None:
         self.foretells, self.lacks_template = True, False
-        self._count: Callable[[str], int] = lambda text: math.ceil(len(text.split()) * TOKENS_A_WORD)
+        self._count: Callable[[str], int] = lambda text: math.ceil(len(split_words(text)) * TOKENS_A_WORD)
         self._room, self._exact = USUAL, False
         if model is not None:
             from ftkit.data.paths import locate

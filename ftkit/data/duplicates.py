@@ -38,8 +38,8 @@ def normalised_duplicates(rows: Dataset, columns: list[str]) -> Numbers:
 def near_duplicates(rows: Dataset, columns: list[str], threshold: float = 0.8) -> Pairs:
     """Rows that resemble an earlier one: word 3-grams with a Jaccard similarity of at least the threshold.
 
-    The columns are read as one text. Texts under 3 words are compared by their words; rows without any are left out, and so
-    are, where a language is written without spaces, most rows. Every pair is verified; of the rows exactly at the
+    The columns are read as one text; in a script without spaces a character is a word. Texts under 3 words are compared by
+    what stands between spaces; rows without words are left out. Every pair is verified; of the rows exactly at the
     threshold about one in 1,000 is missed, of those above it fewer; more where many texts share most of their words.
 
     Returns:

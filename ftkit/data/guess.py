@@ -3,22 +3,27 @@
 A guess is made from the columns' names, in the words of many tools (recipe/words.py), and from what is in them.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from datasets import Dataset
 
 from ftkit.data.paths import PART_NAMES
+from ftkit.data.scripts import count_words
 from ftkit.recipe.words import COLUMNS, plain
 
 SAMPLE = 2000  # rows that are looked at
 MOST_LABELS = 150
 LEAST_WORDS = 2  # of a plain text, on average
 FEW_ROWS = 4  # a label of a class has as many, on average
+MANY_NUMBERS, GAPS = 20, 4  # of a class; more of which this many times as many lie between count or measure something
 LABEL_NAMES = re.compile("label|class|categor|intent|sentiment|queue|topic|genre|emotion|target|stars|rating|score|polarity")
+CLASS_NAMES = re.compile("class|categor|intent|sentiment|queue|topic|genre|emotion|polarity|(^|_)(zip|postcode|code|type)")
 NUMBER_NAMES = re.compile("score|rating|stars|price|value|similarity|grade|mark|temperature|amount|target")
 OTHER_NAMES = re.compile(
     r"(^|_)(id|ids|uid|uuid|guid|index|idx|date|time|timestamp|created|updated|url|link|split|file)($|_|\d)"
@@ -41,7 +46,7 @@ class Column:
     name: str
     values: list[Any]
 
-    @property
+    @cached_property
     def filled(self) -> list[Any]:
         return [value for value in self.values if value not in (None, "", [], {})]
 
@@ -53,19 +58,20 @@ class Column:
     def is_scalar(self) -> bool:
         return bool(self.filled) and all(isinstance(value, str | int | float | bool) for value in self.filled)
 
-    @property
+    @cached_property
     def numbers(self) -> list[float]:
         """The values as numbers, none where one is none."""
         try:
-            return [float(value) for value in self.filled] if self.is_scalar else []
-        except ValueError:
+            found = [float(value) for value in self.filled] if self.is_scalar else []
+        except (ValueError, OverflowError):
             return []
+        return found if all(map(math.isfinite, found)) else []
 
-    @property
+    @cached_property
     def words(self) -> float:
-        return sum(len(value.split()) for value in self.filled) / len(self.filled) if self.is_text else 0.0
+        return sum(map(count_words, self.filled)) / len(self.filled) if self.is_text else 0.0
 
-    @property
+    @cached_property
     def distinct(self) -> Counter[str]:
         return Counter(str(value) for value in self.filled)
 
@@ -75,7 +81,7 @@ class Column:
         dates = self.is_text and all(DATE.match(value.strip()) for value in self.filled[:50])
         unique = self.is_scalar and len(self.distinct) == len(self.filled) > 20
         counting = unique and bool(self.numbers) and all(number == int(number) for number in self.numbers)
-        codes = unique and self.words == 1 and len(self.filled[0]) < 40
+        codes = unique and 0 < self.words <= 1 and len(self.filled[0]) < 40
         return bool(OTHER_NAMES.search(self.name.lower())) or dates or counting or codes
 
     def means(self, role: str, among: int = 2) -> bool:
@@ -182,14 +188,15 @@ def _ends_with(column: Column, role: str, first: str) -> bool:
 
 
 def _summarization(columns: list[Column]) -> Guess | None:
-    texts = [column for column in columns if column.is_text and column.words > 3 and not column.is_aside]
+    texts = [column for column in columns if column.is_text and not column.is_aside]
     document = next((column for column in texts if column.means("document", 1)), None)
     summary = _named("summary", [column for column in texts if column.means("summary", 1)])
+    others = [column for column in texts if column.words > 3 and not _is_class(column)]
     if document and not summary:  # the shorter text beside a document
-        shorter = [column for column in texts if column is not document and column.words < document.words]
+        shorter = [column for column in others if column is not document and column.words < document.words]
         summary = max(shorter, key=lambda column: column.words, default=None)
     if summary and not document:
-        longer = [column for column in texts if column is not summary and column.words > 1.5 * summary.words]
+        longer = [column for column in others if column is not summary and column.words > 1.5 * summary.words]
         document = max(longer, key=lambda column: column.words, default=None)
     if document is None or summary is None:
         return None
@@ -274,12 +281,21 @@ def _regression(columns: list[Column]) -> Guess | None:
 
 
 def _rating(columns: list[Column]) -> Guess | None:
-    """A number whose name or whose fractions say that it is no class."""
+    """A number of which its name, its fractions or its gaps say that it is no class; a likelier label goes before it."""
+    labels = _label_columns(columns, _texts(columns))
+    likeliest = next((column for column in labels if _is_class(column) or column.numbers), None)
     guess = _regression(columns)
-    label = next((column for column in columns if guess and column.name == guess.columns["label"]), None)
-    if label is None or (_is_class(label) and not NUMBER_NAMES.search(label.name.lower())):
+    if guess is None or likeliest is None or likeliest.name != guess.columns["label"]:
         return None
-    return guess
+    named = NUMBER_NAMES.search(likeliest.name.lower())
+    return guess if named or not _is_class(likeliest) or _has_gaps(likeliest) else None
+
+
+def _has_gaps(column: Column) -> bool:
+    """Whether nearly all whole numbers between the least and the largest are absent: few classes are numbered so."""
+    numbers, kinds = column.numbers, len(set(column.numbers))
+    sparse = kinds > MANY_NUMBERS and max(numbers) - min(numbers) + 1 > GAPS * kinds
+    return sparse and not CLASS_NAMES.search(column.name.lower())
 
 
 def _plain_text(task: str) -> Guesser:

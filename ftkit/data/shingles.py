@@ -1,4 +1,4 @@
-"""Sets of shingles, runs of words, by which texts are found to be alike.
+"""Sets of shingles, runs of words (of characters in scripts without spaces), by which texts are found to be alike.
 
 Candidates are found by MinHash and locality-sensitive hashing (Broder 1997; Leskovec, Rajaraman, Ullman, "Mining of Massive
 Datasets", chapter 3), and each pair is verified by the true Jaccard similarity. What grows with the number of rows, 64-bit
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from datasets import Dataset
 from rensa import RMinHash  # type: ignore[import-untyped]  # 0.5.0 ships no types
 
+from ftkit.data.scripts import split_words
 from ftkit.data.texts import normalise, texts_of
 
 Hashes = npt.NDArray[np.uint64]
@@ -46,15 +47,16 @@ class Shingles:
         return self.hashes[np.repeat(self.starts[numbers], sizes) + within]
 
 
-def _shingles_of(words: list[str], least_words: int) -> set[str]:
-    if len(words) < max(least_words, SHINGLE_WORDS):
-        return set(words) if len(words) >= least_words else set()
+def _shingles_of(text: str, least_words: int) -> set[str]:
+    words = split_words(text)
+    if len(words) < max(least_words, SHINGLE_WORDS):  # two characters are one word, which is another the other way round
+        return set(text.split()) if len(words) >= least_words else set()
     return {" ".join(words[start : start + SHINGLE_WORDS]) for start in range(len(words) - SHINGLE_WORDS + 1)}
 
 
 def hash_shingles(batch: list[tuple[str, ...]], least_words: int) -> Shingles:
     """The shingles of each row's columns, read as one text; none where it has fewer words than `least_words`."""
-    shingles = [list(_shingles_of(" ".join(map(normalise, texts)).split(), least_words)) for texts in batch]
+    shingles = [list(_shingles_of(" ".join(map(normalise, texts)), least_words)) for texts in batch]
     hashes = RMinHash.hash_token_sets(shingles)
     starts = np.concatenate([[0], np.cumsum([len(row) for row in hashes], dtype=np.int64)])
     return Shingles(np.fromiter((value for row in hashes for value in row), np.uint64, int(starts[-1])), starts)

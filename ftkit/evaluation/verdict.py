@@ -1,12 +1,13 @@
 """Did fine-tuning help? One sentence, against the best that could be had without it.
 
-That is what may be foretold without reading, as the majority class, or the untrained model where it was pretrained for the
-task. A head that was just drawn at random is no baseline worth beating. The sentence is about the first metric that knows
-better from worse, and tells what became of the others: no single metric hides a model that collapsed, or one that learnt.
+That is what may be foretold without reading, as the majority class, or the untrained model; a head that was drawn at random
+is as trivial, and makes a verdict stricter or leaves it. The sentence is about the first metric that knows better from
+worse, and tells what became of the others: no single metric hides a model that collapsed, or one that learnt.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -21,6 +22,7 @@ from ftkit.units import number, signed
 
 BETTER, WORSE, SAME, UNSURE = "better", "worse", "no change", "unsure"
 NO_BETTER, PARTLY, MIXED, DIVERGED, NO_BASELINE = "no better", "partly", "mixed", "diverged", "no baseline"
+STRICTEST_FIRST = (WORSE, NO_BETTER, SAME, UNSURE, MIXED, PARTLY, BETTER)
 
 LOW_STOP_RATE = 0.9
 HIGH_EMPTY_RATE = 0.05
@@ -112,13 +114,16 @@ def few_valued(targets: Sequence[str | list[str]]) -> bool:
 
 
 def verdict(
-    tuned: Measurement, references: Mapping[str, Measurement], intervals: Interval, higher: Directions, metric: str
-) -> Verdict:
+    tuned: Measurement, references: Mapping[str, Measurement], intervals: Interval, higher: Directions, metric: str,
+    *, drawn_head: bool = False,
+) -> Verdict:  # fmt: skip
     """Whether fine-tuning helped.
 
     Args:
         references: what needs no fine-tuning, by the names that `intervals` has: the best of them is what counts.
         metric: that the sentence is about first.
+        drawn_head: a head of the untrained model was drawn at random. Where that is the best by luck, the next best counts
+            if the verdict against it is stricter.
     """
     if broken := no_numbers(tuned, metric):
         return Verdict(DIVERGED, metric, f"The tuned model is broken: {broken}; try a lower learning_rate.")
@@ -127,12 +132,26 @@ def verdict(
         figure = f"{shown_name(metric, tuned.details)} {number(tuned.metrics[metric])}"
         sentence = f"The tuned model has {figure}; there is no baseline to compare it with."
         return Verdict(NO_BASELINE, metric, sentence)
+    against = partial(verdict_against, tuned, references, intervals, higher, metric, drawn_head=drawn_head)
+    if name == BASELINE and drawn_head:
+        rest = {other: one for other, one in references.items() if other != BASELINE}
+        if (second := best_reference(rest, metric, higher=higher.get(metric) is not False)) is not None:
+            return min(against(name), against(second), key=lambda one: STRICTEST_FIRST.index(one.state))
+    return against(name)
+
+
+def verdict_against(
+    tuned: Measurement, references: Mapping[str, Measurement], intervals: Interval, higher: Directions, metric: str,
+    name: str, *, drawn_head: bool,
+) -> Verdict:  # fmt: skip
+    """Whether fine-tuning helped, by one of the references."""
     found = {change.metric: change for change in changes_from(name, references[name], tuned, intervals, higher)}
     first = found.pop(metric)
     others = [change for change in found.values() if change.metric not in HEALTH_METRICS or is_harm(change)]
-    state = judge(first, others, trivial=name != BASELINE, still=did_not_move(references[name], tuned))
+    trivial = name != BASELINE or drawn_head
+    state = judge(first, others, trivial=trivial, still=name == BASELINE and did_not_move(references[name], tuned))
     rows = tuned.resamplers[metric].rows if metric in tuned.resamplers else tuned.count
-    return Verdict(state, metric, sentence_of(state, first, others, name, rows), name)
+    return Verdict(state, metric, sentence_of(state, first, others, name, rows, trivial=trivial), name)
 
 
 def no_numbers(tuned: Measurement, metric: str) -> str:
@@ -194,8 +213,8 @@ def judge(first: Change, others: list[Change], *, trivial: bool, still: bool) ->
     """The state of a verdict, from the first metric and the others.
 
     Args:
-        trivial: the tuned model is compared with something trivial.
-        still: it says of each row what that says.
+        trivial: the tuned model is compared with something trivial, as a head drawn at random is.
+        still: it says of each row what it said before training.
     """
     ways = {change.way for change in others}
     if any(change.metric in HEALTH_METRICS for change in others):
@@ -208,29 +227,29 @@ def judge(first: Change, others: list[Change], *, trivial: bool, still: bool) ->
         return WORSE
     if BETTER in ways:
         return PARTLY
-    if trivial and not first.gains:
-        return NO_BETTER
-    return SAME if still else UNSURE
+    if still:
+        return SAME
+    return NO_BETTER if trivial and not first.gains else UNSURE
 
 
-def sentence_of(state: str, first: Change, others: list[Change], name: str, rows: int) -> str:
+def sentence_of(state: str, first: Change, others: list[Change], name: str, rows: int, *, trivial: bool) -> str:
     """The verdict in words; of others than the first metric those that surely changed, then those that may have."""
     doubt = f"95 % interval {signed(first.low)} to {signed(first.high)}, {rows:,} rows"
     gap = f"({signed(first.after - first.before)}, {doubt})"
-    begin = lead(state, name)
+    begin = lead(state, name, trivial=trivial)
+    named = reference_words(name)
     if name == BASELINE:
-        figures = f"{first.words(name)} {gap}, against the untrained model"
+        figures = f"{first.words(name)} {gap}{'' if named in begin else f', against {named}'}"
     else:
-        that = "that" if name in begin else f"the {name}"
+        that = "that" if named in begin else named
         figures = f"{first.shown} {number(first.after)}, where {that} has {number(first.before)} {gap}"
     if first.way in (UNSURE, SAME) and state not in (SAME, NO_BETTER):
         figures += f"; whether {first.shown} is better cannot be told from {rows:,} rows"
     return f"{begin}: {figures}{others_words(others, name)}."
 
 
-def lead(state: str, name: str) -> str:
+def lead(state: str, name: str, *, trivial: bool) -> str:
     """How a sentence begins."""
-    trivial = name != BASELINE
     return {
         BETTER: "Fine-tuning helped",
         WORSE: f"Worse than {reference_words(name)}" if trivial else "Fine-tuning did harm",

@@ -1,7 +1,6 @@
 """What a word is in a script: texts as tokens for ROUGE, token F1 and the health of generated text, and BLEU's tokenizer.
 
-Words are parted by spaces in most scripts; where a script writes none, as Chinese or Thai, its characters count, each with
-its marks. Latin letters are read as each metric's own implementation reads them, so that figures of Latin texts are its.
+Latin letters are read as each metric's own implementation reads them, so that figures of Latin texts are its.
 """
 
 import unicodedata
@@ -9,19 +8,15 @@ from collections.abc import Iterable
 
 import regex
 
-UNSPACED_SCRIPTS = (
-    "Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Tai_Le", "New_Tai_Lue",
-    "Tai_Tham", "Tai_Viet", "Javanese", "Balinese",
-)  # fmt: skip
+from ftkit.data.scripts import CHARACTER, apart
+
 SHARE = 0.1  # of the letters, from which a script without spaces decides how texts are cut
 LONG_WORD = 30  # characters; what is longer is no word of a script with spaces, and its characters are looked at
 LONG_RUN = 8  # of one character
 CHARACTERS = "characters"
 
-_UNSPACED = "".join(rf"\p{{{name}}}" for name in UNSPACED_SCRIPTS) + "ー"  # the last is of no script of its own
 _OTHER = r"[[\p{L}\p{Nd}]--[\p{Latin}\p{Common}\p{Inherited}]]"
-_CHARACTER = regex.compile(rf"[[{_UNSPACED}]&&[\p{{L}}\p{{Nd}}\p{{Nl}}]]\p{{M}}*", regex.V1)
-_TOKEN = regex.compile(rf"{_CHARACTER.pattern}|{_OTHER}(?:{_OTHER}|\p{{M}}|[\u200c\u200d])*|[a-z0-9]+", regex.V1)
+_TOKEN = regex.compile(rf"{CHARACTER.pattern}|{_OTHER}(?:{_OTHER}|\p{{M}}|[\u200c\u200d])*|[a-z0-9]+", regex.V1)
 _OF_OTHER_SCRIPTS = regex.compile(rf"{_OTHER}|ー", regex.V1)
 _LETTER = regex.compile(r"\p{L}")
 _HAN, _KANA = regex.compile(r"\p{Han}"), regex.compile(r"[\p{Hiragana}\p{Katakana}]")
@@ -36,11 +31,6 @@ def is_latin(text: str) -> bool:
 def tokens(text: str) -> list[str]:
     """Words in lower case, and the characters of scripts without spaces; of Latin letters those from a to z."""
     return _TOKEN.findall(unicodedata.normalize("NFKC", text).lower())  # type: ignore[no-any-return]
-
-
-def apart(text: str) -> str:
-    """The text with a space around each character of a script without spaces."""
-    return text if text.isascii() else _CHARACTER.sub(r" \g<0> ", text)
 
 
 def written(text: str) -> list[str]:
@@ -59,7 +49,7 @@ def bleu_tokenizer(references: Iterable[str]) -> str:
             letters += sum(map(str.isalpha, text))
             continue
         letters += len(_LETTER.findall(text))
-        unspaced += len(_CHARACTER.findall(text))
+        unspaced += len(CHARACTER.findall(text))
         han += len(_HAN.findall(text))
         kana += len(_KANA.findall(text))
     if not unspaced or unspaced < SHARE * letters:

@@ -241,7 +241,8 @@ class Gate(Block):
         0.8,
         gt=0,
         le=1,
-        description="Jaccard similarity of word triples from which two rows count as nearly equal; 1 for equal rows alone.",
+        description="Jaccard similarity of word triples (of characters in scripts without spaces) from which two rows count "
+        "as nearly equal; 1 for equal rows alone.",
     )
 
 

@@ -168,7 +168,7 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
         estimates = estimate_all({name: model.resamplers for name, model in models.items()}, seed)
         found = intervals(estimates, seed)
     write_arrays(run.draws, **to_arrays(estimates[TUNED]))
-    judged = verdict(tuned, beside.references, found, better, beside.metric)
+    judged = verdict(tuned, beside.references, found, better, beside.metric, drawn_head=beside.drawn_head)
     judged = replace(judged, sentence=judged.sentence + beside.note(judged.against))
     after = on_general_text(parts, before.text) if before.text else None
     lost = forgetting(before.text, before.general, after, seed) if before.text and after is not None else None
@@ -185,7 +185,7 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
         "changes": changes(baseline, tuned, row_names(parts, tuned)),
         "forgetting": lost,
         "verdict": asdict(judged),
-        "flags": [*remarks(parts, beside, tuned, better), *flags(baseline, tuned, found, lost)],
+        "flags": [*remarks(parts, beside, tuned), *flags(baseline, tuned, found, lost)],
         "signatures": written_signatures(tuned),
         "caveats": parts.data.caveats("eval"),
     }

@@ -1,6 +1,7 @@
 """Duplicates within rows and between train and eval rows."""
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -159,6 +160,46 @@ def test_overlap_by_kind() -> None:
     )
     assert overlap(train, evals, ["text"]) == Overlap(exact=[(0, 1), (5, 1)], normalised=[(1, 1), (4, 0)], near=[(2, 1)])
     assert overlap(train.select([]), evals, ["text"]) == overlap(train, evals.select([]), ["text"]) == Overlap()
+
+
+# Characters of scripts that write no spaces, of which texts are made.
+UNSPACED = {
+    "Han": "今天很好我们去公园散步吃饭看书学习工作电影音乐城市河流山水花草树木",
+    "Japanese": "あいうえおかきくけこさしすせそアイウエオカキクケコ川橋近早凍",
+    "Thai": "กขคงจฉชซญดตถทนบปผฝพฟมยรลวสหอฮ",
+    "Khmer": "កខគឃងចឆជឈញដឋឌឍណតថទធន",
+    "Lao": "ກຂຄງຈສຊຍດຕຖທນບປຜຝພຟມຢຣລວຫອຮ",
+}
+
+
+@pytest.mark.parametrize("script", UNSPACED)
+def test_near_copies_are_found_without_spaces(script: str) -> None:
+    """A text that is one word by its spaces is compared by its characters, within a set of rows and between two."""
+    dice = random.Random(4)
+    texts = ["".join(dice.choices(UNSPACED[script], k=40)) for _ in range(200)]
+    copies = [text[:-1] + UNSPACED[script][0] * 2 + "。" for text in texts]  # 37 of 41 shingles
+    pairs = [(row, row) for row in range(200)]
+    assert overlap(rows_of(texts), rows_of(copies), ["text"]).near == pairs
+    assert near_duplicates(rows_of(texts + copies), ["text"]) == [(200 + row, row) for row in range(200)]
+    halves = [text[:20] + other[20:] for text, other in pairwise(texts)]
+    assert overlap(rows_of(texts), rows_of(halves), ["text"]).near == []
+
+
+@pytest.mark.parametrize("script", UNSPACED)
+def test_two_characters_the_other_way_round_are_another_word(script: str) -> None:
+    one, two, three, *_ = UNSPACED[script]
+    assert (
+        near_duplicates(rows_of([one + two, two + one, one, f"{one} {two}", one + two + three, three + two + one]), ["text"])
+        == []
+    )
+    assert near_duplicates(rows_of([one + two, f"{one}{two}!"]), ["text"]) == [(1, 0)]
+
+
+def test_emoji_and_mixed_scripts_are_words_of_a_text() -> None:
+    text = "iPhone手机的网络 Wi-Fi 很好 😀 我们今天在公园散步看电影"
+    assert overlap(rows_of([text]), rows_of([f"{text}了"]), ["text"]).near == [(0, 0)]
+    assert overlap(rows_of([text]), rows_of([text[::-1]]), ["text"]) == Overlap()
+    assert near_duplicates(rows_of(["😀 🎉 👍", "😀 🎉 😢"]), ["text"]) == []
 
 
 def test_near_overlap_is_for_texts_of_five_words_and_more() -> None:

@@ -10,12 +10,13 @@ from transformers import AutoConfig, EvalPrediction
 
 from ftkit.evaluation.evidence import BASELINE, TUNED, intervals
 from ftkit.evaluation.measure import Measurement, Outputs, assess
-from ftkit.evaluation.verdict import few_valued, headline, verdict
+from ftkit.evaluation.verdict import STRICTEST_FIRST, few_valued, headline, verdict
 from ftkit.metrics.estimates import estimate_all
 from ftkit.recipe.schema import Data, Evaluation, Source
 from ftkit.recipe.tasks import HEALTH_METRICS, TASK_SPECS
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
+from ftkit.training.baselines import Compared
 
 DATA = Data(train=[Source(path="sample:text")])
 CONFIG = AutoConfig.for_model("distilbert")
@@ -33,9 +34,12 @@ def judged(task: str, tuned: Measurement, references: dict[str, Measurement], *,
     return verdict(tuned, references, intervals(estimates, 1), directions(task), metric)
 
 
-def assessed(task: str, made: Task, prediction: EvalPrediction, answers: list[dict[str, Any]] | None = None) -> Measurement:
+def assessed(
+    task: str, made: Task, prediction: EvalPrediction, answers: list[dict[str, Any]] | None = None,
+    names: list[str] | None = None,
+) -> Measurement:  # fmt: skip
     rows = list(range(len(prediction.label_ids)))
-    return assess(Outputs(prediction, answers or [], rows), made, Evaluation(), TASK_SPECS[task])
+    return assess(Outputs(prediction, answers or [], rows), made, Evaluation(metrics=names), TASK_SPECS[task])
 
 
 def fitted(task: str, column: str, labels: list[Any], kind: Any) -> Any:
@@ -139,6 +143,113 @@ def test_the_best_of_what_there_is_counts() -> None:
     references[BASELINE] = assessed(task, made, EvalPrediction(near, right.label_ids))
     assert judged(task, assessed(task, made, right), references).against == BASELINE
     assert judged(task, assessed(task, made, right), {}).state == "no baseline"
+
+
+LEVELS = (0.0, 0.3, 0.5, 0.7, 0.9, 1.0)  # how much of a model's outputs is right, the rest being drawn
+
+
+def between(right: EvalPrediction, level: float, seed: int) -> EvalPrediction:
+    """Outputs between what is right and what is drawn; where the right ones are tags and how sure, some tags are wrong."""
+    draw = np.random.default_rng(seed)
+    outputs = np.array(right.predictions, dtype=np.float64)
+    wrong = draw.permuted(outputs, axis=0) if outputs.ndim < 3 else np.roll(outputs, 1, axis=1)
+    chosen = draw.random(outputs.shape[:1]) < level
+    return EvalPrediction(np.where(chosen.reshape(-1, *[1] * (outputs.ndim - 1)), outputs, wrong), right.label_ids)
+
+
+def with_drawn_head(
+    task: str, tuned: Measurement, untrained: Measurement, trivial: dict[str, Measurement]
+) -> tuple[Any, str]:
+    """The verdict beside an untrained model whose head was drawn at random, and what is added to its sentence."""
+    metric = headline(tuned, directions(task), chosen=False)
+    beside = Compared(metric, directions(task)[metric] is not False, untrained, trivial, {}, drawn_head=True)
+    models = {TUNED: tuned, **beside.references}
+    found = intervals(estimate_all({name: model.resamplers for name, model in models.items()}, 1), 1)
+    made = verdict(tuned, beside.references, found, directions(task), metric, drawn_head=True)
+    return made, beside.note(made.against)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_head_drawn_at_random_makes_a_verdict_stricter_or_leaves_it(case: str) -> None:
+    """Swept over how good the untrained and the tuned model are; what the sentence adds is true of each."""
+    make, _, _ = CASES[case]
+    task = case.partition(",")[0]
+    made, right, _ = make()
+    trivial_name, prediction = made.trivial_baseline(right, TASK_SPECS[task].default_metrics[0])
+    trivial = {trivial_name: assessed(task, made, prediction)}
+    models = {level: assessed(task, made, between(right, level, seed)) for seed, level in enumerate(LEVELS)}
+    seen = set()
+    for untrained in [*models.values(), trivial[trivial_name]]:
+        for tuned in models.values():
+            alone = judged(task, tuned, trivial)
+            found, note = with_drawn_head(task, tuned, untrained, trivial)
+            assert STRICTEST_FIRST.index(found.state) <= STRICTEST_FIRST.index(alone.state)
+            gap = untrained.metrics[found.metric] - trivial[trivial_name].metrics[found.metric]
+            luckier = gap > 0 if directions(task)[found.metric] is not False else gap < 0
+            if found.against == BASELINE:
+                assert luckier
+                assert "yet it is the better of the two here: the " + trivial_name in note
+            else:
+                assert (found.state, found.sentence) == (alone.state, alone.sentence)
+                assert ("is milder" if luckier else "not the better of the two") in note
+            if tuned is untrained and found.against == BASELINE:
+                assert found.sentence.startswith("No change")
+            elif found.state in ("no better", "unsure") and found.against == BASELINE:
+                assert "etter than the untrained model: " in found.sentence
+            assert found.sentence.count("the untrained model") <= 1
+            seen.add((found.against == BASELINE, luckier))
+    assert {(True, True), (False, False)} <= seen
+
+
+def lucky_class() -> tuple[str, Any, EvalPrediction, EvalPrediction]:
+    """The drawn head errs in other rows than the tuned model, which errs in the majority's and 9 more."""
+    made, right, same = classes()
+    drawn, tuned = right.predictions.copy(), same.predictions.copy()
+    legit = np.flatnonzero(right.label_ids == 0)
+    drawn[legit[:9]] *= -1
+    tuned[legit[9:18]] *= -1
+    return "text-classification", made, EvalPrediction(drawn, right.label_ids), EvalPrediction(tuned, right.label_ids)
+
+
+def lucky_number() -> tuple[str, Any, EvalPrediction, EvalPrediction]:
+    """The drawn head says of each row a little more than the mean, which is nearer; what was learnt correlates at least."""
+    made, right, _ = numbers()
+    labels = right.label_ids + 30
+    drawn = 1200 + np.random.default_rng(1).normal(15, 1, (ROWS, 1))
+    tuned = 1200 + (labels[:, None] - 1230) * 2 + np.random.default_rng(2).normal(30, 20, (ROWS, 1))
+    return "text-regression", made, EvalPrediction(drawn, labels), EvalPrediction(tuned, labels)
+
+
+@pytest.mark.parametrize(
+    ("make", "metrics", "milder", "state"),
+    [(lucky_class, ["accuracy"], "unsure", "worse"), (lucky_number, ["mse", "pearson"], "partly", "unsure")],
+)
+def test_luck_of_a_drawn_head_does_not_make_a_verdict_milder(make: Any, metrics: list[str], milder: str, state: str) -> None:
+    """Its figure is the better one, but the verdict against it would be milder than that against what is trivial."""
+    task, made, drawn, after = make()
+    name, prediction = made.trivial_baseline(after, TASK_SPECS[task].default_metrics[0])
+    untrained, tuned, trivial = (assessed(task, made, outputs, names=metrics) for outputs in (drawn, after, prediction))
+    assert judged(task, tuned, {BASELINE: untrained}).state == milder
+    found, note = with_drawn_head(task, tuned, untrained, {name: trivial})
+    assert (found.state, found.against) == (state, name)
+    assert note.endswith("it is the better of the two, but the verdict against that is milder.")
+
+
+def test_a_drawn_head_is_judged_alone_where_nothing_is_trivial() -> None:
+    before, after = text_run(NOISE, STORY, 3.0), text_run(halved(STORY), STORY, 1.0)
+    found, note = with_drawn_head("instruction", after, before, {})
+    assert (found.state, found.against) == ("better", BASELINE)
+    assert note == " Its head was drawn at random: to be better than that says little."
+    assert with_drawn_head("instruction", before, before, {})[0].state == "no change"
+
+
+def test_what_comes_with_the_checkpoint_needs_no_remark() -> None:
+    made, right, same = classes()
+    name, prediction = made.trivial_baseline(right, "accuracy")
+    one, trivial = assessed("text-classification", made, same), {name: assessed("text-classification", made, prediction)}
+    for against in (BASELINE, name):
+        assert Compared("accuracy", True, one, trivial, {}, drawn_head=False).note(against) == ""
+        assert Compared("accuracy", True, None, trivial, {}, drawn_head=True).note(against) == ""
 
 
 def test_the_best_constant_is_that_of_the_metric() -> None:

@@ -35,7 +35,7 @@ def test_nothing_learnt_is_no_change(recipe: RecipeMaker, tmp_path: Path, strate
     if task == "instruction":
         assert (state, against) == ("no change", "baseline")
         assert sentence.startswith("No change")
-    else:  # a head that was drawn at random is no baseline
+    else:  # a head that was drawn at random, and is not the better of the two
         assert state in ("no better", "worse", "unsure")
         assert against.startswith("majority class (")
         assert "its head drawn at random, has accuracy" in sentence
