@@ -814,7 +814,8 @@ def finish(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measur
     kept = state.best_global_step if parts.trainer.args.load_best_model_at_end else state.global_step
     run.update(steps=state.global_step, kept_step=kept or state.global_step, finished=now())
     account.close(state.global_step)
-    write_report(run)
+    with console.status("writing the report", after=console.SOON):
+        write_report(run)
     end_run(run)
     if unknown := [name for name, value in tuned.metrics.items() if not np.isfinite(value)]:
         console.warn(f"not a number on these rows: {', '.join(unknown)}")

@@ -35,8 +35,11 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 LONG = 1.0  # seconds from which on it is said how long something took
-FIRST_SIGN = 2.0  # seconds until a pipe is told how far something is
-GROWTH = 0.05  # of the time that it has taken, until the pipe is told again
+SOON = 0.5  # seconds that a pipe waits for the first word on what is mostly done by then
+FIRST_SIGN = 1.0  # seconds until a pipe is told how far something is
+NEXT_SIGN = 2.0  # seconds until it is told again, and as a share of the time that it has taken
+GROWTH = 0.05
+AGAIN = 10.0  # seconds until a pipe hears again of what has not got any further
 
 _listening: list[list[str]] = []
 _hushed = [False]
@@ -130,7 +133,7 @@ def said_in_time(message: str, after: float) -> Iterator[None]:
         started = time.monotonic()
         if after and not ended.wait(after):
             err.print(Line(message))
-        wait = 5 * FIRST_SIGN
+        wait = AGAIN
         while not ended.wait(wait):
             wait = time.monotonic() - started
             err.print(Line(f"{message}: {time_words(wait)} so far"))
@@ -180,12 +183,25 @@ def bar_of(task: Task, width: int = 20) -> Text:
 
 
 class Bar(Progress):
-    """How far something is: a line that changes; in a pipe lines, the longer it takes the more seldom."""
+    """How far something is: a line that changes; in a pipe lines, the longer it takes the more seldom, steps or none."""
 
     def __init__(self, extra: Sequence[str]) -> None:
         self.extra, self.began = extra, time.monotonic()
-        self.next_sign = self.began + FIRST_SIGN
+        self.next_sign = self.next_word = self.began + FIRST_SIGN
+        self.ended = threading.Event()
+        self.teller = threading.Thread(target=self._tell_in_time, daemon=True)
         super().__init__(Fitting(err, extra), console=err, disable=is_silent() or not err.is_terminal)
+
+    def start(self) -> None:
+        super().start()
+        if self.disable and not is_silent():
+            self.teller.start()
+
+    def stop(self) -> None:
+        self.ended.set()
+        if self.teller.is_alive():
+            self.teller.join()
+        super().stop()
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         super().advance(task_id, advance)
@@ -199,11 +215,19 @@ class Bar(Progress):
         if self.disable and time.monotonic() >= self.next_sign:
             self.tell(task_id)
 
+    def _tell_in_time(self) -> None:
+        """That something goes on where it gets no further for long."""
+        while not self.ended.wait(max(0.0, self.next_word - time.monotonic())):
+            if time.monotonic() >= self.next_word and self._tasks:
+                self.tell(next(reversed(self._tasks)))
+
     def tell(self, task_id: TaskID) -> None:
         """Say how far a task is, on a line that stays."""
-        say("  ".join(told_parts(self._tasks[task_id], self.extra)))
-        now = time.monotonic()
-        self.next_sign = now + max(FIRST_SIGN, GROWTH * (now - self.began))
+        with self._lock:
+            now = time.monotonic()
+            self.next_sign = now + max(NEXT_SIGN, GROWTH * (now - self.began))
+            self.next_word = now + max(AGAIN, now - self.began)
+            say("  ".join(told_parts(self._tasks[task_id], self.extra)))
 
 
 def progress_bar(*extra: str) -> Bar:

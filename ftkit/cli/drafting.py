@@ -78,7 +78,8 @@ def write_draft(file: str, *, task: str | None, model: str | None, target: Path,
         from ftkit.recipe.hints import value_hint
 
         raise UserError(f"no task '{task}'", value_hint("task", task, TASK_SPECS), "--task")
-    text, seen = draft(file, task, model, target)
+    with console.status(f"looking at {file}", after=console.SOON):
+        text, seen = draft(file, task, model, target)
     try:
         write_text(target, text)
     except OSError as error:

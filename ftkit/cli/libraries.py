@@ -7,4 +7,4 @@ from ftkit import console
 
 def loading_libraries() -> AbstractContextManager[None]:
     """Something to be seen while the block imports what stands on them."""
-    return console.status("loading torch and transformers", after=2)
+    return console.status("loading torch and transformers", after=console.SOON)

@@ -1,5 +1,6 @@
 """The `ftkit` command: one sub-command a file. Nothing heavy is imported until a command needs it."""
 
+import atexit
 import os
 import shlex
 import sys
@@ -96,6 +97,9 @@ def main() -> None:
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer's word for Ctrl-C
             console.err.print("interrupted")
+        if "torch" in sys.modules and isinstance(error.code, int):
+            atexit._run_exitfuncs()
+            leave(error.code)  # taking the libraries down takes seconds in which nothing is said
         raise
 
 
