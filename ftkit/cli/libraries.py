@@ -1,8 +1,18 @@
 """Loading torch and transformers, which takes seconds: with a word on it, and only when a command needs them."""
 
+import os
 from contextlib import AbstractContextManager
 
 from ftkit import console
+
+# What the libraries say by themselves would stand above the line that counts; read when they are imported.
+HUSHED = {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+
+
+def hush_from_the_start() -> None:
+    """Let the libraries be silent as soon as a command loads one; what the user has set stays."""
+    for name, value in HUSHED.items():
+        os.environ.setdefault(name, value)
 
 
 def loading_libraries() -> AbstractContextManager[None]:

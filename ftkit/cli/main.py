@@ -27,6 +27,7 @@ from ftkit.cli import (
     train,
     verify,
 )
+from ftkit.cli.libraries import hush_from_the_start
 from ftkit.cli.other_words import at_home, refuse_other_words
 from ftkit.errors import Diverged, FtkitError, Interrupted, UserError
 
@@ -75,6 +76,7 @@ def options(
 def main() -> None:
     """Run the command; the user's errors are one line and status 2, what is unverified or diverged is 3, a signal 130."""
     sys.argv[1:] = at_home(sys.argv[1:])
+    hush_from_the_start()
     try:
         refuse_other_words(sys.argv[1:], getattr(typer.main.get_command(app), "commands", {}))
         app()

@@ -54,9 +54,7 @@ def synth(
     console.set_quiet(quiet)
     _require_one(model, endpoint, endpoint_model)
     try:
-        with loading_libraries():
-            import datasets
-
+        with console.status("loading datasets", after=console.SOON):
             from ftkit.synthesis.seeds import read_seeds
             from ftkit.synthesis.store import require_output
             from ftkit.synthesis.synthesize import Settings, kept_line, synthesize
@@ -66,7 +64,6 @@ def synth(
         names = [Repository(seeds, "dataset", key="SEEDS")] if names_dataset(seeds) else []
         commit = next((found.revision for found in looked_up(names)), None)
         block = pinned_model(Model(name=model), "--model") if model else None
-        datasets.disable_progress_bars()
         with console.status("reading the seeds", after=console.SOON):
             seed_rows = read_seeds(seeds, commit)
         generator = _local(block, settings) if block else _endpoint(str(endpoint), str(endpoint_model), settings)
