@@ -3,8 +3,8 @@
     python benchmarks/silence.py --models MODELS --data DATA                          all commands, half an hour
     python benchmarks/silence.py --models MODELS --data DATA --only predict chat --ways pipe
 
-MODELS has the folders minilm-l6 and stories260K; DATA has banking77/, rasbt-instruct/, arc/ and self-instruct/. Commands follow
-on one another, with a folder and a cache for each way, so that what is slow the first time is seen.
+MODELS has the folders minilm-l6 and stories260K; DATA has banking77/, rasbt-instruct/, arc/ and self-instruct/. Commands
+follow on one another, with a folder and a cache for each way, so that what is slow the first time is seen.
 
 On a terminal something moves all the time. In a pipe a line that says what is being done, or how far it is, stands for what
 follows, and is followed by another in time (STANDS). A silence for which nothing stands is an open one.
@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the tests' hub takes what is pushed
 
 LOOK = 0.05  # seconds
-STANDS = 15.0  # seconds for which a line in a pipe may stand; ftkit's own ten and what a busy machine adds
+STANDS = 15.0  # seconds for which a line in a pipe may stand, or as long as all took before it: the longer, the more seldom
 DOINGS = "doings.txt"
 CHILD = f"""
 from ftkit import console
@@ -260,7 +260,8 @@ class Listener:
         before = (lines_of(self.text) or ["(nothing)"])[-1]
         now = time.monotonic()
         self.found.first = self.found.first or now - self.began
-        stands = not self.terminal and now - self.last < STANDS and self.says_a_doing(before)
+        in_time = now - self.last < max(STANDS, self.last - self.began)
+        stands = not self.terminal and in_time and self.says_a_doing(before)
         self.found.silences.append((now - self.last, before, stands))
         self.last = now
 

@@ -1,6 +1,7 @@
 """Loading torch and transformers, which takes seconds: with a word on it, and only when a command needs them."""
 
 import os
+import sys
 from contextlib import AbstractContextManager
 
 from ftkit import console
@@ -16,5 +17,5 @@ def hush_from_the_start() -> None:
 
 
 def loading_libraries() -> AbstractContextManager[None]:
-    """Something to be seen while the block imports what stands on them."""
-    return console.status("loading torch and transformers", after=console.SOON)
+    """Something to be seen while the block imports what stands on them, at once where that will take seconds."""
+    return console.status("loading torch and transformers", after=console.SOON if "torch" in sys.modules else 0)
