@@ -4,6 +4,7 @@ import atexit
 import os
 import shlex
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -99,16 +100,17 @@ def main() -> None:
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer's word for Ctrl-C
             console.err.print("interrupted")
-        if "torch" in sys.modules and isinstance(error.code, int):
+        if "torch" in sys.modules and isinstance(error.code, int):  # taking it down takes seconds in which nothing is said
             atexit._run_exitfuncs()
-            leave(error.code)  # taking the libraries down takes seconds in which nothing is said
+            leave(error.code)
         raise
 
 
 def leave(status: int) -> None:
     """Exit at once where the libraries' threads would hold the process, with everything printed."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(BrokenPipeError):  # whoever read has enough
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)
 
 

@@ -63,14 +63,15 @@ def predict(
     """Predict rows of any number: JSON lines or csv out, one a row, in order, with its fields and what is predicted."""
     console.set_quiet(quiet)
     from ftkit.prediction.output import require_output, whole_lines
-    from ftkit.prediction.rows import Source, require_readable
+    from ftkit.prediction.rows import STDIN, Source, require_readable
 
     source = Source(file, format, encoding, separator)
     require_readable(source)
     require_output(out, file, resume=resume, overwrite=overwrite)
     require_sizes(batch_size, separator)
     finished = finished_run(run)
-    look_at(source, finished, skip_bad=skip_bad)
+    if file != STDIN:  # which can be read but once
+        look_at(source, finished, skip_bad=skip_bad)
     with loading_libraries():
         from ftkit import api  # torch and transformers, once the arguments and the file are known to be sound
 
@@ -84,7 +85,7 @@ def predict(
 
 def look_at(source: "Source", run: Run, *, skip_bad: bool) -> None:
     """Raises UserError where the file holds no rows of the run's kind, before torch is loaded for it."""
-    with console.status(f"looking at {source.name}", after=console.SOON):
+    with console.status(f"looking at {source.name}"):
         from ftkit.prediction.files import require_first_row  # pandas and Arrow come with it
 
         require_first_row(source, load_recipe(run.recipe_file), skip_bad=skip_bad)
