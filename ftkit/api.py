@@ -667,9 +667,9 @@ def record_start(run: Run, built: Built, fields: dict[str, Any]) -> None:
         names["batch_size"] = asdict(built.batch)
     if built.choice is not None:
         names["strategy_choice"] = built.choice
-    known = {**fields, **names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)}
-    start_run(run, recipe, known)
     with console.status("writing down what the run begins with", after=console.SOON):
+        known = {**fields, **names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)}
+        start_run(run, recipe, known)
         run.update(fingerprints=fingerprints(run), plan=planned(recipe, parts))
 
 
