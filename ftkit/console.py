@@ -58,6 +58,16 @@ def hushed() -> Iterator[None]:
         _hushed[0] = before
 
 
+@contextmanager
+def on_the_same_stream() -> Iterator[None]:
+    """Messages go where they went before, whatever the block does to `sys.stderr`."""
+    before, err._file = err._file, err.file
+    try:
+        yield
+    finally:
+        err._file = before
+
+
 def is_silent() -> bool:
     """Whether messages are not wanted."""
     return err.quiet or _hushed[0]

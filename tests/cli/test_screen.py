@@ -4,6 +4,7 @@ Kind: what a narrow screen makes unreadable. A recorded terminal shows one line 
 lines of evaluations that stay, and no word or path that is broken; in a pipe lines come sparsely, and never none for long.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -146,6 +147,19 @@ def test_in_a_pipe_a_status_is_told_again(pipe: io.StringIO) -> None:
         console.say("not to be heard")
         wait_for(pipe, "so far")
     assert re.fullmatch("thinking\n(thinking: .* so far\n)+", pipe.getvalue())
+
+
+def test_a_status_is_told_where_the_block_takes_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, taken = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(console, "err", Console(stderr=True, width=80, soft_wrap=True, highlight=False))
+    monkeypatch.setattr(console, "AGAIN", 0.05)
+    with console.on_the_same_stream(), console.status("running"), contextlib.redirect_stderr(taken):
+        wait_for(shown, "so far")
+    assert taken.getvalue() == ""
+    with contextlib.redirect_stderr(taken):
+        console.say("later")
+    assert taken.getvalue() == "later\n"
 
 
 def test_in_a_pipe_what_is_soon_done_is_not_told_and_what_lasts_is(pipe: io.StringIO) -> None:
