@@ -32,17 +32,6 @@ sys.path.insert(0, str(ROOT))  # the tests' hub takes what is pushed
 
 LOOK = 0.05  # seconds
 STANDS = 15.0  # seconds for which a line in a pipe may stand, or as long as all took before it: the longer, the more seldom
-DOINGS = "doings.txt"
-CHILD = f"""
-from ftkit import console
-doings, status = open("{DOINGS}", "w"), console.status
-def told(message, **options):
-    print(message, file=doings, flush=True)
-    return status(message, **options)
-console.status = told
-from ftkit.cli.main import main
-main()
-"""
 HOW_FAR = re.compile(r" [\d,]+(/[\d,]+)?  .*( left|in [\d.]+ (s|min|h).*)$")  # as a bar tells it in a pipe
 LABELS = """task: text-classification
 model: {{name: {models}/minilm-l6, max_length: 64}}
@@ -68,6 +57,9 @@ RECIPES = {
 }
 
 
+MESSAGE = re.compile(r'(?:status|told_beside_bars)\(f?"(.*?)"[,)]')  # of what is being done, in ftkit's own files
+
+
 @dataclass(frozen=True)
 class Case:
     """A command.
@@ -78,6 +70,7 @@ class Case:
         prompt: on a terminal each line is typed when the screen ends so; else all at the start.
         interrupt: Ctrl-C is pressed when this has been printed.
         sends: to the tests' hub.
+        asks: the tests' service.
         status: that it ends with.
     """
 
@@ -87,6 +80,7 @@ class Case:
     prompt: str = ""
     interrupt: str = ""
     sends: bool = False
+    asks: bool = False
     status: int = 0
 
 
@@ -120,8 +114,10 @@ CASES = [
     Case("export, onnx", "export runs/labels onnx --format onnx"),
     Case("report", "report runs/labels"),
     Case("verify", "verify runs/labels"),
-    Case("synth", "synth {data}/self-instruct/seed_tasks.jsonl --output made.jsonl --rows 1 --novelty 2 --patience 2 "
-         "--max-new-tokens 60 --model {models}/stories260K", status=2),
+    Case("synth, model", "synth {data}/self-instruct/seed_tasks.jsonl --output none.jsonl --rows 1 --patience 2 "
+         "--max-new-tokens 60 --model {models}/stories260K", status=2),  # it is too small to make a row
+    Case("synth, service", "synth {data}/self-instruct/seed_tasks.jsonl --output made.jsonl --rows 20 --endpoint {service} "
+         "--endpoint-model tiny", asks=True),
     Case("push", "push runs/both/full tester/labels --yes", sends=True),
 ]  # fmt: skip
 
@@ -150,8 +146,8 @@ def main() -> None:
     for way in options.ways:
         for case in cases:
             place = prepare(options, way)
-            with hub_of(case) as hub:
-                heard = listen(case, way, place, command_of(case, options), hub)
+            with hub_of(case) as hub, service_of(case) as service:
+                heard = listen(case, way, place, command_of(case, options, service), hub)
             open_ones += tell(case, way, heard, options.longest)
     print(f"\n{open_ones} open silences of more than {options.longest:g} s")
 
@@ -176,9 +172,9 @@ def prepare(options: argparse.Namespace, way: str) -> Path:
     return place
 
 
-def command_of(case: Case, options: argparse.Namespace) -> list[str]:
-    places = {"models": options.models.resolve(), "data": options.data.resolve(), "root": ROOT}
-    return [sys.executable, "-c", CHILD, *(word.format(**places) for word in case.words.split())]
+def command_of(case: Case, options: argparse.Namespace, service: str) -> list[str]:
+    places = {"models": options.models.resolve(), "data": options.data.resolve(), "root": ROOT, "service": service}
+    return [sys.executable, "-m", "ftkit", *(word.format(**places) for word in case.words.split())]
 
 
 @contextlib.contextmanager
@@ -193,6 +189,19 @@ def hub_of(case: Case) -> Iterator[dict[str, str]]:
         yield {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_good", "HF_HUB_DISABLE_XET": "1"}
 
 
+@contextlib.contextmanager
+def service_of(case: Case) -> Iterator[str]:
+    """The address of the tests' service, where it is asked."""
+    if not case.asks:
+        yield ""
+        return
+    sys.path.insert(0, str(ROOT / "tests/synthesis"))
+    from chat_service import Service
+
+    with Service() as service:
+        yield service.url
+
+
 def listen(case: Case, way: str, place: Path, command: list[str], hub: dict[str, str]) -> Heard:
     """Run a command and take its silences."""
     variables = {"FTKIT_CACHE": str(place / "cache"), "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **hub}
@@ -203,7 +212,7 @@ def listen(case: Case, way: str, place: Path, command: list[str], hub: dict[str,
     for descriptor in {source, given}:
         os.close(descriptor)
     try:
-        return Listener(process, stream, place, case).heard()
+        return Listener(process, stream, case).heard()
     finally:
         process.kill()
         process.wait()
@@ -227,8 +236,8 @@ def opened(way: str, case: Case) -> tuple[int, int, int]:
 class Listener:
     """Reads what a command prints until it ends."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", stream: int, place: Path, case: Case) -> None:
-        self.process, self.stream, self.place, self.case = process, stream, place, case
+    def __init__(self, process: "subprocess.Popen[bytes]", stream: int, case: Case) -> None:
+        self.process, self.stream, self.case, self.doings = process, stream, case, doings()
         self.began = self.last = time.monotonic()
         self.terminal = os.isatty(stream)
         self.keys = case.typed.splitlines(keepends=True) if case.prompt and self.terminal else []
@@ -266,9 +275,7 @@ class Listener:
         self.last = now
 
     def says_a_doing(self, line: str) -> bool:
-        doings = self.place / DOINGS
-        known = doings.read_text().splitlines() if doings.is_file() else []
-        return bool(HOW_FAR.search(line)) or any(line == doing or line.startswith(f"{doing}: ") for doing in known)
+        return bool(HOW_FAR.search(line) or self.doings.fullmatch(line.split(": ")[0]))
 
     def answer(self) -> None:
         """Type, or press Ctrl-C, where the screen says that it is time."""
@@ -278,6 +285,12 @@ class Listener:
         if self.case.interrupt and not self.pressed and re.search(self.case.interrupt, shown):
             self.pressed = True
             self.process.send_signal(signal.SIGINT)
+
+
+def doings() -> re.Pattern[str]:
+    """What the lines look like that say what is being done."""
+    found = {message for file in ROOT.glob("ftkit/**/*.py") for message in MESSAGE.findall(file.read_text())}
+    return re.compile("|".join(".+".join(map(re.escape, re.split("{.*?}", message))) for message in sorted(found)))
 
 
 def plain(text: str) -> str:
