@@ -613,18 +613,20 @@ def _train(recipe: Recipe, run: Run, *, resume: bool, stands_for: str) -> Result
     console.say(speed_words(parts.trainer))
     checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
     with claimed(run), recorded(run):
-        if checkpoint is None:
-            record_start(run, built, {"smoke": {"stands_for": stands_for}} if stands_for else {})
-        else:
-            record_going_on(run, account, checkpoint)
-        write_json(run.data_report, data_report(parts))
+        with console.status("writing down what the run begins with", after=console.SOON):
+            if checkpoint is None:
+                record_start(run, built, {"smoke": {"stands_for": stands_for}} if stands_for else {})
+            else:
+                record_going_on(run, account, checkpoint)
+            write_json(run.data_report, data_report(parts))
         keep_watch(run, parts.trainer)
         with in_numbers(recipe, run, parts):
             before = measure_before(recipe, run, parts, built.text, known=checkpoint is not None)
         if before.baseline is not None and checkpoint is None:
             tell_trackers(parts.trainer, "baseline", before.baseline.metrics)
         if recipe.evaluation.verify:
-            note_untrained(run, parts)
+            with console.status("taking down the model as it is", after=console.SOON):
+                note_untrained(run, parts)
         fit(recipe, run, parts, Watching(account, stop, forecast), checkpoint)
         with in_numbers(recipe, run, parts):
             tuned = save_and_measure(recipe, run, parts)
@@ -667,9 +669,8 @@ def record_start(run: Run, built: Built, fields: dict[str, Any]) -> None:
         names["batch_size"] = asdict(built.batch)
     if built.choice is not None:
         names["strategy_choice"] = built.choice
-    start_run(
-        run, recipe, {**fields, **names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)}
-    )
+    known = {**fields, **names, **environment(Path(recipe.source).absolute().parent), **describe(recipe, parts)}
+    start_run(run, recipe, known)
     run.update(fingerprints=fingerprints(run), plan=planned(recipe, parts))
 
 
@@ -814,7 +815,8 @@ def finish(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measur
     kept = state.best_global_step if parts.trainer.args.load_best_model_at_end else state.global_step
     run.update(steps=state.global_step, kept_step=kept or state.global_step, finished=now())
     account.close(state.global_step)
-    write_report(run)
+    with console.status("writing the report", after=console.SOON):
+        write_report(run)
     end_run(run)
     if unknown := [name for name, value in tuned.metrics.items() if not np.isfinite(value)]:
         console.warn(f"not a number on these rows: {', '.join(unknown)}")

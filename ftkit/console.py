@@ -7,9 +7,8 @@ import math
 import shlex
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 from rich import box
 from rich._wrap import divide_line
@@ -48,8 +47,10 @@ out = Screen(highlight=False, soft_wrap=True)
 err = Screen(stderr=True, highlight=False, soft_wrap=True)
 
 LONG = 1.0  # seconds from which on it is said how long something took
-FIRST_SIGN = 2.0  # seconds until a pipe is told how far something is
-GROWTH = 0.05  # of the time that it has taken, until the pipe is told again
+SOON = 0.5  # seconds that a pipe waits for the first word on what is mostly done by then
+FIRST_SIGN = 1.0  # seconds until a pipe is told how far something is; it is told again after twice that
+GROWTH = 0.05  # of the time that it has taken, where that is longer
+AGAIN = 10.0  # seconds until a pipe hears again of what has not got any further
 
 _listening: list[list[str]] = []
 _hushed = [False]
@@ -68,6 +69,16 @@ def hushed() -> Iterator[None]:
         yield
     finally:
         _hushed[0] = before
+
+
+@contextmanager
+def on_the_same_stream() -> Iterator[None]:
+    """Messages go where they went before, whatever the block does to `sys.stderr`."""
+    before, err._file = err._file, err.file
+    try:
+        yield
+    finally:
+        err._file = before
 
 
 def is_silent() -> bool:
@@ -137,20 +148,33 @@ def status(message: str, *, after: float = 0.0) -> Iterator[None]:
 @contextmanager
 def said_in_time(message: str, after: float) -> Iterator[None]:
     """The message once so many seconds are gone, then the longer it takes the more seldom."""
-    ended = threading.Event()
+    first = iter([message] if after else [])
 
-    def tell() -> None:  # also where what goes on in the block is hushed
-        started = time.monotonic()
-        if after and not ended.wait(after):
-            err.print(Line(message))
-        wait = 5 * FIRST_SIGN
-        while not ended.wait(wait):
-            wait = time.monotonic() - started
-            err.print(Line(f"{message}: {time_words(wait)} so far"))
+    def tell(seconds: float) -> float:  # also where what goes on in the block is hushed
+        err.print(Line(next(first, f"{message}: {time_words(seconds)} so far")))
+        return max(AGAIN, seconds)
 
     if not after:
         say(message)
-    teller = threading.Thread(target=tell, daemon=True)
+    with called_in_time(tell, after or AGAIN):
+        yield
+
+
+@contextmanager
+def called_in_time(tell: Callable[[float], float], first: float) -> Iterator[None]:
+    """While the block runs, call `tell` from a thread with the seconds gone, for the first time after `first` of them.
+
+    Args:
+        tell: says how many seconds later it is to be called again.
+    """
+    started, ended = time.monotonic(), threading.Event()
+
+    def call() -> None:
+        wait = first
+        while not ended.wait(wait):
+            wait = tell(time.monotonic() - started)
+
+    teller = threading.Thread(target=call, daemon=True)
     teller.start()
     try:
         yield
@@ -193,30 +217,38 @@ def bar_of(task: Task, width: int = 20) -> Text:
 
 
 class Bar(Progress):
-    """How far something is: a line that changes; in a pipe lines, the longer it takes the more seldom."""
+    """How far something is: a line that changes; in a pipe lines, the longer it takes the more seldom, steps or none."""
 
     def __init__(self, extra: Sequence[str]) -> None:
-        self.extra, self.began = extra, time.monotonic()
-        self.next_sign = self.began + FIRST_SIGN
+        self.extra = extra
+        self.told = 0.0, 0.0  # when a pipe was last told, and how far it was
+        self.telling = ExitStack()
         super().__init__(Fitting(err, extra), console=err, disable=is_silent() or not err.is_terminal)
 
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        super().advance(task_id, advance)
-        self._tell_if_due(task_id)
+    def start(self) -> None:
+        super().start()
+        if self.disable and not is_silent():
+            self.told = time.monotonic(), -1.0
+            self.telling.enter_context(called_in_time(self._tell_if_due, FIRST_SIGN))
 
-    def update(self, task_id: TaskID, **changes: Any) -> None:
-        super().update(task_id, **changes)
-        self._tell_if_due(task_id)
+    def stop(self) -> None:
+        self.telling.close()
+        super().stop()
 
-    def _tell_if_due(self, task_id: TaskID) -> None:
-        if self.disable and time.monotonic() >= self.next_sign:
-            self.tell(task_id)
+    def _tell_if_due(self, seconds: float) -> float:
+        """Tell of the task that was begun last, if it got further or was not told of for long."""
+        tasks = [task for task in self.tasks if task.visible]
+        when, completed = self.told
+        if tasks and (tasks[-1].completed != completed or time.monotonic() - when >= AGAIN):
+            self.tell(tasks[-1].id)
+        return max(2 * FIRST_SIGN, GROWTH * seconds)
 
     def tell(self, task_id: TaskID) -> None:
         """Say how far a task is, on a line that stays."""
-        say("  ".join(told_parts(self._tasks[task_id], self.extra)))
-        now = time.monotonic()
-        self.next_sign = now + max(FIRST_SIGN, GROWTH * (now - self.began))
+        with self._lock:
+            task = self._tasks[task_id]
+            self.told = time.monotonic(), task.completed
+            say("  ".join(told_parts(task, self.extra)))
 
 
 def progress_bar(*extra: str) -> Bar:

@@ -61,9 +61,10 @@ def compare(
         failed = train_strategies(targets, names, folder, smoke=smoke, overwrite=overwrite, quiet=quiet or as_json)
         folders = [folder / name for name in names if name not in failed]
     if folders:
-        from ftkit.report.comparison import ANY_WIDTH, compare_runs  # numpy comes with it
+        with console.status("reading the runs", after=console.SOON):
+            from ftkit.report.comparison import ANY_WIDTH, compare_runs  # numpy comes with it
 
-        comparison = compare_runs(folders)
+            comparison = compare_runs(folders)
         if as_json:
             console.out.print_json(json.dumps(comparison.as_json()))
         else:

@@ -79,7 +79,8 @@ def write_draft(file: str, *, task: str | None, model: str | None, target: Path,
         from ftkit.recipe.hints import value_hint
 
         raise UserError(f"no task '{task}'", value_hint("task", task, TASK_SPECS), "--task")
-    text, seen = draft(file, task, model, target)
+    with console.status(f"looking at {file}"):
+        text, seen = draft(file, task, model, target)
     try:
         write_text(target, text)
     except OSError as error:
@@ -91,13 +92,10 @@ def write_draft(file: str, *, task: str | None, model: str | None, target: Path,
 
 def draft(file: str, task: str | None, model: str | None, target: Path) -> tuple[str, list[str]]:
     """The text of a recipe, and what was seen."""
-    import datasets
-
     from ftkit.data.guess import columns_of, notes_on, split_column
     from ftkit.data.look import look, other_parts
     from ftkit.recipe.draft import Draft, model_for
 
-    datasets.disable_progress_bars()
     source, rows = look(file)
     columns = columns_of(rows)
     reader = Reader(model)

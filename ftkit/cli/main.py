@@ -1,8 +1,10 @@
 """The `ftkit` command: one sub-command a file. Nothing heavy is imported until a command needs it."""
 
+import atexit
 import os
 import shlex
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -26,6 +28,7 @@ from ftkit.cli import (
     train,
     verify,
 )
+from ftkit.cli.libraries import hush_from_the_start
 from ftkit.cli.other_words import at_home, refuse_other_words
 from ftkit.errors import Diverged, FtkitError, Interrupted, UserError
 
@@ -74,6 +77,7 @@ def options(
 def main() -> None:
     """Run the command; the user's errors are one line and status 2, what is unverified or diverged is 3, a signal 130."""
     sys.argv[1:] = at_home(sys.argv[1:])
+    hush_from_the_start()
     try:
         refuse_other_words(sys.argv[1:], getattr(typer.main.get_command(app), "commands", {}))
         app()
@@ -96,13 +100,17 @@ def main() -> None:
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer's word for Ctrl-C
             console.err.print("interrupted")
+        if "torch" in sys.modules and isinstance(error.code, int):  # taking it down takes seconds in which nothing is said
+            atexit._run_exitfuncs()
+            leave(error.code)
         raise
 
 
 def leave(status: int) -> None:
     """Exit at once where the libraries' threads would hold the process, with everything printed."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(BrokenPipeError):  # whoever read has enough
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)
 
 

@@ -16,7 +16,8 @@ from ftkit import console
 from ftkit.cli.arguments import Quiet
 from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
-from ftkit.run import finished_run
+from ftkit.recipe.load import load_recipe
+from ftkit.run import Run, finished_run
 from ftkit.units import time_words
 
 if TYPE_CHECKING:
@@ -62,22 +63,32 @@ def predict(
     """Predict rows of any number: JSON lines or csv out, one a row, in order, with its fields and what is predicted."""
     console.set_quiet(quiet)
     from ftkit.prediction.output import require_output, whole_lines
-    from ftkit.prediction.rows import Source, require_readable
+    from ftkit.prediction.rows import STDIN, Source, require_readable
 
     source = Source(file, format, encoding, separator)
     require_readable(source)
     require_output(out, file, resume=resume, overwrite=overwrite)
     require_sizes(batch_size, separator)
     finished = finished_run(run)
+    if file != STDIN:  # which can be read but once
+        look_at(source, finished, skip_bad=skip_bad)
     with loading_libraries():
-        from ftkit import api  # torch and transformers, once the arguments are known to be sound
+        from ftkit import api  # torch and transformers, once the arguments and the file are known to be sound
 
     predictor = api.predictor(
-        finished, source, batch_size=batch_size, max_new_tokens=max_new_tokens, max_length=max_length, skip_bad=skip_bad
+        finished, batch_size=batch_size, max_new_tokens=max_new_tokens, max_length=max_length, skip_bad=skip_bad
     )
     done = whole_lines(out) if out is not None and resume else 0
     with told(predictor, source, done, out):
         write_predictions(predictor, source, out, done, resume=resume)
+
+
+def look_at(source: "Source", run: Run, *, skip_bad: bool) -> None:
+    """Raises UserError where the file holds no rows of the run's kind, before torch is loaded for it."""
+    with console.status(f"looking at {source.name}"):
+        from ftkit.prediction.files import require_first_row  # pandas and Arrow come with it
+
+        require_first_row(source, load_recipe(run.recipe_file), skip_bad=skip_bad)
 
 
 def write_predictions(predictor: "Predictor", source: "Source", out: Path | None, done: int, *, resume: bool) -> None:

@@ -21,7 +21,7 @@ def report(
     open_page: bool = typer.Option(False, "--open", help="Open the page in the browser."),
 ) -> None:
     """Write report.html and the model card of a run again, from the files in its folder; prints where the page is."""
-    with console.status("writing the page", after=2):
+    with console.status("writing the page", after=console.SOON):
         from ftkit.report.publish import write_report  # the hub's library, for the card
 
         page = write_report(Run(run_folder(run)))

@@ -9,6 +9,7 @@ import typer
 
 from ftkit import console
 from ftkit.cli.arguments import Quiet
+from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
 from ftkit.hub.door import looked_up, pinned_model
 from ftkit.hub.names import Repository, names_dataset
@@ -53,19 +54,18 @@ def synth(
     console.set_quiet(quiet)
     _require_one(model, endpoint, endpoint_model)
     try:
-        import datasets
-
-        from ftkit.synthesis.seeds import read_seeds
-        from ftkit.synthesis.store import require_output
-        from ftkit.synthesis.synthesize import Settings, kept_line, synthesize
+        with console.status("loading datasets", after=console.SOON):
+            from ftkit.synthesis.seeds import read_seeds
+            from ftkit.synthesis.store import require_output
+            from ftkit.synthesis.synthesize import Settings, kept_line, synthesize
 
         settings = Settings(rows, shots, temperature, max_new_tokens, novelty, seed, patience)
         require_output(output, resume=resume)
         names = [Repository(seeds, "dataset", key="SEEDS")] if names_dataset(seeds) else []
         commit = next((found.revision for found in looked_up(names)), None)
         block = pinned_model(Model(name=model), "--model") if model else None
-        datasets.disable_progress_bars()
-        seed_rows = read_seeds(seeds, commit)
+        with console.status("reading the seeds", after=console.SOON):
+            seed_rows = read_seeds(seeds, commit)
         generator = _local(block, settings) if block else _endpoint(str(endpoint), str(endpoint_model), settings)
         result = synthesize(seed_rows, generator, output, settings, resume=resume)
     except KeyboardInterrupt:
@@ -101,12 +101,13 @@ def _endpoint(url: str, model: str, settings: "Settings") -> "EndpointGenerator"
 
 def _local(block: Model, settings: "Settings") -> "LocalGenerator":
     """Raises UserError where there is no such model, or none that generates."""
-    import torch
-    from transformers import AutoModelForCausalLM
+    with loading_libraries():
+        import torch
+        from transformers import AutoModelForCausalLM
 
-    from ftkit.compat import hush_libraries
-    from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokenizer
-    from ftkit.synthesis.generators import LocalGenerator
+        from ftkit.compat import hush_libraries
+        from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokenizer
+        from ftkit.synthesis.generators import LocalGenerator
 
     hush_libraries()
     try:

@@ -132,8 +132,7 @@ def benchmark_target(
         for name, loader in found.loaders.items():
             model, tokenizer = loader()
             parameters[name] = count_parameters(model).total
-            console.say(f"running {', '.join(names)} on the {name}")
-            with quiet_harness() as messages:
+            with told_beside_bars(f"running {', '.join(names)} on the {name}"), quiet_harness() as messages:
                 results[name] = run_harness(model, tokenizer, manager, names, limit, found.batch_size)
             cut = max(cut, messages.cut)
             del model
@@ -201,6 +200,17 @@ class CutPrompts(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.cut += "truncat" in record.getMessage().lower()
+
+
+@contextmanager
+def told_beside_bars(message: str) -> Iterator[None]:
+    """On a terminal the harness's own bars follow the message; in a pipe, where they are not shown, it is told again."""
+    if console.err.is_terminal:
+        console.say(message)
+        yield
+        return
+    with console.on_the_same_stream(), console.status(message):
+        yield
 
 
 @contextmanager

@@ -36,6 +36,8 @@ def look_up(
         in_cache: whether the cache could do in place of the hub, so that no longer is waited than for that.
     """
     wanted = list(dict.fromkeys(repositories))
+    if not wanted:
+        return {}
     found: dict[Repository, Listing | Exception] = {}
     threads = [  # not of a pool, which would wait at the end of the process for one that hangs
         threading.Thread(target=_ask, args=(repository, found, not in_cache(repository)), daemon=True)
@@ -44,9 +46,10 @@ def look_up(
     for thread in threads:
         thread.start()
     began = time.monotonic()
-    for repository, thread in zip(wanted, threads, strict=True):
-        seconds = DEADLINE if in_cache(repository) else PATIENCE + LONGEST_WAIT
-        thread.join(max(0.0, began + seconds - time.monotonic()))
+    with console.status("asking the hub", after=console.SOON):
+        for repository, thread in zip(wanted, threads, strict=True):
+            seconds = DEADLINE if in_cache(repository) else PATIENCE + LONGEST_WAIT
+            thread.join(max(0.0, began + seconds - time.monotonic()))
     return {repository: found.get(repository, NoAnswer("the hub did not answer in time")) for repository in wanted}
 
 

@@ -1,4 +1,4 @@
-"""How far a download has come, once it takes longer than two seconds; a bar on a terminal, else a line now and then."""
+"""How far a download has come, once it takes longer than a second; a bar on a terminal, else a line now and then."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from tqdm.std import tqdm  # type: ignore[import-untyped]
 from ftkit import console
 from ftkit.units import size_words
 
-SHOWN_AFTER = 2.0  # seconds
+SHOWN_AFTER = 1.0  # seconds
 LINE_EVERY = 30.0  # seconds, where there is no terminal
 LOOKED_EVERY = 0.5
 

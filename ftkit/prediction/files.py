@@ -11,8 +11,8 @@ from ftkit.data.ledger import Ledger
 from ftkit.data.paths import KINDS, OF_FILES, SAMPLE_PREFIX, ending_of
 from ftkit.data.sources import places_of, read_source
 from ftkit.errors import UserError
+from ftkit.prediction.fields import fields_under_roles
 from ftkit.prediction.rows import BAD_ROW, FORMATS, STDIN, InputRow, Source, opened
-from ftkit.prediction.trained import fields_under_roles
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.schema import Source as DataSource
 
@@ -36,7 +36,7 @@ def opened_rows(source: Source, recipe: Recipe) -> Iterator[Iterator[InputRow]]:
 
 
 def require_first_row(source: Source, recipe: Recipe, *, skip_bad: bool) -> None:
-    """Raises UserError where a file cannot be read as rows of the run's kind, before a model is loaded for it.
+    """Raises UserError where a file cannot be read as rows of the run's kind, before torch or a model is loaded for it.
 
     Args:
         skip_bad: the row itself may be bad, as the others may.

@@ -1,7 +1,6 @@
 """A finished run's model, ready to answer: with the tokenizer, prompt and template that it was trained with, and no data."""
 
 import json
-import re
 import tempfile
 import unicodedata
 from collections.abc import Mapping
@@ -16,12 +15,12 @@ from ftkit import console
 from ftkit.data.columns import ANSWERS
 from ftkit.data.encode import ASIDE, OUTCOME, Encoder, entries_of, is_empty
 from ftkit.data.ledger import Outcome
-from ftkit.data.nested import to_messages
 from ftkit.data.prompts import PLACEHOLDER
 from ftkit.errors import UserError
 from ftkit.evaluation.generation import prompt_and_target
 from ftkit.hub.door import pinned
 from ftkit.models.load import fit_tokenizer, load_config, load_tokenizer, usable_length
+from ftkit.prediction.fields import fields_under_roles
 from ftkit.prediction.rows import TEXT
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Generation, Recipe
@@ -195,45 +194,6 @@ def text_role(run: Run, recipe: Recipe) -> str:
     if MESSAGES in trained:
         return MESSAGES
     return next(role for role in recipe.spec.roles if role not in ANSWERS)
-
-
-def matched(row: Mapping[str, Any], pattern: str | None) -> Mapping[str, Any]:
-    """A line as the fields that the pattern of training finds in it; where that does not fit, as it is."""
-    if pattern is None or set(row) != {TEXT}:
-        return row
-    found = re.fullmatch(pattern, str(row[TEXT]), re.S)
-    return found.groupdict() if found else row
-
-
-def fields_under_roles(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any] | None:
-    """A row's fields under the task's names; None of a line of plain text, which stands for the one that is asked about.
-
-    Raises:
-        UserError: a field is missing.
-    """
-    row = matched(row, recipe.data.pattern)
-    return None if set(row) == {TEXT} else role_values(row, recipe)
-
-
-def role_values(row: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """A row's fields under the task's names, as `data.columns` maps them or by those very names; answers are left out.
-
-    Raises:
-        UserError: the row has not the fields of any of the task's formats.
-    """
-    columns = {role: column for role, column in recipe.data.columns.items() if isinstance(column, str)}
-    if isinstance(row.get("conversations"), list) and "messages" not in row:
-        row = {**row, "messages": to_messages(row["conversations"])}
-    forms = [form for form in recipe.spec.formats if set(columns) <= set(form.roles)]
-    for form in forms:
-        names = {role: columns[role] if columns.get(role) in row else role for role in form.roles if role not in ANSWERS}
-        if all(names[role] in row for role in form.required if role in names):
-            found = {role: row[name] for role, name in names.items() if name in row}
-            return dict.fromkeys(role for role in columns if role in names) | found
-    missing = "; or ".join(
-        " and ".join(f"'{columns.get(role, role)}'" for role in form.required if role not in ANSWERS) for form in forms
-    )
-    raise UserError(f"no field {missing}", f"it has {', '.join(map(str, row))[:200] or 'none'}")
 
 
 def encode_one(encoder: Encoder, values: dict[str, Any]) -> tuple[list[dict[str, Any]], Outcome]:

@@ -290,6 +290,7 @@ def cost(evidence: Evidence) -> dict[str, str]:
         "computation": f"{ended['total_flos']:.3g} floating-point operations" if ended.get("total_flos") else "",
         "energy": energy(record.get("energy_joules")),
         "parameters": run_facts(record)["parameters"],
+        "learning rate": run_facts(record).get("learning rate", ""),
     }
     return {name: value for name, value in facts.items() if value}
 

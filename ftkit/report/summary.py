@@ -105,6 +105,8 @@ def run_facts(record: dict[str, Any]) -> dict[str, str]:
         "peak memory": peak_words(record),
         "time": f"{time_words(seconds['total'])} (training {time_words(seconds['training'])})",
     }
+    if lowered := record.get("lowered_rate"):
+        facts["learning rate"] = lowered_words(lowered)
     if head := record.get("head"):
         facts["head"] = "that of the base, which goes on learning" if head["kept"] else f"new: {head['reason']}"
     if scale := record.get("label_scale"):
@@ -112,6 +114,13 @@ def run_facts(record: dict[str, Any]) -> dict[str, str]:
     if counts["stored"] != counts["total"]:
         facts["parameters"] += f", {counts['stored']:,} as stored"
     return facts | ({"saved model": found} if (found := verified_words(record)) else {})
+
+
+def lowered_words(lowered: dict[str, Any]) -> str:
+    """The learning rate at the end of a run that diverged and went back, beside the recipe's."""
+    rate, asked, step = lowered["learning_rate"], lowered["recipe"], lowered["after_step"]
+    where = f"after step {step:,}" if step else "from the start"
+    return f"{rate:g} {where}, in place of the recipe's {asked:g}, with which the training diverged"
 
 
 def verified_words(record: dict[str, Any]) -> str:

@@ -54,7 +54,7 @@ class ShowProgress(TrainerCallback):
     ) -> None:
         if self.bar is None or self.task is None or not logs:
             return
-        shown = {
+        shown: dict[str, Any] = {
             name: f"{name} {_short(logs[key])}" for name, key in (("loss", "loss"), ("lr", "learning_rate")) if key in logs
         }
         self.bar.update(self.task, **shown)

@@ -82,7 +82,8 @@ def measure_before(recipe: Recipe, run: Run, parts: Parts, text: GeneralText | N
 def remembered(file: Path, name: str, recipe: Recipe, parts: Parts, encoded: Encoded | None = None) -> Measurement:
     """A measurement, whose outputs are read from the file where it is, else kept there."""
     if file.is_file():
-        return assessed(load_outputs(file), recipe, parts)
+        with console.status(f"reading what was measured of the {name}", after=console.SOON):
+            return assessed(load_outputs(file), recipe, parts)
     found = measured(name, recipe, parts, encoded)
     keep(found, file)
     return found

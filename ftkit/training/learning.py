@@ -60,6 +60,7 @@ def learn(recipe: Recipe, run: Run, parts: Parts, checkpoint: Path | None, betwe
     while True:
         known = run.record.get("divergence", [])
         rate.factor = 0.5 ** len(known) if returns else 1.0
+        record_rate(recipe, run, rate.factor, checkpoint)
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except Divergence as found:
@@ -73,6 +74,21 @@ def learn(recipe: Recipe, run: Run, parts: Parts, checkpoint: Path | None, betwe
         else:
             (run.checkpoints / START).unlink(missing_ok=True)
             return
+
+
+def record_rate(recipe: Recipe, run: Run, factor: float, checkpoint: Path | None) -> None:
+    """Let run.json say with which learning rate the steps from here on are taken, where it is not the recipe's."""
+    if factor == 1.0:
+        run.forget("lowered_rate")
+        return
+    asked = recipe.training.learning_rate
+    run.update(
+        lowered_rate={
+            "learning_rate": asked * factor,
+            "recipe": asked,
+            "after_step": step_of(checkpoint) if checkpoint else 0,
+        }
+    )
 
 
 def diverged(recipe: Recipe, run: Run, parts: Parts, found: Divergence, checkpoint: Path | None) -> Diverged:

@@ -200,7 +200,8 @@ class Draft:
         """What would make it fit where it does not."""
         if self.room is None or self.needed <= self.room:
             return []
-        return self.planner.remedies(self.estimate, self.room, figures)
+        with console.status("looking for what would make it fit"):
+            return self.planner.remedies(self.estimate, self.room, figures)
 
 
 def draft_of(ground: Ground, recipe: Recipe, device: str, vram: float | None) -> Draft:

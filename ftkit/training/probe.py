@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ftkit import console
 from ftkit.errors import UserError
 from ftkit.models.load import first_line, lacks_memory
 from ftkit.training.dispatcher import Parts
@@ -26,7 +27,7 @@ def probe(parts: Parts) -> dict[str, str]:
     """
     started, size = time.monotonic(), parts.trainer.args.train_batch_size
     longest = longest_batch(parts, size)
-    with stepping_model(parts) as model:
+    with console.status("taking two steps"), stepping_model(parts) as model:
         value, norm = step_of(parts, model, longest)
         seconds = time.monotonic() - started
         step_of(parts, model, uneven_batch(parts, size))  # where rows are unlike, batches may be cut

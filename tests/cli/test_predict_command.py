@@ -150,7 +150,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(run: Path, tmp_path: Path) -> 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
+BAD_FILES = pytest.mark.parametrize(
     ("name", "text", "said"),
     [
         ("rows.csv", "body,id\nA film.,1\n", "rows.csv:2: no field 'text'"),
@@ -161,6 +161,33 @@ def test_a_reader_that_has_enough_ends_it_quietly(run: Path, tmp_path: Path) -> 
         ("rows.txt", "caf\u00e9", "this is not utf-16"),
     ],
 )
+
+
+@pytest.fixture
+def no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that imports torch ends with words on it."""
+    (tmp_path / "no_torch").mkdir()
+    (tmp_path / "no_torch/torch.py").write_text("raise SystemExit('torch was imported')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "no_torch"), os.environ.get("PYTHONPATH", "")]))
+
+
+@BAD_FILES
+@pytest.mark.usefixtures("no_torch")
+def test_a_file_is_looked_at_before_torch_is_loaded(run: Path, tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    done = ftkit(run, name, "--encoding", "utf-16" if "utf-16" in said else "utf-8")
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "torch was imported" not in done.stderr
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_a_sound_file_gets_as_far_as_torch(run: Path, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "sound.jsonl", TEXTS[:1])
+    assert "torch was imported" in ftkit(run, "sound.jsonl").stderr
+
+
+@BAD_FILES
 def test_a_file_is_looked_at_before_the_model_is_loaded(run: Path, tmp_path: Path, name: str, text: str, said: str) -> None:
     """The model is taken away: what is said of it would come first if it were loaded first."""
     bare = shutil.copytree(run, tmp_path / "bare")

@@ -4,6 +4,7 @@ Kind: what a narrow screen makes unreadable. A recorded terminal shows one line 
 lines of evaluations that stay, and no word or path that is broken; in a pipe lines come sparsely, and never none for long.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -111,28 +112,87 @@ def test_a_run_on_a_terminal(recipe: Callable[..., Recipe], width: int) -> None:
     assert "  ftkit report runs/my --open" in end
 
 
-def test_in_a_pipe_lines_are_sparse_and_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Messages as a pipe gets them, with all waits a tenth or less of what they are."""
     shown = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=shown, width=80, soft_wrap=True, highlight=False))
-    monkeypatch.setattr(console, "FIRST_SIGN", 0.1)
+    for name, seconds in (("SOON", 0.05), ("FIRST_SIGN", 0.1), ("AGAIN", 0.5)):
+        monkeypatch.setattr(console, name, seconds)
+    return shown
+
+
+def wait_for(shown: io.StringIO, pattern: str) -> str:
+    """What has been printed, once the pattern is found in it: however busy the machine is, it comes from a thread."""
+    deadline = time.monotonic() + 20
+    while not re.search(pattern, shown.getvalue()):
+        assert time.monotonic() < deadline, shown.getvalue()
+        time.sleep(0.01)
+    return shown.getvalue()
+
+
+def test_in_a_pipe_lines_are_sparse(pipe: io.StringIO) -> None:
     with console.progress_bar("loss") as bar:
         task = bar.add_task("step", total=1000, loss="loss 1.5")
         for _ in range(60):
             bar.advance(task)
             time.sleep(0.01)
-    lines = shown.getvalue().splitlines()
-    assert 3 <= len(lines) <= 7
+    lines = pipe.getvalue().splitlines()
+    assert 2 <= len(lines) <= 7
     assert re.fullmatch(r"step \d+/1,000  loss 1\.5  .* left", lines[0])
+
+
+def test_in_a_pipe_a_status_is_told_again(pipe: io.StringIO) -> None:
     with console.status("thinking"), console.hushed():
         console.say("not to be heard")
-        time.sleep(0.7)
-    later = shown.getvalue().splitlines()[len(lines) :]
-    assert later[0] == "thinking"
-    assert re.fullmatch("thinking: .* so far", later[1])
-    assert len(later) == 2
-    with console.status("quickly done", after=5):
+        wait_for(pipe, "so far")
+    assert re.fullmatch("thinking\n(thinking: .* so far\n)+", pipe.getvalue())
+
+
+def test_a_status_is_told_where_the_block_takes_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, taken = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(console, "err", Console(stderr=True, width=80, soft_wrap=True, highlight=False))
+    monkeypatch.setattr(console, "AGAIN", 0.05)
+    with console.on_the_same_stream(), console.status("running"), contextlib.redirect_stderr(taken):
+        wait_for(shown, "so far")
+    assert taken.getvalue() == ""
+    with contextlib.redirect_stderr(taken):
+        console.say("later")
+    assert taken.getvalue() == "later\n"
+
+
+def test_in_a_pipe_what_is_soon_done_is_not_told_and_what_lasts_is(pipe: io.StringIO) -> None:
+    with console.status("quickly done", after=60):
         pass
-    assert "quickly done" not in shown.getvalue()
+    assert pipe.getvalue() == ""
+    with console.status("looking", after=console.SOON):
+        assert re.fullmatch("looking\n(looking: .* so far\n)+", wait_for(pipe, "so far"))
+
+
+def test_in_a_pipe_a_bar_that_gets_no_further_is_told_of_again(pipe: io.StringIO) -> None:
+    with console.progress_bar() as bar:
+        bar.add_task("done before", total=1, completed=1)
+        bar.add_task("encoding", total=1000)
+        lines = wait_for(pipe, "(?s)encoding.*encoding").splitlines()
+    assert all(re.fullmatch(r"encoding 0/1,000  in \d+ s", line) for line in lines)
+    ended = pipe.getvalue()
+    time.sleep(3 * console.FIRST_SIGN)
+    assert pipe.getvalue() == ended
+
+
+@pytest.mark.parametrize(
+    "silence", [lambda: console.err.__setattr__("quiet", True), lambda: console._hushed.__setitem__(0, True)]
+)
+def test_where_it_is_silent_no_thread_speaks(
+    pipe: io.StringIO, monkeypatch: pytest.MonkeyPatch, silence: Callable[[], None]
+) -> None:
+    monkeypatch.setattr(console, "_hushed", [False])
+    silence()
+    with console.progress_bar() as bar, console.status("looking", after=console.SOON):
+        bar.add_task("encoding", total=1000)
+        time.sleep(3 * console.FIRST_SIGN)
+    assert pipe.getvalue() == ""
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from ftkit.data.paths import find_files
 from ftkit.data.sources import read_source
 from ftkit.data.splits import read_splits
 from ftkit.errors import RecipeError, UserError
-from ftkit.prediction.trained import matched
+from ftkit.prediction.fields import matched
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Recipe, Source
 from ftkit.recipe.tasks import TASK_SPECS

@@ -3,6 +3,8 @@
 The kind: a run that goes on with weights or losses that mean nothing, saves them as its last good checkpoint, or names nobody.
 """
 
+import html
+import io
 import math
 import shutil
 from collections.abc import Callable
@@ -11,15 +13,17 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from ftkit import Diverged, Recipe, train
 from ftkit.recipe.load import load_values
+from ftkit.report.summary import run_facts
 from ftkit.run import Run, read_jsonl, write_jsonl
 from ftkit.training.checkpoints import is_whole, last_whole_checkpoint, step_of
 from ftkit.training.divergence import PATIENCE, Divergence, Watch
-from ftkit.training.learning import MOST_TRIES
+from ftkit.training.learning import MOST_TRIES, record_rate
 from ftkit.training.rates import rate_limit
 
 RecipeMaker = Callable[..., Recipe]
@@ -27,6 +31,10 @@ Poisoned = Callable[..., dict[str, Any]]
 FAST = {"general_text": False, "metrics": ["loss"]}
 BAD = 29  # the row of the file whose loss is no number
 SIGN = "\u03a9"  # that no other row has
+RECORD = {
+    "parameters": {"trainable": 1, "total": 2, "stored": 2, "trainable_percent": 50.0},
+    "seconds": {"total": 1.0, "training": 1.0}, "peak_memory_bytes": {"CPU": 1},
+}  # fmt: skip
 SAVING = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 3}
 
 
@@ -176,6 +184,48 @@ def test_without_a_checkpoint_it_goes_back_to_the_start(recipe: RecipeMaker, tmp
     with pytest.raises(Diverged, match="start anew with --overwrite and a lower"):
         train(recipe("full", training=training, evaluation=FAST), output_dir=tmp_path / "run")
     assert len(Run(tmp_path / "run").record["divergence"]) == 1 + MOST_TRIES
+
+
+@pytest.mark.slow
+def test_a_run_that_went_back_says_its_rate_at_the_end(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads the recipe alone would take the weights for those of another rate."""
+    follow, diverged = Watch.follow, list[int]()
+
+    def diverge_once(self: Watch, step: int, loss: float, batches: list[dict[str, Any]]) -> None:
+        if step == 3 and not diverged:
+            diverged.append(step)
+            raise Divergence(step, "loss", 1e9, batches, "far too high")
+        follow(self, step, loss, batches)
+
+    monkeypatch.setattr(Watch, "follow", diverge_once)
+    training = {
+        "max_steps": 4, "learning_rate": 4e-4, "lr_scheduler_type": "constant", "logging_steps": 1,
+        "on_divergence": "rollback", **SAVING,
+    }  # fmt: skip
+    result = train(recipe("lora", training=training, evaluation=FAST), output_dir=tmp_path / "run")
+    run = Run(result.folder)
+    assert diverged == [3]
+    assert run.record["lowered_rate"] == {"learning_rate": 2e-4, "recipe": 4e-4, "after_step": 2}
+    rates = {event["step"]: event["learning_rate"] for event in read_jsonl(run.log_file) if "learning_rate" in event}
+    assert (rates[2], rates[4]) == (4e-4, 2e-4)
+    said = "0.0002 after step 2, in place of the recipe's 0.0004, with which the training diverged"
+    shown = Console(width=300, file=io.StringIO())
+    shown.print(result.table())
+    assert said in shown.file.getvalue()  # type: ignore[attr-defined]
+    assert f"- learning rate: {said}" in (run.folder / "model/README.md").read_text()
+    assert said in html.unescape(run.report.read_text())
+
+
+def test_a_run_that_goes_on_at_the_rate_of_the_recipe_forgets_a_lower_one(recipe: RecipeMaker, tmp_path: Path) -> None:
+    run, made = Run(tmp_path), recipe("lora", training={"learning_rate": 4e-4})
+    run.update(divergence=[])
+    record_rate(made, run, 0.25, None)
+    assert run_facts(RECORD | run.record)["learning rate"].startswith("0.0001 from the start, in place of")
+    record_rate(made, run, 1.0, None)
+    assert run.record == {"divergence": []}
+    assert "learning rate" not in run_facts(RECORD | run.record)
 
 
 def watched() -> tuple[Watch, list[dict[str, float]]]:
