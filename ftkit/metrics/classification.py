@@ -12,8 +12,10 @@ import numpy as np
 from scipy.special import expit, log_softmax, softmax
 
 from ftkit.metrics.resampling import (
+    POSITIVE_BOUNDS,
     SHARE_BOUNDS,
     Bounds,
+    Kind,
     Resampler,
     f_shares,
     of_means,
@@ -26,6 +28,7 @@ from ftkit.metrics.resampling import (
 
 CALIBRATION_BINS = 15
 SIGNED_BOUNDS = Bounds(-1, 1, counted=True)
+GAP_BOUNDS = Bounds(0, 1, False, Kind.GAPS)
 F_NAMES = ("precision", "recall", "f1")
 
 
@@ -138,11 +141,13 @@ def classification_resamplers(logits: np.ndarray, labels: np.ndarray, positive: 
     truth, predicted = (np.eye(count)[column] for column in (labels, logits.argmax(axis=-1)))
     probability = softmax(logits.astype(np.float64), axis=-1)
     right = (truth * predicted).sum(1)
+    several = np.count_nonzero(truth.any(0)) > 1
+    signed = SIGNED_BOUNDS if several else SIGNED_BOUNDS._replace(kind=Kind.UNDEFINED)
     found = _f_resamplers(truth, predicted, only=positive if count == 2 else None)
     found |= {
         "accuracy": of_share(right),
-        "matthews_correlation": of_sums(np.concatenate([truth * predicted, predicted, truth], 1), _matthews, SIGNED_BOUNDS),
-        "loss": of_means(-np.log(np.maximum(probability[rows, labels], 1e-300))),
+        "matthews_correlation": of_sums(np.concatenate([truth * predicted, predicted, truth], 1), _matthews, signed),
+        "loss": of_means(-np.log(np.maximum(probability[rows, labels], 1e-300)), POSITIVE_BOUNDS),
         "calibration_error": calibration_resampler(probability.max(1)[:, None], right[:, None]),
     }
     if np.isfinite(logits).all():
@@ -161,7 +166,7 @@ def multi_label_resamplers(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     found |= {
         "accuracy": of_share(right),
         "matthews_correlation": of_sums(np.stack([part.sum(1) for part in both], 1), _matthews_binary, SIGNED_BOUNDS),
-        "loss": of_ratio(np.logaddexp(0, -signed).sum(1), np.full(len(labels), labels.shape[1])),
+        "loss": of_ratio(np.logaddexp(0, -signed).sum(1), np.full(len(labels), labels.shape[1]), POSITIVE_BOUNDS),
         "calibration_error": calibration_resampler(expit(np.abs(logits.astype(np.float64))), truth == predicted),
     }
     if np.isfinite(logits).all():
@@ -188,7 +193,7 @@ def calibration_resampler(confidence: np.ndarray, right: np.ndarray) -> Resample
     def finish(sums: np.ndarray) -> np.ndarray:
         return ratio(np.abs(sums[:, :-1]).sum(1), sums[:, -1])
 
-    return of_sums(np.concatenate([gaps, counts], 1), finish, Bounds(0, 1, counted=False))
+    return of_sums(np.concatenate([gaps, counts], 1), finish, GAP_BOUNDS)
 
 
 def _f_resamplers(truth: np.ndarray, predicted: np.ndarray, only: int | None) -> dict[str, Resampler]:
