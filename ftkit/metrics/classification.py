@@ -141,8 +141,7 @@ def classification_resamplers(logits: np.ndarray, labels: np.ndarray, positive: 
     truth, predicted = (np.eye(count)[column] for column in (labels, logits.argmax(axis=-1)))
     probability = softmax(logits.astype(np.float64), axis=-1)
     right = (truth * predicted).sum(1)
-    several = np.count_nonzero(truth.any(0)) > 1
-    signed = SIGNED_BOUNDS if several else SIGNED_BOUNDS._replace(kind=Kind.UNDEFINED)
+    signed = _matthews_bounds(several=np.count_nonzero(truth.any(0)) > 1)
     found = _f_resamplers(truth, predicted, only=positive if count == 2 else None)
     found |= {
         "accuracy": of_share(right),
@@ -162,10 +161,11 @@ def multi_label_resamplers(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     right = (truth == predicted).all(1)
     signed = np.where(labels == 1, logits, -logits).astype(np.float64)
     both = [truth * predicted, (1 - truth) * predicted, truth * (1 - predicted), (1 - truth) * (1 - predicted)]
+    signed = _matthews_bounds(several=bool(truth.any() and not truth.all()))
     found = _f_resamplers(truth, predicted, only=None)
     found |= {
         "accuracy": of_share(right),
-        "matthews_correlation": of_sums(np.stack([part.sum(1) for part in both], 1), _matthews_binary, SIGNED_BOUNDS),
+        "matthews_correlation": of_sums(np.stack([part.sum(1) for part in both], 1), _matthews_binary, signed),
         "loss": of_ratio(np.logaddexp(0, -signed).sum(1), np.full(len(labels), labels.shape[1]), POSITIVE_BOUNDS),
         "calibration_error": calibration_resampler(expit(np.abs(logits.astype(np.float64))), truth == predicted),
     }
@@ -230,6 +230,11 @@ def _matthews(sums: np.ndarray) -> np.ndarray:
     return ratio(hits.sum(1) * rows - (found * wanted).sum(1), spread)
 
 
+def _matthews_bounds(*, several: bool) -> Bounds:
+    """Of rows whose truth is one label alone the coefficient is 0, whatever the model can."""
+    return SIGNED_BOUNDS if several else SIGNED_BOUNDS._replace(kind=Kind.UNDEFINED)
+
+
 def _matthews_binary(sums: np.ndarray) -> np.ndarray:
     hits, false, missed, rest = sums.T
     return ratio(
@@ -239,4 +244,6 @@ def _matthews_binary(sums: np.ndarray) -> np.ndarray:
 
 
 def _mean_of(parts: list[Resampler]) -> Resampler:
-    return Resampler(parts[0].rows, lambda weights: np.mean([part.compute(weights) for part in parts], axis=0), SHARE_BOUNDS)
+    return Resampler(
+        parts[0].rows, lambda weights: np.mean([part.compute(weights) for part in parts], axis=0), parts[0].bounds
+    )

@@ -4,11 +4,12 @@
   Clopper and Pearson's exact one where few trials are on one side (Brown, Cai and DasGupta, 2001).
 - Any other metric between two bounds, as ROUGE or a mean of F1 over labels: the same, of as many trials as the bootstrap's
   variance stands for (Korn and Graubard, 1998). Rows drawn together, as the answers of one chat, count so too.
+- What is no share, as a loss, R², a correlation, an area or the calibration error: Student's t of the bootstrap on a scale of
+  its own (metrics/scales.py). Where all draws are equal it has the interval of trials if it has two bounds; else nothing can
+  be said, and both ends are NaN.
 - Differences of right and wrong on the same rows: Tango's score interval (1998). Of other bounded metrics: Newcombe's square
-  and add (1998, method 10; Zou and Donner's MOVER, 2008), with the correlation that the paired draws have.
-- What is neither, as a loss, R², a correlation or the calibration error: Student's t of the bootstrap on a scale of its own
-  (metrics/scales.py), of a difference on the metric's. Where all draws are equal it has the interval of trials if it has two
-  bounds; else nothing can be said, and both ends are NaN.
+  and add (1998, method 10; Zou and Donner's MOVER, 2008), with the correlation that the paired draws have. Of what has no
+  bounds, and of the calibration error: Student's t.
 
 benchmarks/coverage.py shows how often each holds the true value.
 """
@@ -25,10 +26,12 @@ from ftkit.metrics.scales import (
     TAIL,
     UNKNOWN,
     Interval,
+    area_interval,
     correlation_interval,
     explained_interval,
     exponential_interval,
     gaps_interval,
+    is_still,
     mean_interval,
     spread_percentiles,
     student,
@@ -43,6 +46,7 @@ BY_KIND: dict[Kind, Callable[[float, np.ndarray, int], Interval]] = {
     Kind.EXPONENTIAL: exponential_interval,
     Kind.EXPLAINED: explained_interval,
     Kind.CORRELATION: correlation_interval,
+    Kind.AREA: area_interval,
     Kind.GAPS: gaps_interval,
 }
 
@@ -92,8 +96,10 @@ def difference_interval(one: Estimate, other: Estimate) -> Interval:
     """Where the difference of two models' metrics lies, measured on the same rows."""
     if one.share is not None and other.share is not None and are_paired(one.share, other.share):
         return paired_interval(one.share, other.share)
-    if not np.isfinite(one.bounds.width + other.bounds.width):
-        return student_interval(one.value - other.value, one.draws - other.draws, one.rows)
+    gaps = one.draws - other.draws
+    unbounded = not np.isfinite(one.bounds.width + other.bounds.width)
+    if unbounded or (one.bounds.kind is Kind.GAPS and not is_still(gaps, one.rows)):
+        return student_interval(one.value - other.value, gaps, one.rows)
     return square_and_add(one, other)
 
 

@@ -23,8 +23,9 @@ class Kind(IntEnum):
     EXPONENTIAL = 3  # of such, as the perplexity
     EXPLAINED = 4  # 1 less a quotient of squares, as R²
     CORRELATION = 5
-    GAPS = 6  # a sum of absolute gaps, which few rows make too large
-    UNDEFINED = 7  # 0 by definition, of rows that tell nothing of it
+    AREA = 6  # under a ROC curve
+    GAPS = 7  # a sum of absolute gaps, which few rows make too large
+    UNDEFINED = 8  # 0 by definition, of rows that tell nothing of it
 
 
 class Bounds(NamedTuple):
@@ -48,6 +49,7 @@ UNBOUNDED = Bounds(-np.inf, np.inf, False, Kind.ANY)
 SHARE_BOUNDS = Bounds(0, 1, counted=True)
 MEAN_BOUNDS = Bounds(-np.inf, np.inf, False, Kind.MEAN)
 POSITIVE_BOUNDS = Bounds(0, np.inf, False, Kind.MEAN)
+AREA_BOUNDS = Bounds(0, 1, True, Kind.AREA)
 CORRELATION_BOUNDS = Bounds(-1, 1, False, Kind.CORRELATION)
 
 
@@ -193,7 +195,7 @@ def of_ranks_auc(scores: np.ndarray, positive: np.ndarray) -> Resampler:
         pairs = up.sum(1) * down.sum(1)
         return np.where(pairs > 0, ratio((up * (below + down / 2)).sum(1), pairs), np.nan)
 
-    return Resampler(len(scores), compute, SHARE_BOUNDS)
+    return Resampler(len(scores), compute, AREA_BOUNDS)
 
 
 def of_correlation(one: np.ndarray, other: np.ndarray) -> Resampler:

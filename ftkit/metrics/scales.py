@@ -1,13 +1,13 @@
 """95 % intervals from a bootstrap's draws, by Student's t on the scale where it holds; one function a kind of metric.
 
 Each takes a metric's value, its draws, and how many rows there are, and gives NaN at both ends where the draws do not vary.
-The draws' standard error is taken sqrt(n / (n - 1)) wider, as few rows vary less than they should. No method holds the mean of
-values whose tail is so heavy that few rows show none of it (Bahadur and Savage, 1956, The nonexistence of certain statistical
-procedures in nonparametric problems, Annals of Mathematical Statistics 27).
+The draws' standard error is taken sqrt(n / (n - 1)) wider, as few rows vary less than they should. No method holds the mean
+of values whose tail is so heavy that few rows show none of it (Bahadur and Savage, 1956, The nonexistence of certain
+statistical procedures in nonparametric problems, Annals of Mathematical Statistics 27).
 """
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
+from scipy.special import expit, logit, ndtr, stdtrit
 
 LEVEL = 0.95
 TAIL = (1 - LEVEL) / 2
@@ -113,6 +113,17 @@ def correlation_interval(value: float, draws: np.ndarray, rows: int) -> Interval
     low, high = np.quantile(np.arctanh(inside), CENTRAL)
     half = student(rows) * (high - low) / 2 * np.sqrt(rows / (rows - 1))
     return [float(np.tanh(np.arctanh(value) + side * half)) for side in (-1, 1)]
+
+
+def area_interval(value: float, draws: np.ndarray, rows: int) -> Interval:
+    """Of the area under a ROC curve: Student's t of its log-odds, with the draws' error by the delta method (Pepe, 2003, The
+    statistical evaluation of medical tests, section 5.2.4).
+    """
+    spread = value * (1 - value)
+    if spread <= CLOSE or is_still(draws, rows):
+        return UNKNOWN
+    half = student(rows) * standard_error(draws, rows) / spread
+    return [float(expit(logit(value) + side * half)) for side in (-1, 1)]
 
 
 def gaps_interval(value: float, draws: np.ndarray, rows: int) -> Interval:
