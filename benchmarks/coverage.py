@@ -335,8 +335,8 @@ def page(runs: int, lines: list[str]) -> list[str]:
         "method that ftkit had, from the same draws. Counts of few rows cannot hit 95 exactly; where a metric is 1 or 0 for",
         "all rows that there could be, every honest interval holds it. Widths are those of the difference.",
         "",
-        "What is below 93 and no accident: the loss of rows that are lognormal with a spread of 1 or more. Of few of them most",
-        "have no row of the tail in which much of the mean lies, and no method can know of it (Bahadur and Savage, 1956).",
+        "Below 93, and not by chance, are the losses of rows that are lognormal with a spread of 1 or more: few rows mostly",
+        "have none of the tail in which much of the mean lies, and no method can know of it (Bahadur and Savage, 1956).",
         "",
         *lines,
     ]

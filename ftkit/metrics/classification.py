@@ -141,11 +141,11 @@ def classification_resamplers(logits: np.ndarray, labels: np.ndarray, positive: 
     truth, predicted = (np.eye(count)[column] for column in (labels, logits.argmax(axis=-1)))
     probability = softmax(logits.astype(np.float64), axis=-1)
     right = (truth * predicted).sum(1)
-    signed = _matthews_bounds(several=np.count_nonzero(truth.any(0)) > 1)
+    bounds = _matthews_bounds(several=np.count_nonzero(truth.any(0)) > 1)
     found = _f_resamplers(truth, predicted, only=positive if count == 2 else None)
     found |= {
         "accuracy": of_share(right),
-        "matthews_correlation": of_sums(np.concatenate([truth * predicted, predicted, truth], 1), _matthews, signed),
+        "matthews_correlation": of_sums(np.concatenate([truth * predicted, predicted, truth], 1), _matthews, bounds),
         "loss": of_means(-np.log(np.maximum(probability[rows, labels], 1e-300)), POSITIVE_BOUNDS),
         "calibration_error": calibration_resampler(probability.max(1)[:, None], right[:, None]),
     }
@@ -161,11 +161,11 @@ def multi_label_resamplers(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     right = (truth == predicted).all(1)
     signed = np.where(labels == 1, logits, -logits).astype(np.float64)
     both = [truth * predicted, (1 - truth) * predicted, truth * (1 - predicted), (1 - truth) * (1 - predicted)]
-    signed = _matthews_bounds(several=bool(truth.any() and not truth.all()))
+    bounds = _matthews_bounds(several=bool(truth.any() and not truth.all()))
     found = _f_resamplers(truth, predicted, only=None)
     found |= {
         "accuracy": of_share(right),
-        "matthews_correlation": of_sums(np.stack([part.sum(1) for part in both], 1), _matthews_binary, signed),
+        "matthews_correlation": of_sums(np.stack([part.sum(1) for part in both], 1), _matthews_binary, bounds),
         "loss": of_ratio(np.logaddexp(0, -signed).sum(1), np.full(len(labels), labels.shape[1]), POSITIVE_BOUNDS),
         "calibration_error": calibration_resampler(expit(np.abs(logits.astype(np.float64))), truth == predicted),
     }

@@ -4,9 +4,9 @@
   Clopper and Pearson's exact one where few trials are on one side (Brown, Cai and DasGupta, 2001).
 - Any other metric between two bounds, as ROUGE or a mean of F1 over labels: the same, of as many trials as the bootstrap's
   variance stands for (Korn and Graubard, 1998). Rows drawn together, as the answers of one chat, count so too.
-- What is no share, as a loss, R², a correlation, an area or the calibration error: Student's t of the bootstrap on a scale of
-  its own (metrics/scales.py). Where all draws are equal it has the interval of trials if it has two bounds; else nothing can
-  be said, and both ends are NaN.
+- What is no share, as a loss, R², a correlation, an area or the calibration error: Student's t of the bootstrap on a scale
+  of its own (metrics/scales.py). Where all draws are equal it has the interval of trials if it has two bounds; else nothing
+  can be said, and both ends are NaN.
 - Differences of right and wrong on the same rows: Tango's score interval (1998). Of other bounded metrics: Newcombe's square
   and add (1998, method 10; Zou and Donner's MOVER, 2008), with the correlation that the paired draws have. Of what has no
   bounds, and of the calibration error: Student's t.
