@@ -99,7 +99,7 @@ def explained_interval(value: float, draws: np.ndarray, rows: int) -> Interval:
         return UNKNOWN
     logs = np.log(1 - draws[draws < 1 - CLOSE])
     low, high = student_interval(float(np.log(1 - value)), logs, rows)
-    return [float(1 - np.exp(end)) for end in (high, low)]
+    return [float(1 - np.exp(min(end, LARGEST_EXPONENT))) for end in (high, low)]
 
 
 def correlation_interval(value: float, draws: np.ndarray, rows: int) -> Interval:
