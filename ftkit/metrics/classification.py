@@ -141,7 +141,7 @@ def classification_resamplers(logits: np.ndarray, labels: np.ndarray, positive: 
     truth, predicted = (np.eye(count)[column] for column in (labels, logits.argmax(axis=-1)))
     probability = softmax(logits.astype(np.float64), axis=-1)
     right = (truth * predicted).sum(1)
-    bounds = _matthews_bounds(several=np.count_nonzero(truth.any(0)) > 1)
+    bounds = _matthews_bounds(several=len(set(labels.tolist())) > 1)
     found = _f_resamplers(truth, predicted, only=positive if count == 2 else None)
     found |= {
         "accuracy": of_share(right),
