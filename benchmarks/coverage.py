@@ -337,7 +337,7 @@ def page(runs: int, lines: list[str]) -> list[str]:
         "",
         "Below 93 are a classifier's loss at 10 rows, by a point, and losses that are lognormal with a spread of 1 or more:",
         "few rows mostly have none of the tail in which much of the mean lies, and no method can know of it (Bahadur and",
-        "Savage, 1956). Above 97 are some of ranks and counts at 10 to 30 rows, and the calibration error, which has one side.",
+        "Savage, 1956). Above 97 are some of ranks and counts at 10 to 30 rows, and calibration errors, near their bound.",
         "",
         *lines,
     ]
