@@ -9,8 +9,9 @@ import numpy as np
 
 from ftkit.evaluation.measure import Measurement
 from ftkit.metrics.estimates import RESAMPLES
-from ftkit.metrics.intervals import Interval, share_interval, spread_percentiles, unpaired_interval
+from ftkit.metrics.intervals import share_interval, unpaired_interval
 from ftkit.metrics.resampling import Share, draws, ratio
+from ftkit.metrics.scales import Interval, mean_interval, spread_percentiles
 
 SHOWN_ROWS = 20
 SHOWN_SLICES = 50
@@ -133,14 +134,14 @@ def judge_means(members: np.ndarray, quality: np.ndarray, group: np.ndarray, see
     columns = np.concatenate([inside, inside * quality[:, None], np.ones((len(quality), 1)), quality[:, None]], axis=1)
     sums = np.stack([np.bincount(group, column) for column in columns.T], axis=1)
     drawn = np.concatenate([weights @ sums for weights in draws(len(sums), RESAMPLES, seed)])
-    means, gaps = _means_and_gaps(drawn, len(members))
+    means, gaps = (found.T for found in _means_and_gaps(drawn, len(members)))
     sizes = [len(np.unique(group[part])) for part in members]
-    return [(middle(means[:, index], size), middle(gaps[:, index], size)) for index, size in enumerate(sizes)]
-
-
-def middle(drawn: np.ndarray, rows: int) -> Interval:
-    """The interval of the draws that have such rows at all."""
-    return spread_percentiles(drawn[np.isfinite(drawn)], rows)
+    found = []
+    for part, mean, gap, size in zip(members, means, gaps, sizes, strict=True):
+        mean, gap = mean[np.isfinite(mean)], gap[np.isfinite(gap)]  # the draws that have such rows at all
+        score = float(quality[part].mean())
+        found.append((mean_interval(score, mean, size), spread_percentiles(gap, size)))
+    return found
 
 
 def _means_and_gaps(sums: np.ndarray, slices: int) -> tuple[np.ndarray, np.ndarray]:

@@ -32,8 +32,9 @@ from ftkit.hub.door import looked_up
 from ftkit.hub.names import Repository
 from ftkit.hub.offline import online
 from ftkit.metrics.estimates import RESAMPLES, estimate_all
-from ftkit.metrics.intervals import LEVEL, difference_interval
+from ftkit.metrics.intervals import difference_interval
 from ftkit.metrics.resampling import Resampler, of_means, of_share
+from ftkit.metrics.scales import LEVEL
 from ftkit.models.counts import count_parameters
 from ftkit.models.load import first_line
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from ftkit.evaluation.measure import Measurement
 from ftkit.metrics.estimates import RESAMPLES, Estimates
-from ftkit.metrics.intervals import LEVEL, Interval, difference_interval
+from ftkit.metrics.intervals import difference_interval
+from ftkit.metrics.scales import LEVEL, Interval
 
 TUNED, BASELINE = "tuned", "baseline"
 

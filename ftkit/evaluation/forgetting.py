@@ -18,8 +18,8 @@ from ftkit.data.encode import IGNORED
 from ftkit.errors import UserError
 from ftkit.evaluation.generation import autocast, drawn_places
 from ftkit.metrics.estimates import RESAMPLES
-from ftkit.metrics.intervals import spread_percentiles, student_interval
 from ftkit.metrics.resampling import draws, of_means, of_ratio
+from ftkit.metrics.scales import mean_interval, student_interval
 from ftkit.tasks.language import token_loss_sums
 from ftkit.tasks.masked_language_modeling import hide
 
@@ -114,8 +114,8 @@ def forgetting(text: GeneralText, before: np.ndarray | None, after: np.ndarray, 
         drift = of_means(cosine_distances(before, after))
         samples = np.concatenate([drift.compute(weights) for weights in draws(len(after), RESAMPLES, seed)])
         moved = drift.value()
-        interval = spread_percentiles(samples, len(after)) if moved else [0.0, 0.0]
-        return found | {"baseline": None, "tuned": moved, "difference": moved, "interval": interval}
+        low, high = mean_interval(moved, samples, len(after)) if moved else (0.0, 0.0)
+        return found | {"baseline": None, "tuned": moved, "difference": moved, "interval": [max(low, 0.0), high]}
     was, now = (of_ratio(sums[:, 0].astype(np.float64), sums[:, 1].astype(np.float64)) for sums in (before, after))
     samples = np.concatenate([now.compute(weights) - was.compute(weights) for weights in draws(len(after), RESAMPLES, seed)])
     figures = {"baseline": was.value(), "tuned": now.value(), "difference": now.value() - was.value()}

@@ -12,8 +12,10 @@ import numpy as np
 from scipy.special import expit, log_softmax, softmax
 
 from ftkit.metrics.resampling import (
+    POSITIVE_BOUNDS,
     SHARE_BOUNDS,
     Bounds,
+    Kind,
     Resampler,
     f_shares,
     of_means,
@@ -26,6 +28,7 @@ from ftkit.metrics.resampling import (
 
 CALIBRATION_BINS = 15
 SIGNED_BOUNDS = Bounds(-1, 1, counted=True)
+GAP_BOUNDS = Bounds(0, 1, False, Kind.GAPS)
 F_NAMES = ("precision", "recall", "f1")
 
 
@@ -138,11 +141,12 @@ def classification_resamplers(logits: np.ndarray, labels: np.ndarray, positive: 
     truth, predicted = (np.eye(count)[column] for column in (labels, logits.argmax(axis=-1)))
     probability = softmax(logits.astype(np.float64), axis=-1)
     right = (truth * predicted).sum(1)
+    bounds = _matthews_bounds(several=len(set(labels.tolist())) > 1)
     found = _f_resamplers(truth, predicted, only=positive if count == 2 else None)
     found |= {
         "accuracy": of_share(right),
-        "matthews_correlation": of_sums(np.concatenate([truth * predicted, predicted, truth], 1), _matthews, SIGNED_BOUNDS),
-        "loss": of_means(-np.log(np.maximum(probability[rows, labels], 1e-300))),
+        "matthews_correlation": of_sums(np.concatenate([truth * predicted, predicted, truth], 1), _matthews, bounds),
+        "loss": of_means(-np.log(np.maximum(probability[rows, labels], 1e-300)), POSITIVE_BOUNDS),
         "calibration_error": calibration_resampler(probability.max(1)[:, None], right[:, None]),
     }
     if np.isfinite(logits).all():
@@ -157,11 +161,12 @@ def multi_label_resamplers(logits: np.ndarray, labels: np.ndarray) -> dict[str, 
     right = (truth == predicted).all(1)
     signed = np.where(labels == 1, logits, -logits).astype(np.float64)
     both = [truth * predicted, (1 - truth) * predicted, truth * (1 - predicted), (1 - truth) * (1 - predicted)]
+    bounds = _matthews_bounds(several=bool(truth.any() and not truth.all()))
     found = _f_resamplers(truth, predicted, only=None)
     found |= {
         "accuracy": of_share(right),
-        "matthews_correlation": of_sums(np.stack([part.sum(1) for part in both], 1), _matthews_binary, SIGNED_BOUNDS),
-        "loss": of_ratio(np.logaddexp(0, -signed).sum(1), np.full(len(labels), labels.shape[1])),
+        "matthews_correlation": of_sums(np.stack([part.sum(1) for part in both], 1), _matthews_binary, bounds),
+        "loss": of_ratio(np.logaddexp(0, -signed).sum(1), np.full(len(labels), labels.shape[1]), POSITIVE_BOUNDS),
         "calibration_error": calibration_resampler(expit(np.abs(logits.astype(np.float64))), truth == predicted),
     }
     if np.isfinite(logits).all():
@@ -188,7 +193,7 @@ def calibration_resampler(confidence: np.ndarray, right: np.ndarray) -> Resample
     def finish(sums: np.ndarray) -> np.ndarray:
         return ratio(np.abs(sums[:, :-1]).sum(1), sums[:, -1])
 
-    return of_sums(np.concatenate([gaps, counts], 1), finish, Bounds(0, 1, counted=False))
+    return of_sums(np.concatenate([gaps, counts], 1), finish, GAP_BOUNDS)
 
 
 def _f_resamplers(truth: np.ndarray, predicted: np.ndarray, only: int | None) -> dict[str, Resampler]:
@@ -225,6 +230,11 @@ def _matthews(sums: np.ndarray) -> np.ndarray:
     return ratio(hits.sum(1) * rows - (found * wanted).sum(1), spread)
 
 
+def _matthews_bounds(*, several: bool) -> Bounds:
+    """Of rows whose truth is one label alone the coefficient is 0, whatever the model can."""
+    return SIGNED_BOUNDS if several else SIGNED_BOUNDS._replace(kind=Kind.UNDEFINED)
+
+
 def _matthews_binary(sums: np.ndarray) -> np.ndarray:
     hits, false, missed, rest = sums.T
     return ratio(
@@ -234,4 +244,6 @@ def _matthews_binary(sums: np.ndarray) -> np.ndarray:
 
 
 def _mean_of(parts: list[Resampler]) -> Resampler:
-    return Resampler(parts[0].rows, lambda weights: np.mean([part.compute(weights) for part in parts], axis=0), SHARE_BOUNDS)
+    return Resampler(
+        parts[0].rows, lambda weights: np.mean([part.compute(weights) for part in parts], axis=0), parts[0].bounds
+    )

@@ -1,16 +1,15 @@
 """Metrics over one bootstrap's draws: of several models at once, and in a file, so that runs can be compared later."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ftkit.metrics.intervals import Estimate
-from ftkit.metrics.resampling import Bounds, Resampler, Share, draws
+from ftkit.metrics.resampling import UNBOUNDED, Bounds, Kind, Resampler, Share, draws
 
 RESAMPLES = 1000
 FACTS, SHARE = "facts of ", "share of "  # before a metric's name, in a file
-UNBOUNDED = float("nan")
 
 Estimates = dict[str, Estimate]  # by metric
 
@@ -39,8 +38,7 @@ def to_arrays(estimates: Estimates) -> dict[str, np.ndarray]:
     """Estimates as arrays by name, for a file."""
     found: dict[str, np.ndarray] = {}
     for name, one in estimates.items():
-        bounds = one.bounds or (UNBOUNDED, UNBOUNDED, False)
-        found |= {name: one.draws, FACTS + name: np.array([one.value, one.rows, *bounds], dtype=np.float64)}
+        found |= {name: one.draws, FACTS + name: np.array([one.value, one.rows, *one.bounds], dtype=np.float64)}
         if one.share is not None:
             found[SHARE + name] = np.array([one.share.hits, one.share.trials, np.full(one.rows, one.share.jaccard)])
     return found
@@ -56,9 +54,16 @@ def from_arrays(arrays: Mapping[str, Any], rows: int) -> Estimates:
     for name, drawn in arrays.items():
         if name.startswith((FACTS, SHARE)):
             continue
-        value, count, least, most, counted = arrays.get(FACTS + name, (np.nanmean(drawn), rows, UNBOUNDED, UNBOUNDED, 0))
-        bounds = None if np.isnan(least) else Bounds(float(least), float(most), bool(counted))
+        value, count, *bounds = arrays.get(FACTS + name, (np.nanmean(drawn), rows))
         share = arrays.get(SHARE + name)
         kept = None if share is None else Share(share[0], share[1], bool(share[2].any()))
-        found[name] = Estimate(float(value), drawn, int(count), bounds, kept)
+        found[name] = Estimate(float(value), drawn, int(count), read_bounds(bounds), kept)
     return found
+
+
+def read_bounds(numbers: Sequence[float]) -> Bounds:
+    """Bounds as a file has them; an earlier version kept no kind, and NaN or nothing where there are no bounds."""
+    if not numbers or np.isnan(numbers[0]):
+        return UNBOUNDED
+    least, most, counted, *kind = numbers
+    return Bounds(float(least), float(most), bool(counted), Kind(int(kind[0])) if kind else Kind.TRIALS)

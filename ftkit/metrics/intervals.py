@@ -4,29 +4,51 @@
   Clopper and Pearson's exact one where few trials are on one side (Brown, Cai and DasGupta, 2001).
 - Any other metric between two bounds, as ROUGE or a mean of F1 over labels: the same, of as many trials as the bootstrap's
   variance stands for (Korn and Graubard, 1998). Rows drawn together, as the answers of one chat, count so too.
+- What is no share, as a loss, R², a correlation, an area or the calibration error: Student's t of the bootstrap on a scale
+  of its own (metrics/scales.py). Where all draws are equal it has the interval of trials if it has two bounds; else nothing
+  can be said, and both ends are NaN.
 - Differences of right and wrong on the same rows: Tango's score interval (1998). Of other bounded metrics: Newcombe's square
-  and add (1998, method 10; Zou and Donner's MOVER, 2008), with the correlation that the paired draws have.
-- What has no bounds, as a loss: the bootstrap, its percentiles spread for few rows (Hesterberg, 2015), of a difference with
-  Student's t. Where all draws are equal nothing can be said, and both ends are NaN.
+  and add (1998, method 10; Zou and Donner's MOVER, 2008), with the correlation that the paired draws have. Of what has no
+  bounds, and of the calibration error: Student's t.
 
 benchmarks/coverage.py shows how often each holds the true value.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import betaincinv, ndtr, ndtri, stdtrit
+from scipy.special import betaincinv, ndtri
 
-from ftkit.metrics.resampling import Bounds, Share
+from ftkit.metrics.resampling import UNBOUNDED, Bounds, Kind, Share
+from ftkit.metrics.scales import (
+    CLOSE,
+    TAIL,
+    UNKNOWN,
+    Interval,
+    area_interval,
+    correlation_interval,
+    explained_interval,
+    exponential_interval,
+    gaps_interval,
+    is_still,
+    mean_interval,
+    spread_percentiles,
+    student,
+    student_interval,
+)
 
-LEVEL = 0.95
-TAIL = (1 - LEVEL) / 2
 Z = float(ndtri(1 - TAIL))
 FEW = 5  # trials on one side, below which the exact interval is taken
-CLOSE = 1e-12
-
-Interval = list[float]  # from low to high
-UNKNOWN = [float("nan"), float("nan")]
+BY_KIND: dict[Kind, Callable[[float, np.ndarray, int], Interval]] = {
+    Kind.ANY: lambda value, draws, rows: spread_percentiles(draws, rows),
+    Kind.MEAN: mean_interval,
+    Kind.EXPONENTIAL: exponential_interval,
+    Kind.EXPLAINED: explained_interval,
+    Kind.CORRELATION: correlation_interval,
+    Kind.AREA: area_interval,
+    Kind.GAPS: gaps_interval,
+}
 
 
 @dataclass(frozen=True)
@@ -36,14 +58,13 @@ class Estimate:
     Attributes:
         draws: the metric over the bootstrap's draws, shape (draws,); the draws of another model's are the same rows.
         rows: how many rows there are, those that are drawn together being one.
-        bounds: None where it has none.
         share: the trials that it follows from, where it does.
     """
 
     value: float
     draws: np.ndarray = field(repr=False)
     rows: int
-    bounds: Bounds | None = None
+    bounds: Bounds = UNBOUNDED
     share: Share | None = field(default=None, repr=False)
 
     def interval(self) -> Interval:
@@ -54,11 +75,19 @@ class Estimate:
         if self.share is not None:
             low, high = share_interval(self.share)
             return [float(self.share.metric(low)), float(self.share.metric(high))]
-        if self.bounds is None:
-            return spread_percentiles(finite, self.rows)
-        least, width = self.bounds.least, self.bounds.most - self.bounds.least
+        least, most = self.bounds.least, self.bounds.most
+        if self.bounds.kind is Kind.UNDEFINED:
+            return [least, most]
+        found = BY_KIND[self.bounds.kind](self.value, finite, self.rows) if self.bounds.kind in BY_KIND else UNKNOWN
+        if np.isnan(found[0]) and np.isfinite(self.bounds.width):
+            found = self._of_trials(finite)
+        return [max(found[0], least), min(found[1], most)]
+
+    def _of_trials(self, draws: np.ndarray) -> Interval:
+        """That of as many trials between the bounds as the draws' variance stands for."""
+        least, width = self.bounds.least, self.bounds.width
         place = min(max((self.value - least) / width, 0.0), 1.0)
-        trials = trials_of(place, float(finite.var()) / width**2 * self.rows / max(self.rows - 1, 1), self.rows)
+        trials = trials_of(place, float(draws.var()) / width**2 * self.rows / max(self.rows - 1, 1), self.rows)
         trials = min(trials, self.rows) if self.bounds.counted else trials
         return [least + width * end for end in proportion_interval(place, trials)]
 
@@ -67,8 +96,10 @@ def difference_interval(one: Estimate, other: Estimate) -> Interval:
     """Where the difference of two models' metrics lies, measured on the same rows."""
     if one.share is not None and other.share is not None and are_paired(one.share, other.share):
         return paired_interval(one.share, other.share)
-    if one.bounds is None or other.bounds is None:
-        return student_interval(one.value - other.value, one.draws - other.draws, one.rows)
+    gaps = one.draws - other.draws
+    unbounded = not np.isfinite(one.bounds.width + other.bounds.width)
+    if unbounded or (one.bounds.kind is Kind.GAPS and not is_still(gaps, one.rows)):
+        return student_interval(one.value - other.value, gaps, one.rows)
     return square_and_add(one, other)
 
 
@@ -120,11 +151,6 @@ def trials_of(place: float, variance: float, rows: int) -> float:
     return float(spread / variance * (Z / student(rows)) ** 2)
 
 
-def student(rows: int) -> float:
-    """The 97.5 % point of Student's t for the mean of so many rows."""
-    return float(stdtrit(max(rows - 1, 1), 1 - TAIL))
-
-
 def are_paired(one: Share, other: Share) -> bool:
     """Whether both models had the same trials, each right or wrong."""
     return not one.jaccard and one.is_counted and other.is_counted and np.array_equal(one.trials, other.trials)
@@ -173,7 +199,7 @@ def square_and_add(one: Estimate, other: Estimate) -> Interval:
     together, difference = correlation_of(one.draws, other.draws), one.value - other.value
     below = joined(one.value - low, other_high - other.value, together)
     above = joined(high - one.value, other.value - other_low, together)
-    width = one.bounds.most - one.bounds.least if one.bounds else np.inf
+    width = one.bounds.width
     still = width * Z**2 / (one.rows + Z**2) if float(np.std(one.draws - other.draws)) <= CLOSE else 0.0
     return [max(difference - max(below, still), -width), min(difference + max(above, still), width)]
 
@@ -198,26 +224,3 @@ def correlation_of(one: np.ndarray, other: np.ndarray) -> float:
     if both.sum() < 2 or min(one[both].std(), other[both].std()) <= CLOSE:
         return 0.0
     return float(np.corrcoef(one[both], other[both])[0, 1])
-
-
-def spread_percentiles(draws: np.ndarray, rows: int) -> Interval:
-    """The middle 95 % of the draws, taken wider as few rows vary less than they should."""
-    if rows < 2 or draws.std() <= CLOSE * max(abs(float(draws.mean())), CLOSE):
-        return UNKNOWN
-    tail = float(ndtr(-np.sqrt(rows / (rows - 1)) * student(rows)))
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return [float(low), float(high)]
-
-
-def student_interval(value: float, draws: np.ndarray, rows: int) -> Interval:
-    """The value and as many standard errors of the bootstrap as Student's t has for so many rows.
-
-    Where no row differs at all, as of a model that did not move, the difference is none.
-    """
-    finite = draws[np.isfinite(draws)]
-    if value == 0 and len(finite) and not finite.any():
-        return [0.0, 0.0]
-    if rows < 2 or not len(finite) or finite.std() <= CLOSE * max(abs(value), CLOSE):
-        return UNKNOWN
-    half = student(rows) * float(finite.std()) * np.sqrt(rows / (rows - 1))
-    return [float(value - half), float(value + half)]

@@ -5,7 +5,19 @@ import warnings
 
 import numpy as np
 
-from ftkit.metrics.resampling import Resampler, of_correlation, of_means, of_rank_correlation, of_sums, ratio
+from ftkit.metrics.resampling import (
+    POSITIVE_BOUNDS,
+    Bounds,
+    Kind,
+    Resampler,
+    of_correlation,
+    of_means,
+    of_rank_correlation,
+    of_sums,
+    ratio,
+)
+
+R2_BOUNDS = Bounds(-math.inf, 1, False, Kind.EXPLAINED)
 
 
 def regression_metrics(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -38,10 +50,10 @@ def regression_resamplers(predicted: np.ndarray, labels: np.ndarray) -> dict[str
 
     columns = np.stack([np.ones_like(labels), squares, centred, centred**2], axis=1)
     return {
-        "mse": of_means(squares),
-        "mae": of_means(np.abs(predicted - labels)),
-        "r2": of_sums(columns, explained),
+        "mse": of_means(squares, POSITIVE_BOUNDS),
+        "mae": of_means(np.abs(predicted - labels), POSITIVE_BOUNDS),
+        "r2": of_sums(columns, explained, R2_BOUNDS),
         "pearson": of_correlation(predicted, labels),
         "spearman": of_rank_correlation(predicted, labels),
-        "loss": of_means(squares),
+        "loss": of_means(squares, POSITIVE_BOUNDS),
     }

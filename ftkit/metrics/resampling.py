@@ -6,6 +6,7 @@ thousand draws of those are one product of matrices; ranks follow from sums in t
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,15 +14,43 @@ import numpy as np
 CHUNK = 50  # draws at a time, so that memory is this many weights a row
 
 
+class Kind(IntEnum):
+    """What a metric is made of, which says how `metrics/intervals.py` finds its interval; files keep the number."""
+
+    ANY = 0  # nothing is known of it
+    TRIALS = 1  # as a share: worth so many trials, each between the least and the largest value
+    MEAN = 2  # a mean or a quotient of sums over rows, as a loss
+    EXPONENTIAL = 3  # of such, as the perplexity
+    EXPLAINED = 4  # 1 less a quotient of squares, as R²
+    CORRELATION = 5
+    AREA = 6  # under a ROC curve
+    GAPS = 7  # a sum of absolute gaps, which few rows make too large
+    UNDEFINED = 8  # 0 by definition, of rows that tell nothing of it
+
+
 class Bounds(NamedTuple):
-    """The least and the largest value of a metric; `counted` where it is made of right and wrong alone."""
+    """The least and the largest value of a metric, infinite where there is none.
+
+    Attributes:
+        counted: it is made of right and wrong alone.
+    """
 
     least: float
     most: float
     counted: bool
+    kind: Kind = Kind.TRIALS
+
+    @property
+    def width(self) -> float:
+        return self.most - self.least
 
 
+UNBOUNDED = Bounds(-np.inf, np.inf, False, Kind.ANY)
 SHARE_BOUNDS = Bounds(0, 1, counted=True)
+MEAN_BOUNDS = Bounds(-np.inf, np.inf, False, Kind.MEAN)
+POSITIVE_BOUNDS = Bounds(0, np.inf, False, Kind.MEAN)
+AREA_BOUNDS = Bounds(0, 1, True, Kind.AREA)
+CORRELATION_BOUNDS = Bounds(-1, 1, False, Kind.CORRELATION)
 
 
 @dataclass(frozen=True)
@@ -56,13 +85,12 @@ class Resampler:
     """A metric over `rows` rows for any weights of theirs: shape (draws, rows) becomes (draws,).
 
     Attributes:
-        bounds: None where there are none.
         share: what it is a share of, where it is one; a metric that is has the bounds 0 and 1.
     """
 
     rows: int
     compute: Callable[[np.ndarray], np.ndarray]
-    bounds: Bounds | None = None
+    bounds: Bounds = UNBOUNDED
     share: Share | None = None
 
     def value(self) -> float:
@@ -70,7 +98,7 @@ class Resampler:
         return float(self.compute(np.ones((1, self.rows)))[0])
 
 
-def of_sums(rows: np.ndarray, finish: Callable[[np.ndarray], np.ndarray], bounds: Bounds | None = None) -> Resampler:
+def of_sums(rows: np.ndarray, finish: Callable[[np.ndarray], np.ndarray], bounds: Bounds = UNBOUNDED) -> Resampler:
     """A metric that follows from sums over rows.
 
     Args:
@@ -106,14 +134,14 @@ def f_shares(hits: np.ndarray, found: np.ndarray, wanted: np.ndarray) -> dict[st
     }
 
 
-def of_means(values: np.ndarray) -> Resampler:
+def of_means(values: np.ndarray, bounds: Bounds = MEAN_BOUNDS) -> Resampler:
     """The mean over rows, of values of shape (rows,)."""
-    return of_ratio(values, np.ones(len(values)))
+    return of_ratio(values, np.ones(len(values)), bounds)
 
 
-def of_ratio(above: np.ndarray, below: np.ndarray) -> Resampler:
+def of_ratio(above: np.ndarray, below: np.ndarray, bounds: Bounds = MEAN_BOUNDS) -> Resampler:
     """One sum over rows divided by another, as the loss a token; 0 where both are none."""
-    return of_sums(np.stack([above, below], axis=1), lambda sums: ratio(sums[:, 0], sums[:, 1]))
+    return of_sums(np.stack([above, below], axis=1), lambda sums: ratio(sums[:, 0], sums[:, 1]), bounds)
 
 
 def of_nothing(rows: int) -> Resampler:
@@ -167,14 +195,14 @@ def of_ranks_auc(scores: np.ndarray, positive: np.ndarray) -> Resampler:
         pairs = up.sum(1) * down.sum(1)
         return np.where(pairs > 0, ratio((up * (below + down / 2)).sum(1), pairs), np.nan)
 
-    return Resampler(len(scores), compute, SHARE_BOUNDS)
+    return Resampler(len(scores), compute, AREA_BOUNDS)
 
 
 def of_correlation(one: np.ndarray, other: np.ndarray) -> Resampler:
     """Pearson's correlation of two columns of shape (rows,); NaN where one of them does not vary."""
     one, other = one - one.mean(), other - other.mean()  # the same correlation, and no loss of digits
     columns = np.stack([np.ones_like(one), one, other, one * other, one**2, other**2], axis=1)
-    return of_sums(columns, lambda sums: correlation(*sums.T), Bounds(-1, 1, counted=False))
+    return of_sums(columns, lambda sums: correlation(*sums.T), CORRELATION_BOUNDS)
 
 
 def correlation(n: np.ndarray, x: np.ndarray, y: np.ndarray, xy: np.ndarray, xx: np.ndarray, yy: np.ndarray) -> np.ndarray:
@@ -192,7 +220,7 @@ def of_rank_correlation(one: np.ndarray, other: np.ndarray) -> Resampler:
         sums = [(weights * column).sum(1) for column in (np.ones_like(x), x, y, x * y, x**2, y**2)]
         return correlation(*sums)
 
-    return Resampler(len(one), compute, Bounds(-1, 1, counted=False))
+    return Resampler(len(one), compute, CORRELATION_BOUNDS)
 
 
 def weighted_ranks(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

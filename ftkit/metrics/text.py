@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import sacrebleu
 
-from ftkit.metrics.resampling import Bounds, Resampler, of_ratio, of_share, of_sums, ratio
+from ftkit.metrics.resampling import POSITIVE_BOUNDS, Bounds, Kind, Resampler, of_ratio, of_share, of_sums, ratio
+from ftkit.metrics.scales import LARGEST_EXPONENT
 from ftkit.metrics.scripts import CHARACTERS, bleu_tokenizer, is_latin, rouge_tokens, tokens, written
 
 ROUGE_NAMES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -22,7 +23,7 @@ BLEU_ORDER = 4
 NO_RUNS = "0 without a reference of 4 words"  # of equal texts too
 
 Targets = Sequence[str | Sequence[str]]  # of each row its reference, or all of several
-LARGEST_EXPONENT = 700.0
+PERPLEXITY_BOUNDS = Bounds(1, math.inf, False, Kind.EXPONENTIAL)
 
 
 def text_metrics(generated: list[str], targets: Targets) -> dict[str, float]:
@@ -179,7 +180,7 @@ def health_scores(generated: list[str], targets: Targets, stopped: list[bool]) -
         "stop_rate": of_share(np.array(stopped, dtype=float)),
         "empty_rate": of_share(np.array([float(not text) for text in words])),
         "repetition": of_share(np.array([repetition(text) for text in words])),
-        "length_ratio": of_ratio(np.array([*map(len, words)], float), np.array(wanted, float)),
+        "length_ratio": of_ratio(np.array([*map(len, words)], float), np.array(wanted, float), POSITIVE_BOUNDS),
     }
 
 
@@ -213,7 +214,10 @@ def loss_resamplers(sums: np.ndarray) -> dict[str, Resampler]:
     def perplexity(drawn: np.ndarray) -> np.ndarray:
         return np.exp(np.minimum(ratio(drawn[:, 0], drawn[:, 1]), LARGEST_EXPONENT))
 
-    found = {"loss": of_ratio(columns[:, 0], columns[:, 1]), "perplexity": of_sums(columns[:, :2], perplexity)}
+    found = {
+        "loss": of_ratio(columns[:, 0], columns[:, 1], POSITIVE_BOUNDS),
+        "perplexity": of_sums(columns[:, :2], perplexity, PERPLEXITY_BOUNDS),
+    }
     if columns.shape[1] > 2:
-        found["bits_per_byte"] = of_ratio(columns[:, 0] / math.log(2), columns[:, 2])
+        found["bits_per_byte"] = of_ratio(columns[:, 0] / math.log(2), columns[:, 2], POSITIVE_BOUNDS)
     return found

@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ftkit.data.encode import IGNORED
-from ftkit.metrics.resampling import SHARE_BOUNDS, Resampler, f_shares, of_ratio, of_share, of_sums, ratio
+from ftkit.metrics.resampling import (
+    POSITIVE_BOUNDS,
+    SHARE_BOUNDS,
+    Resampler,
+    f_shares,
+    of_ratio,
+    of_share,
+    of_sums,
+    ratio,
+)
 
 OUTSIDE = "O"
 UNSEEN = -1  # the predicted label of a word that stands behind the cut: it counts as missed, and in no loss
@@ -71,7 +80,7 @@ def token_resamplers(predictions: np.ndarray, labels: np.ndarray, names: Sequenc
         **f_shares(shared, predicted, expected),
         "f1_macro": _macro_f1(by_kind),
         "accuracy": of_share(((predictions[..., 0] == labels) & counted).sum(1), counted.sum(1)),
-        "loss": of_ratio(np.where(seen, predictions[..., 1], 0).astype(np.float64).sum(1), seen.sum(1)),
+        "loss": of_ratio(np.where(seen, predictions[..., 1], 0).astype(np.float64).sum(1), seen.sum(1), POSITIVE_BOUNDS),
     }
 
 
