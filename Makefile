@@ -6,11 +6,11 @@ STAMP := $(VENV)/.installed
 
 # Two processes, a file in one of them, each with one thread: most tests wait for imports and disk.
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15
-test test-slow: export OMP_NUM_THREADS := 1
+test test-slow recipe-table: export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow lint docs site sweep hub bench bench-curves bench-gpu bench-plain clean
+.PHONY: install demo test test-slow lint docs site sweep hub recipe-table bench bench-curves bench-gpu bench-plain clean
 
 install: $(STAMP)
 
@@ -54,6 +54,11 @@ sweep: install
 hub: install
 	$(BIN)/python -m tests.hub.faults --out tests/hub/faults.csv
 	$(BIN)/python -m tests.hub.recipes --out tests/hub/recipes.csv
+
+# A smoke run and a plan of each packaged recipe, for recipes/README.md; a quarter of an hour, what runs/ has is kept.
+recipe-table: install
+	$(BIN)/python scripts/recipe_runs.py runs
+	$(BIN)/python scripts/recipe_table.py runs > recipes/README.md
 
 # ftkit beside the tutorial's Trainer script, TRL's SFTTrainer and a loop by hand, and how that grows; writes
 # benchmarks/RESULTS.md.

@@ -805,7 +805,7 @@ def fit(recipe: Recipe, run: Run, parts: Parts, watching: Watching, checkpoint: 
     trainer, account, stop = parts.trainer, watching.account, watching.stop
     account.start_training()
     watching.forecast.start(time.monotonic(), account.trained_before)
-    progress = ShowProgress(recipe.evaluation.metrics or recipe.spec.default_metrics)
+    progress = ShowProgress(recipe.evaluation.metrics or recipe.spec.default_metrics, parts.task.metric_details())
     for callback in (progress, WriteLog(run, account.trained_before)):
         trainer.add_callback(callback)
     keep_parts_small(run, trainer)

@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -13,15 +13,21 @@ from rich.progress import TaskID
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftkit import console
+from ftkit.metrics.names import shown_name
 from ftkit.run import Run
 from ftkit.training.checkpoints import seal
 
 
 class ShowProgress(TrainerCallback):
-    """Steps, loss and time left on one line; what is measured while training on a line of its own, which stays."""
+    """Steps, loss and time left on one line; what is measured while training on a line of its own, which stays.
 
-    def __init__(self, metrics: Sequence[str]) -> None:
-        self.scores = {f"eval_{name}" for name in metrics} | {"eval_loss"}
+    Args:
+        metrics: those shown, beside the loss.
+        details: what their names leave open, by metric.
+    """
+
+    def __init__(self, metrics: Sequence[str], details: Mapping[str, str] | None = None) -> None:
+        self.scores = {f"eval_{name}": f"eval {shown_name(name, details)}" for name in ("loss", *metrics)}
         self.bar: console.Bar | None = None
         self.task: TaskID | None = None
         self.started, self.first_step, self.told = 0.0, 0, False
@@ -55,7 +61,7 @@ class ShowProgress(TrainerCallback):
         if shown and self.bar.disable and (not self.told or state.global_step >= state.max_steps):
             self.told = True
             self.bar.tell(self.task)  # the first and the last, however fast it goes
-        scores = [f"{key.replace('eval_', 'eval ')} {_short(value)}" for key, value in logs.items() if key in self.scores]
+        scores = [f"{self.scores[key]} {_short(value)}" for key, value in logs.items() if key in self.scores]
         if scores:
             console.say("  ".join([f"step {state.global_step:,}/{state.max_steps:,}", *scores]))
 

@@ -63,7 +63,7 @@ class Watch(TrainerCallback):
         self.trainer, self.tell = trainer, tell
         self.start: float | None = None
         self.untrained: list[float] = []  # losses of the batches that were measured before the first step
-        self.calm = 0.0  # the highest loss of a step before one that rose
+        self.first: list[float] = []  # losses of the first steps, until one rose
         self.risen: tuple[int, list[Batch]] | None = None  # the step at which the loss rose, until it came down again
         self.told = False
         self.broken: set[str] | None = None  # weights that were no finite numbers before the first step
@@ -105,7 +105,7 @@ class Watch(TrainerCallback):
         last = state.global_step >= state.max_steps
         if control.should_save or last or saves_at_epoch(args, state):
             self.ask_again(state.global_step, batches[-1])
-        if self.risen is not None and last:
+        if self.risen is not None and last and self.risen[0] < state.global_step:  # else what is measured next tells
             raise self.grown(state.global_step, loss, batches)
         if self.risen is not None:
             control.should_save = False
@@ -129,22 +129,24 @@ class Watch(TrainerCallback):
     def follow(self, step: int, loss: float, batches: list[Batch]) -> None:
         """Hold a step's loss to that of the start: of the first step, or of the eval rows where theirs is higher.
 
-        One batch alone may be an easy one, and then any other would look like a rise.
+        One batch alone may be an easy one, and then any other would look like a rise: where no rows were measured before
+        training, a loss as high as one of the first steps is well again.
 
         Raises:
             Divergence: it rose beyond all measure, or has not come down again.
         """
         if self.start is None:
             self.start = max(loss, LEAST, sum(self.untrained) / max(1, len(self.untrained)))
-        if self.risen is not None and loss <= max(BACK * self.start, self.calm):
+        usual = max([BACK * self.start, *([] if self.untrained else self.first)])
+        if self.risen is not None and loss <= usual:
             self.risen = None
         if loss > BEYOND * self.start or (self.risen is not None and step - self.risen[0] >= PATIENCE):
             raise self.grown(step, loss, batches)
         if self.risen is None and loss > REMARK * self.start:
             self.risen = step, batches
             self.remark(step, loss)
-        if self.risen is None:
-            self.calm = max(self.calm, loss)
+        if self.risen is None and len(self.first) < PATIENCE:
+            self.first.append(loss)
 
     def grown(self, step: int, loss: float, batches: list[Batch]) -> Divergence:
         """Of a loss that rose too far, or in an earlier step and did not come down."""

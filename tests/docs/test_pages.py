@@ -72,6 +72,11 @@ def test_every_recipe_has_its_row() -> None:
     assert sorted(rows) == sorted(packaged_recipes())
 
 
+def test_every_recipe_has_its_smoke_run_measured() -> None:
+    lines = re.findall(r"^\| `\w+` \|.*$", (ROOT / "recipes" / "README.md").read_text(), re.M)
+    assert [line for line in lines if "-" in [cell.strip() for cell in line.split("|")[-4:-1]]] == []
+
+
 def test_the_page_of_other_tools_is_made_of_the_words() -> None:
     made = subprocess.run([sys.executable, ROOT / "scripts" / "other_tools.py"], capture_output=True, text=True, check=True)
     assert made.stdout == (ROOT / "docs" / "howto" / "other-tools.md").read_text(encoding="utf-8")

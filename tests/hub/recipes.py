@@ -1,7 +1,7 @@
 """The packaged recipes on a hub of the tests' own, unchanged but for steps and rows, in four states of cache and hub.
 
     python -m tests.hub.recipes --out tests/hub/recipes.csv
-    python -m tests.hub.recipes --only full_distilbert
+    python -m tests.hub.recipes --only full_distilbert --out tests/hub/recipes.csv
 
 cold: the cache is empty. warm: it has all. offline: it has all, and there is no hub. gone: it is empty, and the hub goes when
 it has given the weights. A line each: recipe × state × requests × seconds × result; 1 at the end where one is not verified,
@@ -19,7 +19,7 @@ from typing import Any
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.packaged import packaged_recipes
 from tests.hub.commands import Done, ftkit
-from tests.hub.packaged import MODELS, publish_packaged
+from tests.hub.packaged import publish_packaged
 from tests.hub.server import Fault, Hub
 from tests.hub.table import write_table
 
@@ -35,7 +35,7 @@ COLUMNS = ("recipe", "state", "requests", "of weights", "seconds", "result")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", default=published())
+    parser.add_argument("--only", nargs="+", default=list(packaged_recipes()))
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     rows = []
@@ -45,13 +45,8 @@ def main() -> int:
             rows.append(row)
             print(*row.values(), sep="  ", flush=True)
             if asked.out:
-                write_table(asked.out, rows, [(recipe, state) for recipe in published() for state in STATES])
+                write_table(asked.out, rows, [(recipe, state) for recipe in packaged_recipes() for state in STATES])
     return int(any(row["result"] != "right" for row in rows))
-
-
-def published() -> list[str]:
-    """The packaged recipes whose models stand on the hub of the tests."""
-    return [name for name, file in packaged_recipes().items() if load_recipe(file).model.name in MODELS]
 
 
 def runs(name: str, hub: Hub, folder: Path) -> Iterator[dict[str, Any]]:
@@ -68,10 +63,11 @@ def runs(name: str, hub: Hub, folder: Path) -> Iterator[dict[str, Any]]:
 
 def shorter(name: str) -> list[str]:
     """Steps and rows of a size for tiny data."""
+    recipe = load_recipe(packaged_recipes()[name])
     words = ["training.max_steps=4"]  # under warm-up an adapter has moved whole after three
-    if "gpt2" in name:
+    if recipe.data.eval is None:
         words += ["data.eval_size=16"]
-    return words + (["evaluation.generation.rows=4"] if "instruction" in name or "summarization" in name else [])
+    return words + (["evaluation.generation.rows=4"] if recipe.generates else [])
 
 
 def judged(done: Done, state: str, folder: Path) -> str:

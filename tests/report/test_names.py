@@ -4,6 +4,8 @@ One run of two labels, of which the recipe names the positive one, and one witho
 """
 
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ ROWS = [{"text": f"text {i}", "label": ("fraud", "legit")[i % 5 > 0]} for i in r
 
 
 @pytest.fixture(scope="module")
-def results(stand_in: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
+def runs(stand_in: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Result, str]]:
+    """What each run gives, and what it said meanwhile."""
     folder = tmp_path_factory.mktemp("names")
     write_jsonl(folder / "rows.jsonl", ROWS)
     made = []
@@ -32,10 +35,11 @@ def results(stand_in: Callable[[str], Path], tmp_path_factory: pytest.TempPathFa
         values = {
             "task": "text-classification", "strategy": "full", "model": {"name": str(stand_in("distilbert")), "max_length": 32},
             "data": {"train": str(folder / "rows.jsonl"), "eval_size": 20, **data},
-            "training": {"max_steps": 2, "per_device_train_batch_size": 8},
+            "training": {"max_steps": 2, "per_device_train_batch_size": 8, "eval_strategy": "steps", "eval_steps": 1},
             "evaluation": {"metrics": ["f1", "f1_macro"], "verify": False, "general_text": False},
         }  # fmt: skip
-        made.append(train(load_values(values), output_dir=folder / name))
+        with redirect_stderr(StringIO()) as said:
+            made.append((train(load_values(values), output_dir=folder / name), said.getvalue()))
     return made
 
 
@@ -47,8 +51,9 @@ def printed(shown: Any) -> str:
 
 
 @pytest.mark.parametrize(("place", "label", "other"), [(0, "legit", "fraud"), (1, "fraud", "legit")])
-def test_every_view_says_whose_f1_it_is(results: list[Result], place: int, label: str, other: str) -> None:
-    result, shown = results[place], f"f1 (class {label})"
+def test_every_view_says_whose_f1_it_is(runs: list[tuple[Result, str]], place: int, label: str, other: str) -> None:
+    (result, said), shown = runs[place], f"f1 (class {label})"
+    assert f"eval {shown} " in said
     assert result.metrics["details"]["f1"] == f"class {label}"
     write_report(Run(result.folder))
     score = evaluate(result.folder)
@@ -56,7 +61,7 @@ def test_every_view_says_whose_f1_it_is(results: list[Result], place: int, label
     card = (result.folder / "README.md").read_text()
     views = [printed(result.table()), (result.folder / "report.html").read_text(), card, printed(score.table())]
     views.append(printed(compare_runs([result.folder]).table()))
-    for view in views:
+    for view in [*views, said]:
         assert shown in view
         assert f"f1 (class {other})" not in view
         assert "f1_macro (" not in view  # whose name says it
@@ -69,6 +74,6 @@ def test_every_view_says_whose_f1_it_is(results: list[Result], place: int, label
     assert result.metrics["tuned"]["f1"] == pytest.approx(2 * hits / either if either else 0)
 
 
-def test_f1_of_two_classes_are_two_metrics(results: list[Result]) -> None:
-    found = compare_runs([Path(result.folder) for result in results])
+def test_f1_of_two_classes_are_two_metrics(runs: list[tuple[Result, str]]) -> None:
+    found = compare_runs([Path(result.folder) for result, _ in runs])
     assert list(found.best) == ["f1 (class legit)", "f1_macro", "f1 (class fraud)"]

@@ -216,6 +216,21 @@ def test_a_first_batch_that_was_an_easy_one_ends_nothing(losses: tuple[float, ..
     assert watch.risen is None
 
 
+@pytest.mark.parametrize(("untrained", "losses"), [
+    ([], [*[0.7] * PATIENCE, 20.0, 60.0, 80.0, *[55.0] * PATIENCE]),
+    ([0.8], [0.7, 20.0, 60.0, 85.0, *[55.0] * PATIENCE]),
+])  # fmt: skip
+def test_a_loss_that_crept_up_before_it_rose_is_not_well_at_that_height(untrained: list[float], losses: list[float]) -> None:
+    watch, told = watched()
+    watch.untrained = untrained
+    *before, last = enumerate(losses, start=1)
+    for step, loss in before:
+        watch.follow(step, loss, [{}])
+    with pytest.raises(Divergence, match="has not come down since it rose"):
+        watch.follow(*last, [{}])
+    assert len(told) == 1
+
+
 def test_a_small_start_is_no_measure() -> None:
     watch, told = watched()
     for step, loss in enumerate((1e-6, 2.0, 1e-6), start=1):
