@@ -109,7 +109,7 @@ from ftkit.training.strategy_choice import memory_limit, plan_choice, settle_str
 from ftkit.training.time_forecast import ForecastTime
 from ftkit.training.trackers import place_tensorboard, tell_trackers
 from ftkit.training.trainer import Trainer
-from ftkit.trust import remember_code, require_trust, say_code
+from ftkit.trust import remember_run, require_trust, say_code
 
 GivenRecipe = Recipe | Mapping[str, Any] | str | Path
 PUSH_HINT = "mend it, or push it all the same with --unverified"
@@ -850,7 +850,7 @@ def finish(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measur
     run.update(steps=state.global_step, kept_step=kept or state.global_step, finished=now())
     account.close(state.global_step)
     write_report(run)
-    remember_code(run.folder)
+    remember_run(run.folder)
     end_run(run)
     if unknown := [name for name, value in tuned.metrics.items() if not np.isfinite(value)]:
         console.warn(f"not a number on these rows: {', '.join(unknown)}")

@@ -40,9 +40,11 @@ def strange_adapter(adapter: dict[str, Any]) -> str:
 
 
 def strange_config(config: dict[str, Any]) -> str:
-    """What of a model's config.json names compiled code of others; empty where nothing does."""
-    names = [config.get(ATTENTION), config.get(f"_{ATTENTION}"), config.get(f"_{ATTENTION}_internal")]
-    return next((f"{ATTENTION} '{name}'" for name in names if is_kernel(name)), "")
+    """What of a model's config.json, or of a part of it, names compiled code of others; empty where nothing does."""
+    names = [config.get(key) for key in (ATTENTION, f"_{ATTENTION}", f"_{ATTENTION}_internal")]
+    own = next((f"{ATTENTION} '{name}'" for name in names if is_kernel(name)), "")
+    parts = (strange_config(part) for part in config.values() if isinstance(part, dict))
+    return own or next(filter(None, parts), "")
 
 
 def is_kernel(name: Any) -> bool:

@@ -23,6 +23,7 @@ OPTION = "--trust-code"
 METRIC = "metric_file"
 RECORDS = ("run.json", "verification/facts.json")
 ADAPTER, CONFIG = "adapter_config.json", "config.json"
+NAMING = (CONFIG, "tokenizer_config.json", ADAPTER)  # files of a model that say where code or a base lies
 SHOWN = 4  # files that a line names
 NO_FAULT = (OSError, RuntimeError)  # no right to write; no home
 
@@ -48,7 +49,7 @@ class Place:
 
 
 def require_trust(folder: Path, trust_code: bool, *, metric: bool = False, recipe: Recipe | None = None) -> None:
-    """Make sure that no code of a run's folder is run without permission.
+    """Make sure that no code of a run's folder is run without permission, and say of a run that it was made elsewhere.
 
     Args:
         trust_code: the user has given it on the command line.
@@ -58,23 +59,22 @@ def require_trust(folder: Path, trust_code: bool, *, metric: bool = False, recip
     Raises:
         UserError: there is code that nobody has permitted; each place is named. Or a class that ftkit never writes.
     """
-    if not (folder / "recipe.yaml").is_file():
-        return
-    if strange := next(strange_names(folder), ""):
-        hint = "ftkit writes no such thing, and imports nothing by such a name"
-        raise UserError(f"{strange} is not taken", hint, str(folder))
     own_code = recipe is not None and recipe.model.trust_remote_code
-    found = code_places(folder, own_code=own_code)
-    wanted = [place for place in found if place.kind != METRIC or (metric and recipe is None)]
-    unknown = [place for place in wanted if not is_known(place)]
-    if not unknown:
-        return
+    strange = list(strange_names(folder))
+    unknown = [place for place in code_places(folder, own_code=own_code) if not is_known(place)]
+    wanted = [place for place in unknown if place.kind != METRIC or (metric and recipe is None)]
     named = ", ".join(place.words() for place in unknown)
-    if trust_code:
+    if strange:
+        beside = f"; it would run code, too: {named}" if unknown else ""
+        message = f"it names what is not taken: {', '.join(strange)}{beside}"
+        raise UserError(message, "ftkit writes no such thing, and imports nothing by such a name", str(folder))
+    if wanted and not trust_code:
+        message = f"it was not trained here as it is, and would run code: {named}"
+        raise UserError(message, f"read that code, and say {OPTION} where you trust it", str(folder))
+    if wanted:
         console.say(f"{folder} was not trained here as it is, and its code is run as you say: {named}")
-        return
-    message = f"it was not trained here as it is, and would run code: {named}"
-    raise UserError(message, f"read that code, and say {OPTION} where you trust it", str(folder))
+    elif not is_noted("run", identity(folder)):
+        console.say(f"{folder} was made elsewhere: {cache_folder()} has no note of its training")
 
 
 def code_places(folder: Path, *, own_code: bool = False) -> list[Place]:
@@ -83,20 +83,29 @@ def code_places(folder: Path, *, own_code: bool = False) -> list[Place]:
     Args:
         own_code: the model's own is run whatever the folder's recipe says of it.
     """
-    recipe = load_recipe(folder / "recipe.yaml")
     model, found = folder / "model", list[Place]()
-    own = code_of(recipe.model, model)
-    if recipe.model.trust_remote_code:
+    recipe = readable_recipe(folder)
+    own = code_of(recipe.model if recipe else Model(name=str(model)), model)
+    if recipe and recipe.model.trust_remote_code:
         found.append(Place("recipe.yaml: model.trust_remote_code", OWN_CODE, *own))
-    if file := recipe.evaluation.metric_file:
+    if recipe and (file := recipe.evaluation.metric_file):
         found.append(Place("recipe.yaml: evaluation.metric_file", METRIC, file, digest_of([Path(file).expanduser()])))
     for record in RECORDS:
-        arguments = dict((read_object(folder / record).get("load") or {}).get("arguments") or {})
-        if arguments.get(OWN_CODE):
+        load = read_object(folder / record).get("load")
+        arguments = load.get("arguments") if isinstance(load, dict) else None
+        if isinstance(arguments, dict) and arguments.get(OWN_CODE):
             found.append(Place(f"{record}: load.arguments.trust_remote_code", OWN_CODE, *own))
     if own_code or any(place.kind == OWN_CODE for place in found):
         found += [Place(f"model/{where}", OWN_CODE, *own) for where in code_files(model)]
     return found
+
+
+def readable_recipe(folder: Path) -> Recipe | None:
+    """The folder's recipe; None where it cannot be read, by which nothing is run either."""
+    try:
+        return load_recipe(folder / "recipe.yaml")
+    except UserError:
+        return None
 
 
 def code_files(model: Path) -> Iterator[str]:
@@ -125,14 +134,16 @@ def code_of(block: Model, model: Path | None = None) -> tuple[str, str]:
     Args:
         model: the folder of a run's model, beside the base that it was made from.
     """
-    folders = [folder for folder in (model, Path(block.name).expanduser()) if folder is not None and folder.is_dir()]
+    places = [model, Path(block.name).expanduser(), Path(block.tokenizer).expanduser() if block.tokenizer else None]
+    folders = [folder for folder in places if folder is not None and folder.is_dir()]
     files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
-    named = [name for folder in folders for name in (CONFIG, "tokenizer_config.json") if (folder / name).is_file()]
-    maps = [read_object(folder / name).get("auto_map") for folder in folders for name in named]
+    named = [read_object(folder / name) for folder in folders for name in NAMING if (folder / name).is_file()]
+    maps = [[values.get(key) for key in ("auto_map", "base_model_name_or_path", "revision")] for values in named]
     shown = ", ".join(dict.fromkeys(file.name for file in files[:SHOWN])) + (", …" if len(files) > SHOWN else "")
-    where = block.name if not Path(block.name).is_dir() else ""
+    where = block.name if not Path(block.name).expanduser().is_dir() else ""
     words = " of ".join(filter(None, (shown or "the model's own code", where)))
-    return words, digest_of(files, block.name if where else "", block.revision if where else None, maps)
+    beside = [block.name if where else "", block.revision if where else None]
+    return words, digest_of(files, *beside, block.tokenizer, block.tokenizer_revision, maps)
 
 
 def digest_of(files: list[Path], *beside: Any) -> str:
@@ -146,21 +157,33 @@ def digest_of(files: list[Path], *beside: Any) -> str:
 
 def is_known(place: Place) -> bool:
     """Whether the user's own `ftkit train` ran that very code."""
+    return is_noted(place.kind, place.digest)
+
+
+def identity(folder: Path) -> str:
+    """A digest by which a run is known, whatever its folder is called later."""
+    record = read_object(folder / "run.json")
+    return digest_of([], *(record.get(name) for name in ("started", "fingerprints")))
+
+
+def remember_run(folder: Path) -> None:
+    """Note outside of a run's folder that the run, and its code, were the user's own; what cannot be noted is asked for."""
+    found = [("run", identity(folder)), *((place.kind, place.digest) for place in code_places(folder))]
+    for kind, digest in found:
+        with suppress(*NO_FAULT):
+            file = _note(kind, digest)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps({"kind": kind, "where": str(folder.absolute())}), encoding="utf-8")
+
+
+def is_noted(kind: str, digest: str) -> bool:
     with suppress(*NO_FAULT):
-        return _file(place).is_file()
+        return _note(kind, digest).is_file()
     return False
 
 
-def remember_code(folder: Path) -> None:
-    """Note outside of a run's folder that the user's own recipe ran its code; what cannot be noted is asked for."""
-    for place in code_places(folder):
-        with suppress(*NO_FAULT):
-            _file(place).parent.mkdir(parents=True, exist_ok=True)
-            _file(place).write_text(json.dumps({"where": str(folder.absolute()), "what": place.what}), encoding="utf-8")
-
-
-def _file(place: Place) -> Path:
-    key = hashlib.sha256(f"{place.kind}\0{place.digest}".encode()).hexdigest()[:32]
+def _note(kind: str, digest: str) -> Path:
+    key = hashlib.sha256(f"{kind}\0{digest}".encode()).hexdigest()[:32]
     return cache_folder() / "trusted" / f"{key}.json"
 
 

@@ -143,7 +143,7 @@ def recorded_rows(run: Run) -> Encoded:
 
 
 def finished_run(folder: str | Path, trust_code: bool) -> Run:
-    """Raises UserError where there is no finished run, one with code that is not to be run, or without rows to compare on."""
+    """Raises UserError where there is no finished run, or it has code that is not to be run, or no rows to compare on."""
     run = Run(run_folder(folder))
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")

@@ -25,8 +25,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
     model, verification = Path(sys.argv[1]), Path(sys.argv[2])
     facts = json.loads((verification / FACTS).read_text(encoding="utf-8"))
-    if OWN_CODE not in sys.argv[3:]:  # the parent's word counts, and not that of a file
-        facts["load"]["arguments"].pop(OWN_CODE, None)
+    facts["load"]["arguments"][OWN_CODE] = OWN_CODE in sys.argv[3:]  # the parent's word counts, and not that of a file
     auto_class = auto_class_of(facts["load"])
     if not sys.stdin.readline():
         return  # the parent is gone

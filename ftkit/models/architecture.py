@@ -27,8 +27,10 @@ def trusted(config: PretrainedConfig, *, trust: bool) -> PretrainedConfig:
 
     Compiled code of others, as an attention of that file, is never taken: a recipe has words for attention.
     """
-    if is_kernel(config._attn_implementation):
-        config._attn_implementation = None
+    parts = [getattr(config, name, None) for name in config.sub_configs]
+    for part in (config, *(part for part in parts if isinstance(part, PretrainedConfig))):
+        if is_kernel(part._attn_implementation):
+            part._attn_implementation = None
     if not trust and "auto_map" in vars(config):
         del config.auto_map
     return config
