@@ -56,7 +56,8 @@ class Watch:
 
     def __init__(self) -> None:
         self.chat, self.seen, self.rendering, self.armed = 0, 0, False, False
-        self.began, self.size, self.before = 0.0, 0, None
+        self.began, self.size = 0.0, 0
+        self.before: Any = None
 
     @contextmanager
     def over(self) -> Iterator[None]:
@@ -66,7 +67,7 @@ class Watch:
             return
         self.chat += 1
         if not self.armed:
-            self.before = signal.signal(signal.SIGVTALRM, self._look)  # type: ignore[assignment]
+            self.before = signal.signal(signal.SIGVTALRM, self._look)
             signal.siginterrupt(signal.SIGVTALRM, False)
             signal.setitimer(signal.ITIMER_VIRTUAL, self.TICK, self.TICK)
             self.armed = True
@@ -76,13 +77,18 @@ class Watch:
         finally:
             self.rendering = False
 
+    def end(self) -> None:
+        """Leave the signal as it was found."""
+        if self.armed:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.signal(signal.SIGVTALRM, self.before)
+            self.armed = False
+
     def _look(self, number: int, frame: FrameType | None) -> None:
         if self.seen != self.chat:
             self.seen, self.began, self.size = self.chat, time.thread_time(), _size() or 0
         elif not self.rendering:
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            signal.signal(signal.SIGVTALRM, self.before)
-            self.armed = False
+            self.end()
         elif time.thread_time() - self.began > SECONDS:
             raise OutOfBoundsError(TIME)
         elif (_size() or 0) - self.size > MEMORY:
@@ -190,3 +196,5 @@ def _lower(kind: int, value: int) -> None:
 
 
 _watch = Watch()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_watch.end)  # timers are not inherited

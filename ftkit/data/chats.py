@@ -11,8 +11,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ftkit.data.bounds import render_chat_template
-from ftkit.data.chat_templates import KEY, TEMPLATE_ERRORS
+from ftkit.data.bounds import KEY, render_chat_template
+from ftkit.data.chat_templates import TEMPLATE_ERRORS
 from ftkit.data.encode import IGNORED
 from ftkit.data.prompts import Example
 from ftkit.data.turns import MARKS, REASONING, Turn, split_thought

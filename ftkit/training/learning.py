@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftkit import console
-from ftkit.errors import Diverged
+from ftkit.errors import Diverged, UserError
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run
 from ftkit.training.blame import blamed

@@ -1,5 +1,6 @@
 """A chat template comes with somebody's model: it ends, or is refused in one line, whatever it does."""
 
+import multiprocessing
 import signal
 import time
 from collections.abc import Callable
@@ -81,15 +82,39 @@ def test_a_good_template_gives_what_transformers_gives(tokenizer: PreTrainedToke
 
 
 def test_the_timer_ends_with_the_chats(tokenizer: PreTrainedTokenizerBase) -> None:
+    # of a library, the signal is somebody else's before and after
+    bounds._watch.end()
     before = signal.getsignal(signal.SIGVTALRM)
     tokenizer.chat_template = CHAT_TEMPLATES["chatml"]
     render_chat_template(tokenizer, CHAT)
+    assert bounds._watch.armed
     began = time.process_time()
     while bounds._watch.armed and time.process_time() - began < 5:
         pass
     assert not bounds._watch.armed
     assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
-    assert signal.getsignal(signal.SIGVTALRM) == before or not callable(before)
+    assert signal.getsignal(signal.SIGVTALRM) == before
+
+
+def rendered_in_a_worker(pipe: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    try:
+        pipe.send(render_chat_template(tokenizer, CHAT + CHAT))
+    except UserError as error:
+        pipe.send(error.message)
+
+
+def test_a_worker_of_the_process_is_bounded_too(tokenizer: PreTrainedTokenizerBase) -> None:
+    # rows may be encoded in several processes, to which a timer is not handed down
+    tokenizer.chat_template = "{% if messages | length > 2 %}" + LOOPS + "{% endif %}"
+    for _ in range(bounds.TRIED):
+        render_chat_template(tokenizer, CHAT)
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    worker = context.Process(target=rendered_in_a_worker, args=(theirs, tokenizer))
+    worker.start()
+    assert ours.poll(60)
+    assert "s for one chat" in ours.recv()
+    worker.join(10)
 
 
 @pytest.mark.parametrize(
