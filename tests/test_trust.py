@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from ftkit import UserError, predict, train, verify
+from ftkit import UserError, check, predict, train, verify
 from ftkit.cli.main import app
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Recipe
@@ -310,14 +311,37 @@ def test_the_state_of_a_checkpoint_is_not_unpickled(stranger: Path, name: str) -
     assert not mark(stranger).exists()
 
 
+@pytest.mark.parametrize("command", [train, check])
 def test_train_and_check_name_the_code_of_a_recipe_before_it_runs(
-    recipe: Callable[..., Recipe], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recipe: Callable[..., Recipe], tmp_path: Path, capsys: pytest.CaptureFixture[str], command: Callable[..., Any]
 ) -> None:
-    (tmp_path / "run").mkdir()
     file = tmp_path / "own.py"
     file.write_text("raise ValueError('it is run')\n", encoding="utf-8")
-    made = recipe(evaluation={"metric_file": str(file)})
     with pytest.raises(UserError, match="it is run"):
-        train(made, output_dir=tmp_path / "folder")
+        command(recipe(evaluation={"metric_file": str(file)}))
     said = " ".join(capsys.readouterr().err.split())
     assert f"the recipe names code, which is run: evaluation.metric_file ({file})" in said
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "own"])
+def test_a_stranger_s_model_runs_no_code_unless_the_recipe_says_so(
+    recipe: Callable[..., Recipe],
+    stand_in: Callable[[str], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+) -> None:
+    # of a type that transformers knows, and of one that only the model's own code knows
+    base = tmp_path / "base"
+    shutil.copytree(stand_in("gpt2"), base)
+    (base / "own.py").write_text(code_that_marks(tmp_path), encoding="utf-8")
+    change(base / "config.json", "auto_map", to={"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"})
+    change(base / "config.json", "model_type", to=kind)
+    change(base / "tokenizer_config.json", "auto_map", to={"AutoTokenizer": ["own.Own", "own.Own"]})
+    with suppress(UserError):
+        check(recipe(task="instruction", model={"name": str(base)}))
+    assert not (tmp_path / "mark").exists()
+    with suppress(UserError, AttributeError):
+        check(recipe(task="instruction", model={"name": str(base), "trust_remote_code": True}))
+    assert "model.trust_remote_code (own.py)" in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "mark").exists()

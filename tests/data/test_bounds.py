@@ -1,5 +1,6 @@
 """A chat template comes with somebody's model: it ends, or is refused in one line, whatever it does."""
 
+import ast
 import multiprocessing
 import signal
 import time
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+import ftkit
 from ftkit import UserError, check
 from ftkit.data import bounds
 from ftkit.data.bounds import render_chat_template
@@ -130,3 +132,14 @@ def test_check_refuses_such_a_template_in_one_line(recipe: Callable[..., Recipe]
     with pytest.raises(UserError, match="the chat template") as caught:
         check(recipe(task="instruction", data=data))
     assert "\n" not in str(caught.value)
+
+
+def test_templates_are_rendered_nowhere_else() -> None:
+    # parity renders as whoever serves the model does, behind a rendering within bounds
+    calls = [
+        file.name
+        for file in Path(ftkit.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "apply_chat_template"
+    ]
+    assert sorted(calls) == ["bounds.py", "parity.py"]
