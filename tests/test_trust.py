@@ -225,13 +225,11 @@ def test_all_places_of_a_folder_are_named_in_one_line(stranger: Path, instructio
     assert not mark(stranger).exists()
 
 
-@pytest.mark.parametrize(
-    ("command", "place"),
-    [("eval", "metric"), ("predict", "recipe"), pytest.param("verify", "record", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("command", "place"), [("eval", "metric"), ("predict", "recipe"), ("verify", "record")])
 def test_it_runs_where_the_user_says_so(stranger: Path, instructions: Path, command: str, place: str) -> None:
     # what is planted above is code that would run: with leave it does, and the line still names it
     PERMITTED[place][0](stranger, code_that_marks(stranger.parent))
+    shutil.rmtree(stranger / "verification")  # of prompts alone nothing is verified in a process of seconds
     said = outcome(command, stranger, instructions, "--trust-code")
     assert "its code is run as you say" in " ".join(said.split())
     assert mark(stranger).read_text() == MARK
