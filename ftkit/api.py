@@ -16,6 +16,7 @@ from rich.console import Group
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from ftkit import console
+from ftkit.classes import OWN_CODE
 from ftkit.compat import hush_libraries
 from ftkit.data.splits import STREAM_HEAD
 from ftkit.errors import Interrupted, Unverified, UserError
@@ -108,6 +109,7 @@ from ftkit.training.strategy_choice import memory_limit, plan_choice, settle_str
 from ftkit.training.time_forecast import ForecastTime
 from ftkit.training.trackers import place_tensorboard, tell_trackers
 from ftkit.training.trainer import Trainer
+from ftkit.trust import remember_run, require_trust, say_code
 
 GivenRecipe = Recipe | Mapping[str, Any] | str | Path
 PUSH_HINT = "mend it, or push it all the same with --unverified"
@@ -169,6 +171,7 @@ def train(
     folder = Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke)
     require_free(folder, overwrite=overwrite, resume=resume)
     console.say(f"{recipe.task} · {recipe.strategy.name} · {model_name({'model': recipe.model.name})}, into {folder}")
+    say_code(recipe)
     meant = recipe.model.name if smoke else ""
     if smoke:
         with said_that_nothing_began(folder):
@@ -201,6 +204,7 @@ def check(recipe: GivenRecipe, *, smoke: bool = False) -> CheckReport:
     """
     hush_libraries()
     recipe = as_recipe(recipe)
+    say_code(recipe)
     if smoke:
         recipe = smoke_recipe(recipe, train)
     with recipe.located(), tempfile.TemporaryDirectory() as folder:
@@ -231,6 +235,7 @@ def plan(recipe: GivenRecipe, *, device: str | None = None, vram: float | None =
     """
     hush_libraries()
     recipe = as_recipe(recipe)
+    say_code(recipe)
     with recipe.located():
         recipe = pinned(recipe, weights=False, needed=("model",))
         planned = plan_choice if recipe.strategy.name == "auto" else make_plan
@@ -254,6 +259,7 @@ def preview(
     hush_libraries()
     recipe = as_recipe(recipe)
     require_shown(recipe, rows, split, smoke=smoke)
+    say_code(recipe)
     if smoke:
         recipe = smoke_recipe(recipe, train)
     recipe = in_one(recipe)
@@ -299,6 +305,7 @@ def evaluate(
     data: str | None = None,
     split: str = "eval",
     revision: str | None = None,
+    trust_code: bool = False,
 ) -> Score:
     """Measure a run's model, or any local or hub model.
 
@@ -309,12 +316,17 @@ def evaluate(
         data: rows to measure on in place of the recipe's.
         split: which split of the recipe's data: eval, test or train.
         revision: of a hub id: a branch, a tag or a commit.
+        trust_code: code that a run's folder brings may be run.
 
     Raises:
         UserError: the target cannot be measured so.
     """
     given = Path(recipe) if recipe is not None else None
-    return evaluate_target(resolve_target(str(target), recipe=given, task=task, data=data, split=split, revision=revision))
+    return evaluate_target(
+        resolve_target(
+            str(target), recipe=given, task=task, data=data, split=split, revision=revision, trust_code=trust_code
+        )
+    )
 
 
 def evaluate_target(target: Target) -> Score:
@@ -336,7 +348,7 @@ def evaluate_target(target: Target) -> Score:
 @offline_mode_kept()
 def benchmark(
     target: str | Path, names: Sequence[str], *, data_dir: str | Path | None = None, limit: int | None = None,
-    revision: str | None = None,
+    revision: str | None = None, trust_code: bool = False,
 ) -> BenchmarkScores:  # fmt: skip
     """Public benchmarks by lm-evaluation-harness: a run's baseline beside its tuned model, or any model alone.
 
@@ -345,14 +357,16 @@ def benchmark(
         data_dir: a folder with the benchmarks' files; without it they come from the hub.
         limit: the first so many documents of each task.
         revision: of a hub id.
+        trust_code: code that a run's folder brings may be run.
 
     Raises:
         UserError: what cannot be run; nothing was.
     """
     hush_libraries()
     return benchmark_target(
-        str(target), names, Path(data_dir).expanduser() if data_dir is not None else None, limit, revision
-    )
+        str(target), names, Path(data_dir).expanduser() if data_dir is not None else None, limit, revision,
+        trust_code=trust_code,
+    )  # fmt: skip
 
 
 def known_caveats(target: Target, parts: Parts) -> list[str]:
@@ -384,12 +398,15 @@ def run_of(target: Target) -> Run | None:
 
 
 @offline_mode_kept()
-def verify(folder: str | Path) -> CheckReport:
+def verify(folder: str | Path, *, trust_code: bool = False) -> CheckReport:
     """Check that a run's saved model is what was trained, and that the run still is what it says.
 
     A new process loads model/ by plain transformers or peft: the trained tensors are there as they were in memory and moved,
     a few eval rows get the scores that they had in memory, and their loss is the one that the run reports. The prompts come
     out as in training, and recipe and data are those of the run.
+
+    Args:
+        trust_code: code that the folder brings may be run.
 
     Raises:
         UserError: the folder holds no finished run.
@@ -398,6 +415,7 @@ def verify(folder: str | Path) -> CheckReport:
     run = Run(run_folder(folder))
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
+    require_trust(run.folder, trust_code)
     hush_libraries()
     edited, moved = recipe_failures(run), what_moved(run.record.get("hub", []))
     require_base(run)
@@ -429,16 +447,19 @@ def require_base(run: Run) -> None:
 
 @contextmanager
 def publication(
-    run: Run, name: str | None, *, private: bool = False, with_rows: bool = False, unverified: bool = False
-) -> Iterator[Publication]:
+    run: Run, name: str | None, *, private: bool = False, with_rows: bool = False, unverified: bool = False,
+    trust_code: bool = False,
+) -> Iterator[Publication]:  # fmt: skip
     """What of a run will be public on the hub, and where; `send` pushes it.
 
     Args:
         unverified: also a run whose saved model was not found to be what was trained, or that is one of a stand-in.
+        trust_code: code that the folder brings may be run.
 
     Raises:
         UserError: it is not to be pushed so.
     """
+    require_trust(run.folder, trust_code)
     hush_libraries()
     with offline_mode_kept():
         if not unverified:
@@ -487,7 +508,8 @@ def check_weights(run: Run, *, edited: bool) -> tuple[dict[str, str], list[str]]
         except UserError as error:
             unread = [str(error)]
     with console.status("loading the saved model in a new process"):
-        found = verify_model(run.model, run.verification, measured)
+        own_code = bool(run.record.get("load", {}).get("arguments", {}).get(OWN_CODE))
+        found = verify_model(run.model, run.verification, measured, own_code=own_code)
     return ({} if found.failures else found.facts()), [*(f"{run.model}: {line}" for line in found.failures), *unread]
 
 
@@ -495,7 +517,7 @@ def check_prompts(run: Run) -> tuple[str, list[str]]:
     """What plain transformers makes of the recorded prompts, in words; and what is wrong with it."""
     recorded = json.loads(run.data_report.read_text(encoding="utf-8"))["prompts"] if run.data_report.is_file() else []
     entries = [entry for entry in recorded if "ids" in entry]  # of a run that was pushed without rows they are not there
-    own_code = run.record.get("load", {}).get("arguments", {}).get("trust_remote_code", False)
+    own_code = run.record.get("load", {}).get("arguments", {}).get(OWN_CODE, False)
     try:
         load_tokenizer(Model(name=str(run.model), trust_remote_code=own_code))
     except UserError as error:
@@ -516,15 +538,18 @@ def check_prompts(run: Run) -> tuple[str, list[str]]:
 def predictor(
     run: Run, source: Source | None = None, *,
     max_length: int | None = None, max_new_tokens: int | None = None, batch_size: int | None = None, skip_bad: bool = False,
+    trust_code: bool = False,
 ) -> Predictor:  # fmt: skip
     """A finished run's model, ready to answer rows.
 
     Args:
         source: where the rows will come from, which is looked at before the model is loaded.
+        trust_code: code that the folder brings may be run.
 
     Raises:
         UserError: the source holds no rows of the run's kind, or the model cannot be loaded.
     """
+    require_trust(run.folder, trust_code)
     hush_libraries()
     recipe = load_recipe(run.recipe_file)
     if source is not None:
@@ -544,8 +569,15 @@ def compare(folders: Sequence[str | Path]) -> Comparison:
 
 
 @offline_mode_kept()
-def conversation(run: Run, *, max_new_tokens: int | None, temperature: float, seed: int) -> Conversation:
-    """A finished run's model, ready to be talked to."""
+def conversation(
+    run: Run, *, max_new_tokens: int | None, temperature: float, seed: int, trust_code: bool = False
+) -> Conversation:
+    """A finished run's model, ready to be talked to.
+
+    Args:
+        trust_code: code that the folder brings may be run.
+    """
+    require_trust(run.folder, trust_code)
     hush_libraries()
     recipe = load_recipe(run.recipe_file)
     with recipe.located():
@@ -559,6 +591,7 @@ def predict(
     *,
     batch_size: int | None = None,
     max_new_tokens: int | None = None,
+    trust_code: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """What a run's model says to rows, one object a row in their order, each predicted when it is asked for.
 
@@ -567,6 +600,7 @@ def predict(
         rows: a file that training reads, or rows in memory; answers in them are not looked at.
         batch_size: rows at a time; default as in the recipe.
         max_new_tokens: the longest answer; default the recipe's.
+        trust_code: code that the folder brings may be run.
 
     Raises:
         UserError: the run is not finished, or a row is bad.
@@ -575,7 +609,7 @@ def predict(
     if source is not None:
         require_readable(source)
     run = finished_run(Path(folder).expanduser())
-    made = predictor(run, source, batch_size=batch_size, max_new_tokens=max_new_tokens)
+    made = predictor(run, source, batch_size=batch_size, max_new_tokens=max_new_tokens, trust_code=trust_code)
     given = opened_rows(source, made.trained.recipe) if source is not None else nullcontext(given_rows(rows))  # type: ignore[arg-type]
     with given as found:
         for batch in made.batches(found):
@@ -693,7 +727,8 @@ def note_untrained(run: Run, parts: Parts) -> None:
 
 def save_and_measure(recipe: Recipe, run: Run, parts: Parts) -> Measurement:
     """The tuned model saved, then measured while another process loads what was saved, where the recipe has it verified."""
-    with reloading(run.model, run.verification if recipe.evaluation.verify else None) as reloader:
+    notes = run.verification if recipe.evaluation.verify else None
+    with reloading(run.model, notes, own_code=recipe.model.trust_remote_code) as reloader:
         # before measuring, so that no fault there can lose it
         save_model(parts.model, parts.tokenizer, run.model, parts.task.prompt_forms())
         if reloader:
@@ -817,6 +852,7 @@ def finish(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measur
     account.close(state.global_step)
     with console.status("writing the report", after=console.SOON):
         write_report(run)
+    remember_run(run.folder)
     end_run(run)
     if unknown := [name for name, value in tuned.metrics.items() if not np.isfinite(value)]:
         console.warn(f"not a number on these rows: {', '.join(unknown)}")

@@ -273,14 +273,18 @@ def now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def environment(folder: Path) -> dict[str, Any]:
-    """What the run stands on: command, versions, machine, and the git commit of the recipe's folder."""
+def environment(folder: Path, *, status: bool = True) -> dict[str, Any]:
+    """What the run stands on: command, versions, machine, and the git commit of the recipe's folder.
+
+    Args:
+        status: say also whether all is committed; filters and hooks that the repository's settings name are run for that.
+    """
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "versions": package_versions(),
         "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
-        "git": _git_commit(folder),
+        "git": git_commit(folder, status=status),
     }
 
 
@@ -309,7 +313,7 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _git_commit(folder: Path) -> dict[str, Any] | None:
+def git_commit(folder: Path, *, status: bool) -> dict[str, Any] | None:
     def git(*words: str) -> str | None:
         try:
             done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10)
@@ -318,7 +322,9 @@ def _git_commit(folder: Path) -> dict[str, Any] | None:
         return done.stdout.strip() if done.returncode == 0 else None
 
     commit = git("rev-parse", "HEAD")
-    return {"commit": commit, "clean": git("status", "--porcelain", "-uno") == ""} if commit else None
+    if commit is None or not status:
+        return {"commit": commit} if commit else None
+    return {"commit": commit, "clean": git("status", "--porcelain", "-uno") == ""}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -26,4 +26,8 @@ ModelName = Annotated[
 TaskName = Annotated[
     str | None, typer.Option("--task", help="The task of a data file; default guessed.", show_default=False)
 ]
+TrustCode = Annotated[
+    bool,
+    typer.Option("--trust-code", help="Run the code that a run's folder brings; without it, only what you trained with."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Results and errors only, no progress.")]

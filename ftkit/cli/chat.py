@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ftkit import console
-from ftkit.cli.arguments import Quiet
+from ftkit.cli.arguments import Quiet, TrustCode
 from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
 from ftkit.escapes import visible
@@ -36,6 +36,7 @@ def chat(
     max_new_tokens: int | None = typer.Option(None, "--max-new-tokens", help="The longest answer. (default: the recipe's)"),
     temperature: float = typer.Option(0.0, "--temperature", help="Of sampling; 0 takes the likeliest token."),
     seed: int = typer.Option(42, "--seed", help="Of sampling."),
+    trust_code: TrustCode = False,
     quiet: Quiet = False,
 ) -> None:
     """Talk to a run's model, in the prompt or chat template that it was trained with; answers appear as they are made."""
@@ -48,7 +49,9 @@ def chat(
     with loading_libraries():
         from ftkit import api  # torch and transformers
 
-    talk = api.conversation(finished, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+    talk = api.conversation(
+        finished, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, trust_code=trust_code
+    )
     console.say(greeting(talk))
     console.say(HELP)
     for line in typed_lines() if sys.stdin.isatty() else piped_lines():

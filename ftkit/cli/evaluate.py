@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from ftkit import console
-from ftkit.cli.arguments import Quiet
+from ftkit.cli.arguments import Quiet, TrustCode
 from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
 
@@ -48,6 +48,7 @@ def evaluate(
         None, "--limit", help="The first N documents of each task; each subject of mmlu is one."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    trust_code: TrustCode = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure a run's model, or any local or hub model given a recipe, or a task and data."""
@@ -57,12 +58,19 @@ def evaluate(
         with loading_libraries():
             from ftkit import api
 
-        show(api.benchmark(target, benchmarks.split(","), data_dir=data_dir, limit=limit, revision=revision), as_json)
+        show(
+            api.benchmark(
+                target, benchmarks.split(","), data_dir=data_dir, limit=limit, revision=revision, trust_code=trust_code
+            ),
+            as_json,
+        )
         return
     refuse_idle({"--data-dir": data_dir, "--limit": limit}, "without --benchmarks")
     from ftkit.evaluation.target import resolve_target
 
-    resolved = resolve_target(target, recipe=recipe, task=task, data=data, split=split, revision=revision)
+    resolved = resolve_target(
+        target, recipe=recipe, task=task, data=data, split=split, revision=revision, trust_code=trust_code
+    )
     with loading_libraries():
         from ftkit import api  # torch and transformers, once the arguments are known to be sound
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from ftkit import console
-from ftkit.cli.arguments import Quiet
+from ftkit.cli.arguments import Quiet, TrustCode
 from ftkit.cli.libraries import loading_libraries
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -23,6 +23,7 @@ def export(
     folder: Path = typer.Argument(..., metavar="DIR", help="Where it goes; it must not exist."),
     kind: str = typer.Option("safetensors", "--format", help="safetensors (one whole model folder), onnx or gguf."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    trust_code: TrustCode = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a run's model in a format, and compare it with the model as it was trained; exit status 3 if it is not."""
@@ -30,7 +31,7 @@ def export(
     with loading_libraries():
         from ftkit.delivery.export import export as export_run  # torch and transformers
 
-    found = export_run(run, folder, kind=kind)
+    found = export_run(run, folder, kind=kind, trust_code=trust_code)
     if as_json:
         console.out.print_json(json.dumps(asdict(found)))
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from ftkit import console
-from ftkit.cli.arguments import Quiet
+from ftkit.cli.arguments import Quiet, TrustCode
 from ftkit.cli.libraries import loading_libraries
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -25,6 +25,7 @@ def merge(
         None, "--dtype", help="float32, bfloat16 or float16. [default: bfloat16 for a 4-bit base, else the base's]"
     ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    trust_code: TrustCode = False,
     quiet: Quiet = False,
 ) -> None:
     """Add a run's adapter into its base, and compare the result with both; exit status 3 if it is not what was trained."""
@@ -32,7 +33,7 @@ def merge(
     with loading_libraries():
         from ftkit.delivery.merge import merge as merge_run  # torch and transformers
 
-    found = merge_run(run, folder, dtype=dtype)
+    found = merge_run(run, folder, dtype=dtype, trust_code=trust_code)
     if as_json:
         console.out.print_json(json.dumps(asdict(found)))
     else:

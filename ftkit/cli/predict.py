@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ftkit import console
-from ftkit.cli.arguments import Quiet
+from ftkit.cli.arguments import Quiet, TrustCode
 from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
 from ftkit.recipe.load import load_recipe
@@ -58,6 +58,7 @@ def predict(
     skip_bad: bool = typer.Option(False, "--skip-bad", help="Bad rows become lines with a problem, and do not stop it."),
     resume: bool = typer.Option(False, "--resume", help="Go on behind the rows that --out has already."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is in --out."),
+    trust_code: TrustCode = False,
     quiet: Quiet = False,
 ) -> None:
     """Predict rows of any number: JSON lines or csv out, one a row, in order, with its fields and what is predicted."""
@@ -76,8 +77,9 @@ def predict(
         from ftkit import api  # torch and transformers, once the arguments and the file are known to be sound
 
     predictor = api.predictor(
-        finished, batch_size=batch_size, max_new_tokens=max_new_tokens, max_length=max_length, skip_bad=skip_bad
-    )
+        finished, batch_size=batch_size, max_new_tokens=max_new_tokens, max_length=max_length, skip_bad=skip_bad,
+        trust_code=trust_code,
+    )  # fmt: skip
     done = whole_lines(out) if out is not None and resume else 0
     with told(predictor, source, done, out):
         write_predictions(predictor, source, out, done, resume=resume)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ftkit import console
-from ftkit.cli.arguments import Quiet
+from ftkit.cli.arguments import Quiet, TrustCode
 from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
 from ftkit.run import finished_run
@@ -40,6 +40,7 @@ def push(
     ),
     unverified: bool = typer.Option(False, "--unverified", help="Also a run that is not verified, or of --smoke."),
     yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask; needed where nobody is at a terminal."),
+    trust_code: TrustCode = False,
     quiet: Quiet = False,
 ) -> None:
     """Put a run's model, card, figures and report on the hub, once you have seen what will be public.
@@ -51,7 +52,9 @@ def push(
     with loading_libraries():
         from ftkit import api  # torch and transformers
 
-    with api.publication(finished, name, private=private, with_rows=with_rows, unverified=unverified) as found:
+    with api.publication(
+        finished, name, private=private, with_rows=with_rows, unverified=unverified, trust_code=trust_code
+    ) as found:
         tell(found)
         if not yes and not asked(found.repository.name):
             console.say("nothing was pushed")

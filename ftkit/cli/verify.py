@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from ftkit import console
-from ftkit.cli.arguments import Quiet
+from ftkit.cli.arguments import Quiet, TrustCode
 from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import Unverified
 
@@ -21,6 +21,7 @@ ftkit verify runs/gpt2_instruction --json
 def verify(
     run: Path = typer.Argument(..., help="A run's folder, or OWNER/NAME on the hub."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    trust_code: TrustCode = False,
     quiet: Quiet = False,
 ) -> None:
     """Load the saved model in a new process: its tensors, scores and prompts are those of training; exit status 3 if not.
@@ -32,7 +33,7 @@ def verify(
         from ftkit import api  # torch and transformers
 
     try:
-        report = api.verify(run)
+        report = api.verify(run, trust_code=trust_code)
     except Unverified as error:
         if as_json:
             console.out.print_json(json.dumps({"sound": False, "failures": str(error).splitlines()}))

@@ -6,13 +6,15 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from ftkit.data.bounds import KEY, render_chat_template
 from ftkit.data.prompts import ALPACA
 from ftkit.errors import UserError
 
 ANY_ANSWER = "any answer at all"
-KEY = "data.chat_template"
 # What a template of somebody else's may raise on a chat that it was not written for.
-TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+TEMPLATE_ERRORS = (
+    TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, SyntaxError
+)  # fmt: skip
 
 CHATML_END = "<|im_end|>"
 # A first line of a template; the tokenizer's own end token takes the marker's place where that is no token of its.
@@ -121,7 +123,7 @@ def closing(tokenizer: PreTrainedTokenizerBase) -> str:
         return ""
     chat = [{"role": "user", "content": "question"}, {"role": "assistant", "content": ANY_ANSWER}]
     try:
-        text = str(tokenizer.apply_chat_template(chat, tokenize=False)).rstrip()
+        text = render_chat_template(tokenizer, chat).rstrip()
     except TEMPLATE_ERRORS:
         return ""
     return text.rpartition(ANY_ANSWER)[2].strip() if ANY_ANSWER in text else ""

@@ -11,7 +11,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ftkit.data.chat_templates import KEY, TEMPLATE_ERRORS
+from ftkit.data.bounds import KEY, render_chat_template
+from ftkit.data.chat_templates import TEMPLATE_ERRORS
 from ftkit.data.encode import IGNORED
 from ftkit.data.prompts import Example
 from ftkit.data.turns import MARKS, REASONING, Turn, split_thought
@@ -56,13 +57,12 @@ class Template:
             UserError: the template fails.
         """
         try:
-            made = self.tokenizer.apply_chat_template(
-                messages, tools=tools or None, tokenize=False, add_generation_prompt=opened, **self.arguments
-            )  # fmt: skip
+            return render_chat_template(
+                self.tokenizer, messages, tools=tools or None, add_generation_prompt=opened, **self.arguments
+            )
         except TEMPLATE_ERRORS as error:
             words = " ".join(str(error).split())[:200]
             raise UserError(f"the chat template fails: {words}", "mend it, or the rows", key=KEY) from error
-        return str(made)
 
 
 @dataclass(frozen=True)

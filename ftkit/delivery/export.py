@@ -35,8 +35,11 @@ ONNX_ALLOWED = 1e-3  # other kernels in float32
 
 
 @offline_mode_kept()
-def export(folder: str | Path, target: str | Path, *, kind: str) -> Comparison:
+def export(folder: str | Path, target: str | Path, *, kind: str, trust_code: bool = False) -> Comparison:
     """Write a run's model as `kind` into a new folder, and compare it with the model as it was trained.
+
+    Args:
+        trust_code: code that the folder brings may be run.
 
     Raises:
         UserError: there is no such format, its packages lack, or the target is taken.
@@ -45,7 +48,7 @@ def export(folder: str | Path, target: str | Path, *, kind: str) -> Comparison:
     hush_libraries()
     if kind not in FORMATS:
         raise UserError(f"no format '{kind}'", f"there are {', '.join(FORMATS)}", "--format")
-    run, target = finished_run(folder), Path(target)
+    run, target = finished_run(folder, trust_code), Path(target)
     require_new(target)
     return FORMATS[kind](run, target)
 
@@ -53,7 +56,7 @@ def export(folder: str | Path, target: str | Path, *, kind: str) -> Comparison:
 def export_safetensors(run: Run, target: Path) -> Comparison:
     """A whole model folder: merged where the run has an adapter, else a copy."""
     if (run.model / "adapter_config.json").is_file():
-        return merge(run.folder, target)
+        return merge(run.folder, target, trust_code=True)  # it was asked for already
     recipe, task, saved, config = parts_of(run)
     with written_whole(target) as beside:
         shutil.copytree(run.model, beside)

@@ -37,6 +37,7 @@ from ftkit.run import FINISHED, Run, require_writable, write_text
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.dispatcher import load_trained, remember_stops
+from ftkit.trust import require_trust
 from ftkit.units import scale_code
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -46,18 +47,19 @@ ALLOWED = {"float32": 1e-3, "bfloat16": 1 / 16, "float16": 1 / 64}
 
 
 @offline_mode_kept()
-def merge(folder: str | Path, target: str | Path, *, dtype: str | None = None) -> Comparison:
+def merge(folder: str | Path, target: str | Path, *, dtype: str | None = None, trust_code: bool = False) -> Comparison:
     """Write a run's adapter and base as one model, and compare it with them.
 
     Args:
         dtype: float32, bfloat16 or float16; by default bfloat16 for a 4-bit base, else the precision of the base.
+        trust_code: code that the folder brings may be run.
 
     Raises:
         UserError: the run has no adapter, or the target is taken.
         Unverified: the merged model is not the trained one; nothing is left in the target.
     """
     hush_libraries()
-    run, target = finished_run(folder), Path(target)
+    run, target = finished_run(folder, trust_code), Path(target)
     if not (run.model / "adapter_config.json").is_file():
         hint = f"copy {run.model}"
         raise UserError("the run has no adapter; its model is whole already", hint, str(folder))
@@ -141,14 +143,15 @@ def recorded_rows(run: Run) -> Encoded:
     return Encoded(dataset, list(range(len(rows))), dataset.with_format("numpy")["labels"])
 
 
-def finished_run(folder: str | Path) -> Run:
-    """Raises UserError where there is no finished run, or one without rows to compare on."""
+def finished_run(folder: str | Path, trust_code: bool) -> Run:
+    """Raises UserError where there is no finished run, or it has code that is not to be run, or no rows to compare on."""
     run = Run(run_folder(folder))
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     if not is_recorded(run.verification):
         hint = "train it without evaluation.verify: false, and push it --with-rows"
         raise UserError("the run kept no rows that the result could be compared on", hint, str(folder))
+    require_trust(run.folder, trust_code)
     return run
 
 

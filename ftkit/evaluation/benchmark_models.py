@@ -21,6 +21,7 @@ from ftkit.recipe.schema import Model, Recipe
 from ftkit.run import FINISHED, Run
 from ftkit.tasks.language import decoder_class
 from ftkit.tasks.table import TASKS
+from ftkit.trust import require_trust
 
 BATCH_SIZE = 8
 Loaded = tuple[Any, PreTrainedTokenizerBase]
@@ -34,8 +35,11 @@ class Contenders:
     batch_size: int
 
 
-def contenders(target: str, revision: str | None = None) -> Contenders:
+def contenders(target: str, revision: str | None = None, *, trust_code: bool = False) -> Contenders:
     """A run's baseline and tuned model, or a model folder or hub id alone.
+
+    Args:
+        trust_code: code that a run's folder brings may be run.
 
     Raises:
         UserError: the run is not finished, or it is no language model.
@@ -48,6 +52,7 @@ def contenders(target: str, revision: str | None = None) -> Contenders:
     run = Run(folder)
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"the run in {target} is {run.state or 'broken'}", "finish it with `ftkit train … --resume`")
+    require_trust(folder, trust_code)
     recipe = pinned(load_recipe(run.recipe_file), ("model",))
     return run_contenders(recipe, run)
 

@@ -109,14 +109,16 @@ def row_of(score: BenchmarkScore) -> list[str]:
 
 
 def benchmark_target(
-    target: str, names: Sequence[str], data_dir: Path | None, limit: int | None, revision: str | None = None
-) -> BenchmarkScores:
+    target: str, names: Sequence[str], data_dir: Path | None, limit: int | None, revision: str | None = None,
+    *, trust_code: bool = False,
+) -> BenchmarkScores:  # fmt: skip
     """Run the benchmarks on a run's two models, or on one model.
 
     Args:
         data_dir: a folder with the benchmarks' files; without it they come from the hub.
         limit: documents of each task, the first ones; of MMLU, of each subject.
         revision: of a hub id.
+        trust_code: code that a run's folder brings may be run.
 
     Raises:
         UserError: a name, a file, the package or the model is not as it must be; nothing was run.
@@ -126,7 +128,7 @@ def benchmark_target(
         raise UserError(f"a limit of {limit} documents", "give 1 or more, or leave it out for all", "--limit")
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError("benchmarks need the package lm-eval", "pip install 'ftkit[benchmarks]'", "--benchmarks")
-    found = contenders(target, revision)
+    found = contenders(target, revision, trust_code=trust_code)
     results, parameters, cut = {}, {}, 0
     with tempfile.TemporaryDirectory() as folder:
         manager, caveats = task_manager(names, data_dir, Path(folder))

@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from ftkit.data.bounds import render_chat_template
 from ftkit.data.chat_templates import TEMPLATE_ERRORS
 from ftkit.data.encode import Encoded
 from ftkit.data.ledger import Ledger, Outcome, row_numbers
@@ -70,12 +71,10 @@ def compare(folder: Path, entries: list[dict[str, Any]], *, own_code: bool) -> l
 def build(tokenizer: PreTrainedTokenizerBase, forms: dict[str, str], entry: dict[str, Any]) -> list[int]:
     """The ids of one prompt, as somebody who serves the model would get them; empty where it cannot be built."""
     if "messages" in entry:
+        options = {"tools": entry.get("tools") or None, "add_generation_prompt": True, **entry.get("arguments", {})}
         try:
-            made = tokenizer.apply_chat_template(
-                entry["messages"], tools=entry.get("tools") or None, add_generation_prompt=True, return_dict=False,
-                **entry.get("arguments", {}),
-            )  # fmt: skip
-            return list(made)
+            render_chat_template(tokenizer, entry["messages"], **options)  # within bounds, before it is rendered without
+            return list(tokenizer.apply_chat_template(entry["messages"], return_dict=False, **options))
         except TEMPLATE_ERRORS:
             return []
     text = fill(forms.get(entry["form"], ""), entry["values"])

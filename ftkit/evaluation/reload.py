@@ -6,13 +6,14 @@ Started by ftkit/evaluation/verification.py. It imports the libraries, waits for
 may not be saved yet, and answers with one line of JSON on standard output. Nothing of the run's own process is in it.
 """
 
-import importlib
 import inspect
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
+
+from ftkit.classes import OWN_CODE
 
 FACTS, ROWS = "facts.json", "rows.safetensors"
 ADAPTER = "adapter_model.safetensors"
@@ -24,6 +25,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
     model, verification = Path(sys.argv[1]), Path(sys.argv[2])
     facts = json.loads((verification / FACTS).read_text(encoding="utf-8"))
+    facts["load"]["arguments"][OWN_CODE] = OWN_CODE in sys.argv[3:]  # the parent's word counts, and not that of a file
     auto_class = auto_class_of(facts["load"])
     if not sys.stdin.readline():
         return  # the parent is gone
@@ -37,12 +39,22 @@ def main() -> None:
 
 
 def auto_class_of(load: dict[str, Any]) -> Any:
-    """The class that the run's README.md names."""
+    """The class that the run's README.md names, of those that ftkit writes.
+
+    Raises:
+        ValueError: it is none of them; nothing is imported by its name.
+    """
+    import peft
     import transformers
+
+    from ftkit.classes import strange_load
+
+    if words := strange_load(load):
+        raise ValueError(f"{words} is not taken")
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    return getattr(importlib.import_module(load["library"]), load["class"])
+    return getattr({"transformers": transformers, "peft": peft}[load["library"]], load["class"])
 
 
 def examine(auto_class: Any, folder: Path, rows: Path, facts: dict[str, Any], found: dict[str, Any]) -> None:

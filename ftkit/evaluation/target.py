@@ -13,6 +13,7 @@ from ftkit.recipe.load import load_recipe, load_values
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
 from ftkit.run import FINISHED, Run, resolved_values
+from ftkit.trust import require_trust, say_code
 
 SPLITS = ("eval", "test", "train")
 
@@ -35,9 +36,13 @@ class Target:
 
 
 def resolve_target(
-    name: str, *, recipe: Path | None, task: str | None, data: str | None, split: str, revision: str | None = None
-) -> Target:
+    name: str, *, recipe: Path | None, task: str | None, data: str | None, split: str, revision: str | None = None,
+    trust_code: bool = False,
+) -> Target:  # fmt: skip
     """From the command line's words to a target.
+
+    Args:
+        trust_code: code that a run's folder brings may be run.
 
     Raises:
         UserError: they do not say what is to be measured, or on what.
@@ -47,16 +52,20 @@ def resolve_target(
     require_hub_id(name, revision)
     folder = found_run(name, revision)
     trained = None
+    given = load_recipe(recipe) if recipe is not None else None
+    if given is not None:
+        say_code(given)
     if folder is not None:
         run = Run(folder)
         if task is not None:
             raise UserError("--task has no effect on a run", "its recipe says the task; leave it out", "--task")
         if run.state != FINISHED or not run.model.is_dir():
             raise UserError(f"the run in {name} is {run.state or 'broken'}", "finish it with `ftkit train … --resume`")
-        values = resolved_values(load_recipe(recipe or run.recipe_file))
+        require_trust(folder, trust_code, metric=True, recipe=given)
+        values = resolved_values(given or load_recipe(run.recipe_file))
         trained = run.model
-    elif recipe is not None:
-        values = resolved_values(load_recipe(recipe)) | {"model": model_block(name, revision)}
+    elif given is not None:
+        values = resolved_values(given) | {"model": model_block(name, revision)}
     elif task is not None and data is not None:
         values = {"task": task, "model": model_block(name, revision), "strategy": "full", "data": {"train": data}}
         if task not in TASK_SPECS:

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 
 import ftkit
 from ftkit import console
+from ftkit.classes import OWN_CODE
 from ftkit.evaluation.records import PADDED, read_rows, read_scores, write_rows
 from ftkit.evaluation.reload import FACTS, ROWS, saved_name
 from ftkit.evaluation.reported import LossCheck, Measured, check_losses
@@ -151,8 +152,8 @@ def is_recorded(folder: Path) -> bool:
 class Reloader:
     """The verifying process: its libraries are imported while the parent still saves and measures."""
 
-    def __init__(self, model: Path, verification: Path) -> None:
-        self.model, self.verification = model, verification
+    def __init__(self, model: Path, verification: Path, *, own_code: bool) -> None:
+        self.model, self.verification, self.own_code = model, verification, own_code
         self.complaints = tempfile.TemporaryFile()  # noqa: SIM115, closed by `close`
         self.told, self.process = False, self._start()
 
@@ -160,6 +161,7 @@ class Reloader:
         home = str(Path(ftkit.__file__).parent.parent)
         paths = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
         words = [sys.executable, "-c", COMMAND, str(self.model.absolute()), str(self.verification.absolute())]
+        words += [OWN_CODE] if self.own_code else []
         pipe = subprocess.PIPE
         try:
             return subprocess.Popen(
@@ -211,12 +213,16 @@ class Reloader:
 
 
 @contextmanager
-def reloading(model: Path, verification: Path | None) -> Iterator[Reloader | None]:
-    """The verifying process, ended with the block whatever happens in it; none where nothing was written down."""
+def reloading(model: Path, verification: Path | None, *, own_code: bool) -> Iterator[Reloader | None]:
+    """The verifying process, ended with the block whatever happens in it; none where nothing was written down.
+
+    Args:
+        own_code: code of the model's own may be run.
+    """
     if verification is None:
         yield None
         return
-    reloader = Reloader(model, verification)
+    reloader = Reloader(model, verification, own_code=own_code)
     try:
         yield reloader
     finally:
@@ -239,15 +245,16 @@ def conclude(folder: Path, model: Any, reloader: Reloader, measured: Measured | 
     return found.describe()
 
 
-def verify_model(model: Path, verification: Path, measured: Measured | None) -> Verification:
+def verify_model(model: Path, verification: Path, measured: Measured | None, *, own_code: bool) -> Verification:
     """Load a finished run's model in a new process, and compare it with what was written down while it was trained.
 
     Args:
         measured: what the run reports of the model; None where that is not known.
+        own_code: code of the model's own may be run.
     """
     if damage := damaged_file(model):
         return Verification(failures=[damage])
-    with reloading(model, verification) as reloader:
+    with reloading(model, verification, own_code=own_code) as reloader:
         return judge(verification, reloader.answer() if reloader else {}, measured)
 
 

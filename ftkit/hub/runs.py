@@ -6,7 +6,6 @@ refused, or the code is left out.
 
 import hashlib
 import json
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 
 from ftkit import console
 from ftkit.cache import cache_folder
+from ftkit.classes import strange_adapter, strange_config, strange_load
 from ftkit.errors import UserError
 from ftkit.hub.cache import files_known, note_commit, note_files, snapshot
 from ftkit.hub.client import use_client
@@ -27,8 +27,7 @@ from ftkit.hub.offline import may_ask, offline_by_choice, online, why_offline
 from ftkit.hub.reasons import is_refusal, reason_of, words_of
 
 REVISION = "@"
-LIBRARIES = ("transformers", "peft")
-VERIFICATION, ADAPTER = "verification/facts.json", "model/adapter_config.json"
+VERIFICATION, ADAPTER, CONFIG = "verification/facts.json", "model/adapter_config.json", "model/config.json"
 
 
 def run_folder(name: str | Path, revision: str | None = None) -> Path:
@@ -135,12 +134,13 @@ def make_harmless(folder: Path, repository: Repository) -> None:
         needs_code = bool(recipe["model"].get("trust_remote_code"))
         own_metric = (recipe.get("evaluation") or {}).pop("metric_file", None)
         found = [one["load"] for one in (record, facts) if one is record or one]
-        strange = [load for load in found if not is_plain(load)] + other_libraries(read_object(folder / ADAPTER))
+        strange = [words for load in found if (words := strange_load(load))]
+        strange += [strange_adapter(read_object(folder / ADAPTER)), strange_config(read_object(folder / CONFIG))]
         for load in found:
             load["arguments"].pop("trust_remote_code", None)
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{repository}: its files are not those of a run", key=repository.key) from error
-    if needs_code or strange:
+    if needs_code or any(strange):
         hint = f"fetch it with `hf download {repository.name}`, read the code, and load it by transformers"
         raise UserError(f"{repository} needs code of its own, which is not run from the hub", hint, key=repository.key)
     if own_metric:
@@ -151,18 +151,6 @@ def make_harmless(folder: Path, repository: Repository) -> None:
 def read_object(file: Path) -> dict[str, Any]:
     """A file's JSON object; empty where there is no such file."""
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
-
-
-def is_plain(load: dict[str, Any]) -> bool:
-    """Whether a model is loaded by an Auto class of the libraries, with attention of theirs, which is no code."""
-    own = "/" not in str(load["arguments"].get("attn_implementation"))
-    return own and load["library"] in LIBRARIES and re.fullmatch(r"Auto\w+", load["class"]) is not None
-
-
-def other_libraries(adapter: dict[str, Any]) -> list[str]:
-    """What peft would import for an adapter, beside the libraries."""
-    library = (adapter.get("auto_mapping") or {}).get("parent_library") or LIBRARIES[0]
-    return [library] if library.partition(".")[0] not in LIBRARIES else []
 
 
 def write_own(folder: Path, recipe: Any, record: dict[str, Any], facts: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PretrainedConfig
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
+from ftkit.classes import is_kernel
 from ftkit.errors import UserError
 
 POSITIONS = re.compile(r"max_((encoder|decoder)_)?position_embeddings|max_seq_len")
@@ -22,7 +23,14 @@ SHAPES_ALONE = "batched_mm"  # of experts: the others look at which tokens each 
 
 
 def trusted(config: PretrainedConfig, *, trust: bool) -> PretrainedConfig:
-    """The config, which names code of the model's own only where that may be run: who makes its model goes by that."""
+    """The config, which names code of the model's own only where that may be run: who makes its model goes by that.
+
+    Compiled code of others, as an attention of that file, is never taken: a recipe has words for attention.
+    """
+    parts = [getattr(config, name, None) for name in config.sub_configs]
+    for part in (config, *(part for part in parts if isinstance(part, PretrainedConfig))):
+        if is_kernel(part._attn_implementation):
+            part._attn_implementation = None
     if not trust and "auto_map" in vars(config):
         del config.auto_map
     return config

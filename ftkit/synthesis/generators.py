@@ -104,8 +104,10 @@ class LocalGenerator:
         if not self._tokenizer.chat_template:
             ids: list[int] = self._tokenizer(prompt)["input_ids"]
             return ids[:-1] if ids and ids[-1] in self._ends else ids  # some tokenizers close every text
+        from ftkit.data.bounds import render_chat_template  # it brings transformers
+
         messages = [{"role": "user", "content": prompt}]
-        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = render_chat_template(self._tokenizer, messages, add_generation_prompt=True)
         chat: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return chat
 

@@ -64,7 +64,7 @@ def read_fingerprints(recipe: Recipe, run: Run) -> dict[str, str]:
 
 def code_words(run: Run) -> str:
     """Whether the code is that of the run; another version is no fault of the saved model, which stands by its scores."""
-    record, here = run.record, environment(run.folder)
+    record, here = run.record, environment(run.folder, status=False)
     versions: dict[str, Any] = record.get("versions", {})
     changed = [
         f"{name} {versions[name]} → {here['versions'].get(name, 'none')}"

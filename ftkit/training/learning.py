@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftkit import console
-from ftkit.errors import Diverged
+from ftkit.errors import Diverged, UserError
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run
 from ftkit.training.blame import blamed
@@ -51,6 +52,7 @@ def learn(recipe: Recipe, run: Run, parts: Parts, checkpoint: Path | None, betwe
 
     Raises:
         Diverged: the training diverged, and the recipe has it stopped, or lower rates did not help.
+        UserError: the checkpoint holds more than data.
     """
     trainer, rate = parts.trainer, LowerRate()
     trainer.add_callback(rate)
@@ -71,6 +73,9 @@ def learn(recipe: Recipe, run: Run, parts: Parts, checkpoint: Path | None, betwe
                 raise error from None
             go_back(recipe, run, trainer, checkpoint)
             console.warn(f"{error.message}; going back to {place_words(checkpoint)} with half the learning rate")
+        except UnpicklingError as error:
+            message = f"{checkpoint} holds something else than states of the Trainer, which is not unpickled"
+            raise UserError(message, "it is none of ftkit's; start anew with --overwrite", "--resume") from error
         else:
             (run.checkpoints / START).unlink(missing_ok=True)
             return

@@ -210,7 +210,7 @@ def test_a_process_that_does_not_start_loses_no_run(
 def test_an_interruption_leaves_no_process_behind(finished: Callable[[str], Path]) -> None:
     folder = finished("lora")
     kept: list[Reloader] = []
-    with suppress(KeyboardInterrupt), reloading(folder / "model", folder / "verification") as reloader:
+    with suppress(KeyboardInterrupt), reloading(folder / "model", folder / "verification", own_code=False) as reloader:
         assert reloader is not None
         kept.append(reloader)
         reloader.tell()
@@ -225,7 +225,7 @@ ABANDON = """
 import os, sys
 from pathlib import Path
 from ftkit.evaluation.verification import Reloader
-print(Reloader(Path(sys.argv[1]), Path(sys.argv[2])).process.pid, flush=True)
+print(Reloader(Path(sys.argv[1]), Path(sys.argv[2]), own_code=False).process.pid, flush=True)
 os._exit(9)
 """
 
