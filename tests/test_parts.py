@@ -146,5 +146,5 @@ def test_sums_and_peaks() -> None:
 def test_a_checkpoint_of_an_earlier_version_has_no_account(tmp_path: Path) -> None:
     found = account.Account(Run(tmp_path))
     found.go_on(tmp_path, 5)
-    assert found.trained_before == 0
+    assert found.trained() == 0
     assert [part["from_step"] for part in found.parts(9)] == [5]
