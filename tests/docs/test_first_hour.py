@@ -21,7 +21,7 @@ from tests.hub.server import Hub
 from tests.wheels import ROOT, build_repository
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
-PAGES = [TUTORIAL, ROOT / "docs" / "index.md", ROOT / "docs" / "howto" / "imbalance.md"]
+PAGES = [TUTORIAL, ROOT / "docs" / "index.md", ROOT / "docs" / "howto" / "imbalance.md"]  # the others add no command
 INHERITED = ("LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 
 
@@ -77,6 +77,7 @@ def follow(newcomer: Newcomer, block: Block, folder: Path) -> str:
     return "".join(newcomer.run(words, folder) for words in block.commands() if words[0] not in NOT_HERE)
 
 
+@pytest.mark.slow
 @pytest.mark.wheel
 @pytest.mark.timeout(1200)
 def test_what_is_installed_is_the_wheel_and_all_that_it_needs(newcomer: Newcomer, tmp_path: Path) -> None:
@@ -85,6 +86,7 @@ def test_what_is_installed_is_the_wheel_and_all_that_it_needs(newcomer: Newcomer
     assert "No broken requirements" in newcomer.run(["python", "-m", "pip", "check"], tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.wheel
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -92,8 +94,8 @@ def test_a_newcomer_follows_a_page(newcomer: Newcomer, page: Path, tmp_path: Pat
     if page != TUTORIAL:
         write_reviews(tmp_path / "reviews.csv", 100)
         newcomer.run(["ftkit", "init", "reviews.csv", "--model", ENCODER], tmp_path)
-    said = "".join(follow(newcomer, block, tmp_path) for block in blocks(page) if block.kind in ("sh", "python") and not block.needs)
-    print(said)
+    told = [block for block in blocks(page) if block.kind in ("sh", "python") and block.needs is None]
+    said = "".join(follow(newcomer, block, tmp_path) for block in told)
     if page == TUTORIAL:
         assert "runs/slower" in said
         assert {path.name for path in (tmp_path / "runs").iterdir()} == {"try", "tickets", "slower"}

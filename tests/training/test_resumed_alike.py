@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 
 from ftkit import Interrupted, Recipe, api, compare, train
+from ftkit.data.samples.table import generate
+from ftkit.recipe.load import load_values
 from ftkit.report.evidence import read_evidence
 from ftkit.report.page import cost
-from ftkit.run import Run, read_jsonl
+from ftkit.run import Run, read_jsonl, resolved_values, write_jsonl
 from ftkit.training import account, callbacks, divergence
 from ftkit.training.callbacks import StopOnSignal
 from ftkit.training.energy import EnergyMeter
@@ -34,11 +36,11 @@ TRAINING = {
 QUICK = {"general_text": False, "baseline": False}
 CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "full": (("full",), {}),
-    "epochs": (("full",), {"training": {"eval_strategy": "epoch", "num_train_epochs": 3, "max_steps": -1, "per_device_train_batch_size": 13}}),
+    "epochs": (("full",), {"training": {"eval_strategy": "epoch", "eval_steps": None, "num_train_epochs": 3, "max_steps": -1, "per_device_train_batch_size": 13}}),
     "accumulated": (("lora",), {"training": {"gradient_accumulation_steps": 3, "per_device_train_batch_size": 2}}),
-    "kept outputs": (("transfer",), {"training": {"train_sampling_strategy": "group_by_length"}}),
+    "kept outputs": (("transfer",), {"training": {"train_sampling_strategy": "group_by_length", "per_device_train_batch_size": 13}}),
     "packed": (("lora",), {"task": "instruction", "data": {"packing": True}, "evaluation": {"generation": {"rows": 2, "max_new_tokens": 2}}}),
-    "streamed": (("full",), {"data": {"streaming": True}}),
+    "streamed": (("full",), {}),
     "rolled back": (("full",), {"training": {"on_divergence": "rollback"}}),
 }  # fmt: skip
 
@@ -128,6 +130,14 @@ def broken_off(made: Recipe, folder: Path) -> Run:
     return Run(folder)
 
 
+def streamed(made: Recipe, rows: Path) -> Recipe:
+    """The recipe with a stream of its training rows, and eval rows in a file."""
+    write_jsonl(rows, generate("sentiment", rows=20, split="eval", seed=2))
+    values = resolved_values(made)
+    values["data"] = {"train": made.data.train[0].path, "eval": str(rows), "streaming": True}
+    return load_values(values)
+
+
 def killed(*_: Any) -> None:
     raise Killed
 
@@ -146,6 +156,8 @@ def test_a_run_broken_off_is_the_unbroken_one(recipe: RecipeMaker, tmp_path: Pat
     words, blocks = CASES[case]
     blocks = {**blocks, "training": {**TRAINING, **blocks.get("training", {})}, "evaluation": {**QUICK, **blocks.get("evaluation", {})}}
     made = recipe(*words, **blocks)
+    if case == "streamed":
+        made = streamed(made, tmp_path / "eval.jsonl")
     with diverging(9 if case == "rolled back" else -1):
         whole = Run(train(made, output_dir=tmp_path / "whole").folder)
     with diverging(9 if case == "rolled back" else -1):
@@ -181,7 +193,7 @@ def times_and_energy_add_up(record: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_loading_and_passing_over_rows_is_no_training(recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = recipe("full", training=TRAINING | {"eval_strategy": "no"}, evaluation=QUICK)
+    made = recipe("full", training=TRAINING, evaluation=QUICK)
     with ending(20, signal.SIGINT):
         train(made, output_dir=tmp_path / "run")
     plain = api.learn
