@@ -21,7 +21,7 @@ from tests.hub.server import Hub
 from tests.wheels import ROOT, build_repository
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
-PAGES = [TUTORIAL, ROOT / "docs" / "index.md", ROOT / "docs" / "howto" / "imbalance.md"]  # the others add no command
+PAGES = [TUTORIAL, ROOT / "docs" / "index.md", ROOT / "docs" / "howto" / "imbalance.md"]
 INHERITED = ("LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 
 
