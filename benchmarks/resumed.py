@@ -148,7 +148,7 @@ def write_results(lines: list[str], options: argparse.Namespace) -> None:
         "## A run resumed three times beside the unbroken one", "",
         f"`python {' '.join(sys.argv)}`, {time.strftime('%Y-%m-%d')}; {rounds} of {options.steps} steps. "
         f"MiniLM on sentences, {options.rows} rows a step; the resumed run was ended by Ctrl-C, by kill -9 between two "
-        f"checkpoints, and by SIGTERM. {clock}Medians; the ratio is resumed to unbroken, with the lowest and the highest.", "",
+        f"checkpoints, and by SIGTERM. {clock}Medians; the ratio is resumed to unbroken, with lowest and highest.", "",
         "| strategy | what run.json says | unbroken | resumed three times | ratio |",
         "|---|---|---:|---:|---:|",
     ]  # fmt: skip

@@ -159,9 +159,18 @@ def test_a_checkpoint_of_an_earlier_version_has_no_account(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("batch", "expected"),
     [
-        ({"input_ids": [[5, 6, 0], [5, 6, 7]], "attention_mask": [[1, 1, 0], [1, 1, 1]], "labels": [1, 0]}, {"rows": 2, "tokens": 5}),
-        ({"input_ids": [[5, 6, 7]], "attention_mask": [[1, 1, 1]], "labels": [[-100, -100, 7]]}, {"rows": 1, "tokens": 3, "supervised_tokens": 1}),
-        ({"input_ids": [[5, 6, 5, 6, 7, 0]], "position_ids": [[0, 1, 0, 1, 2, 0]], "labels": [[5, 6, 5, 6, 7, -100]]}, {"rows": 2, "tokens": 5, "supervised_tokens": 5}),
+        (
+            {"input_ids": [[5, 6, 0], [5, 6, 7]], "attention_mask": [[1, 1, 0], [1, 1, 1]], "labels": [1, 0]},
+            {"rows": 2, "tokens": 5},
+        ),
+        (
+            {"input_ids": [[5, 6, 7]], "attention_mask": [[1, 1, 1]], "labels": [[-100, -100, 7]]},
+            {"rows": 1, "tokens": 3, "supervised_tokens": 1},
+        ),
+        (
+            {"input_ids": [[5, 6, 5, 6, 7, 0]], "position_ids": [[0, 1, 0, 1, 2, 0]], "labels": [[5, 6, 5, 6, 7, -100]]},
+            {"rows": 2, "tokens": 5, "supervised_tokens": 5},
+        ),
         ({"attention_mask": [[1], [1]], "frozen_outputs": [[[0.0]], [[0.0]]], "labels": [1, 0]}, {"rows": 2}),
         ({"input_ids": [[5, 6]], "labels": [[0.0, 1.0]]}, {"rows": 1}),
     ],

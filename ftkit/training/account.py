@@ -1,8 +1,8 @@
 """What a run took, over all the processes that it went on in: time, peaks, energy and rows of each, and what they come to.
 
 A checkpoint carries the account as it stood when it was written, as it carries the Trainer's state. So a process that is
-killed counts up to the checkpoint that another goes on from, and no step counts twice. What a process that goes on does before
-its first step, loading and passing over rows, is told apart: the other sums are those of a run that was never broken off.
+killed counts up to the checkpoint that another goes on from, and no step counts twice. What a process that goes on does
+before its first step, loading and passing over rows, is told apart: the other sums are those of an unbroken run.
 """
 
 import json
@@ -27,7 +27,7 @@ Batch = dict[str, Any]
 
 
 class Account(TrainerCallback):
-    """Keeps `parts` in run.json: a process each, with its steps, `seconds`, peaks, `energy_joules`, and what it `trained` on.
+    """Keeps `parts` in run.json: a process each, with its steps, `seconds`, peaks, `energy_joules`, and what it learnt from.
 
     It is made when the process begins, and comes before whatever seals checkpoints.
     """

@@ -123,9 +123,10 @@ def broken_off(made: Recipe, folder: Path) -> Run:
         train(made, output_dir=folder, resume=True)
     with ending(16, signal.SIGTERM):
         train(made, output_dir=folder, resume=True)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(api, "save_and_measure", killed)
-        train(made, output_dir=folder, resume=True)
+        with pytest.raises(Killed):
+            train(made, output_dir=folder, resume=True)
     train(made, output_dir=folder, resume=True)
     return Run(folder)
 
@@ -154,7 +155,11 @@ def logged(run: Run, name: str) -> dict[int, Any]:
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_broken_off_is_the_unbroken_one(recipe: RecipeMaker, tmp_path: Path, case: str) -> None:
     words, blocks = CASES[case]
-    blocks = {**blocks, "training": {**TRAINING, **blocks.get("training", {})}, "evaluation": {**QUICK, **blocks.get("evaluation", {})}}
+    blocks = {
+        **blocks,
+        "training": {**TRAINING, **blocks.get("training", {})},
+        "evaluation": {**QUICK, **blocks.get("evaluation", {})},
+    }
     made = recipe(*words, **blocks)
     if case == "streamed":
         made = streamed(made, tmp_path / "eval.jsonl")
@@ -167,7 +172,13 @@ def test_a_run_broken_off_is_the_unbroken_one(recipe: RecipeMaker, tmp_path: Pat
     assert ours["trained"]["steps"] == STEPS
     assert ours["trained"]["rows"] > 0
     assert ("tokens" in ours["trained"]) is (case != "kept outputs")
-    assert [(part["from_step"], part["to_step"]) for part in ours["parts"]] == [(0, 5), (5, 12), (12, 16), (16, 24), (24, 24)]
+    assert [(part["from_step"], part["to_step"]) for part in ours["parts"]] == [
+        (0, 5),
+        (5, 12),
+        (12, 16),
+        (16, 24),
+        (24, 24),
+    ]
     for name in ("loss", "eval_loss"):
         assert logged(broken, name) == pytest.approx(logged(whole, name), rel=1e-5)
     told, unbroken = cost(read_evidence(broken)), cost(read_evidence(whole))
@@ -192,7 +203,9 @@ def times_and_energy_add_up(record: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_loading_and_passing_over_rows_is_no_training(recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_and_passing_over_rows_is_no_training(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = recipe("full", training=TRAINING, evaluation=QUICK)
     with ending(20, signal.SIGINT):
         train(made, output_dir=tmp_path / "run")
