@@ -136,8 +136,7 @@ def contents(batch: Batch, *, shifted: bool) -> dict[str, int]:
         shifted: a row's first label does not count.
     """
     labels, ids, mask, places = (batch.get(name) for name in ("labels", "input_ids", "attention_mask", "position_ids"))
-    packed = mask is None and isinstance(places, torch.Tensor)
-    if packed:  # padding has position 0 too
+    if mask is None and isinstance(places, torch.Tensor):  # packed; padding has position 0 too
         second = int((places == 1).sum())
         found = {"rows": second, "tokens": second + int((places > 0).sum())}
     else:
