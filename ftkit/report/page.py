@@ -277,7 +277,8 @@ def cost(evidence: Evidence) -> dict[str, str]:
     """What the run took; only what was recorded."""
     record = evidence.record
     ended: dict[str, Any] = next((event for event in reversed(evidence.log) if "train_runtime" in event), {})
-    operations = (record.get("trained") or {}).get("operations") or ended.get("total_flos")
+    trained = record.get("trained") or {}
+    operations = trained.get("operations") or ended.get("total_flos")
     facts = {
         "time": f"{time_words(record['seconds']['total'])}, of it training {time_words(record['seconds']['training'])}",
         "steps": f"{record['steps']:,}" if "steps" in record else "",
@@ -286,7 +287,7 @@ def cost(evidence: Evidence) -> dict[str, str]:
         "strategy": (record.get("strategy_choice") or {}).get("words", ""),
         "peak memory": peak_words(record),
         "going on": resuming_words(record),
-        "tokens": tokens(evidence, ended.get("epoch")),
+        "tokens": tokens(evidence, trained.get("epochs", ended.get("epoch"))),
         "computation": f"{operations:.3g} floating-point operations" if operations else "",
         "energy": energy(record.get("energy_joules"), record.get("training_energy_joules")),
         "parameters": run_facts(record)["parameters"],
