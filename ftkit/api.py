@@ -4,10 +4,10 @@ import copy
 import errno
 import json
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -805,10 +805,11 @@ def fit(recipe: Recipe, run: Run, parts: Parts, watching: Watching, checkpoint: 
     """
     trainer, account, stop = parts.trainer, watching.account, watching.stop
     account.start_training()
-    watching.forecast.start(time.monotonic(), account.trained_before)
+    watching.forecast.trained = account.trained
     progress = ShowProgress(recipe.evaluation.metrics or recipe.spec.default_metrics, parts.task.metric_details())
-    for callback in (progress, WriteLog(run, account.trained_before)):
+    for callback in (progress, WriteLog(run, account.trained)):
         trainer.add_callback(callback)
+    trainer.count = partial(account.take, shifted=trainer.decoder)
     keep_parts_small(run, trainer)
     if parts.frozen is not None:
         take_kept_rows(parts)
@@ -849,7 +850,7 @@ def finish(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measur
     state = parts.trainer.state
     kept = state.best_global_step if parts.trainer.args.load_best_model_at_end else state.global_step
     run.update(steps=state.global_step, kept_step=kept or state.global_step, finished=now())
-    account.close(state.global_step)
+    account.close(state)
     with console.status("writing the report", after=console.SOON):
         write_report(run)
     remember_run(run.folder)

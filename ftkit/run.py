@@ -87,9 +87,11 @@ class Run:
         write_json(self.record_file, {name: value for name, value in self.record.items() if name not in names})
 
     def forget_steps(self, after: int) -> None:
-        """Take out of log.jsonl what was logged after a step: it is done again, and would stand there twice."""
+        """Take out of log.jsonl what was logged after a step, which is done again, and what ended an earlier training."""
         if self.log_file.is_file():
-            write_jsonl(self.log_file, (event for event in read_jsonl(self.log_file) if event.get("step", 0) <= after))
+            events = read_jsonl(self.log_file)
+            kept = [event for event in events if event.get("step", 0) <= after and "train_runtime" not in event]
+            write_jsonl(self.log_file, kept)
 
     def log(self, event: dict[str, Any]) -> None:
         """Append one event to log.jsonl."""

@@ -7,7 +7,6 @@ only its owner can read.
 import inspect
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -23,8 +22,8 @@ import ftkit
 from ftkit import Recipe, UserError, check, load_recipe, plan, preview, train
 from ftkit.recipe.packaged import packaged_recipes
 from ftkit.run import dump_recipe
+from tests.wheels import ROOT, build, build_repository
 
-ROOT = Path(__file__).parent.parent
 FUNCTIONS = [name for name in ftkit.__all__ if inspect.isfunction(getattr(ftkit, name))]
 WITHOUT_ERRORS = {"metric_names"}
 
@@ -104,21 +103,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheel and the sdist, built from a copy of the repository, and the wheel that is built of the sdist."""
     pytest.importorskip("hatchling", reason="what builds the package is not here (the extra dev)")
     folder = tmp_path_factory.mktemp("build")
-    source = folder / "source"
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "__pycache__", "benchmarks", "runs"))
-    build(source, folder / "dist")
-    (sdist,) = (folder / "dist").glob("*.tar.gz")
+    dist = build_repository(folder)
+    (sdist,) = dist.glob("*.tar.gz")
     with tarfile.open(sdist) as packed:
         packed.extractall(folder / "unpacked", filter="data")
     build(next((folder / "unpacked").iterdir()), folder / "again")
-    (wheel,), (again,) = (folder / "dist").glob("*.whl"), (folder / "again").glob("*.whl")
+    (wheel,), (again,) = dist.glob("*.whl"), (folder / "again").glob("*.whl")
     return {"wheel": wheel, "sdist": sdist, "again": again}
-
-
-def build(source: Path, target: Path) -> None:
-    words = [sys.executable, "-m", "hatchling", "build", "-d", str(target)]
-    done = subprocess.run(words, cwd=source, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ftkit import Interrupted, Recipe, compare, train
 from ftkit.report.evidence import read_evidence
@@ -110,7 +111,7 @@ def test_the_parts_sum_to_the_whole(found: tuple[Run, Run, list[int]]) -> None:
     record, parts = broken.record, broken.record["parts"]
     for kind in ("training", "total"):
         assert record["seconds"][kind] == pytest.approx(sum(part["seconds"][kind] for part in parts), abs=1e-6)
-    assert all(0 < part["seconds"]["training"] < part["seconds"]["total"] for part in parts)
+    assert all(0 < part["seconds"]["training"] <= part["seconds"]["total"] for part in parts)
     for kind in ("peak_memory_bytes", "training_peak_bytes"):
         assert record[kind]["process"] == max(part[kind]["process"] for part in parts)
     assert record["training_peak_bytes"]["process"] <= record["peak_memory_bytes"]["process"]
@@ -133,18 +134,48 @@ def test_what_was_mended_leaves_no_trace(found: tuple[Run, Run, list[int]]) -> N
 def test_sums_and_peaks() -> None:
     parts = [
         {"seconds": {"training": 2.0, "total": 9.0}, "peak_memory_bytes": {"process": 5}, "training_peak_bytes": {"process": 4},
-         "energy_joules": {"gpu": 3.0, "processor": 1.5}},
+         "energy_joules": {"gpu": 3.0, "processor": 1.5}, "training_energy_joules": {"gpu": 1.0}, "from_step": 0, "to_step": 2,
+         "trained": {"rows": 8, "tokens": 70}},
         {"seconds": {"training": 0.5, "total": 3.0}, "peak_memory_bytes": {"process": 7, "gpu": 1}, "training_peak_bytes": {},
-         "energy_joules": {"gpu": 0.25}},
+         "energy_joules": {"gpu": 0.25}, "training_energy_joules": {"gpu": 0.5}, "from_step": 2, "to_step": 3,
+         "trained": {"rows": 4, "tokens": 30}, "resuming": {"seconds": 7.0, "energy_joules": {"gpu": 2.0}}},
     ]  # fmt: skip
     assert totals(parts) == {
         "seconds": {"training": 2.5, "total": 12.0}, "peak_memory_bytes": {"process": 7, "gpu": 1},
-        "training_peak_bytes": {"process": 4}, "energy_joules": {"gpu": 3.25},
+        "training_peak_bytes": {"process": 4}, "energy_joules": {"gpu": 3.25}, "training_energy_joules": {"gpu": 1.5},
+        "trained": {"rows": 12, "tokens": 100}, "resuming": {"seconds": 7.0, "energy_joules": {"gpu": 2.0}},
     }  # fmt: skip
 
 
 def test_a_checkpoint_of_an_earlier_version_has_no_account(tmp_path: Path) -> None:
     found = account.Account(Run(tmp_path))
     found.go_on(tmp_path, 5)
-    assert found.trained_before == 0
-    assert [part["from_step"] for part in found.parts(9)] == [5]
+    assert found.trained() == 0
+    parts = found.parts(9)
+    assert [part["from_step"] for part in parts] == [5]
+    assert totals(parts)["trained"] == {}  # of the first five steps nobody knows
+
+
+@pytest.mark.parametrize(
+    ("batch", "expected"),
+    [
+        (
+            {"input_ids": [[5, 6, 0], [5, 6, 7]], "attention_mask": [[1, 1, 0], [1, 1, 1]], "labels": [1, 0]},
+            {"rows": 2, "tokens": 5},
+        ),
+        (
+            {"input_ids": [[5, 6, 7]], "attention_mask": [[1, 1, 1]], "labels": [[-100, -100, 7]]},
+            {"rows": 1, "tokens": 3, "supervised_tokens": 1},
+        ),
+        (
+            {"input_ids": [[5, 6, 5, 6, 7, 0]], "position_ids": [[0, 1, 0, 1, 2, 0]], "labels": [[5, 6, 5, 6, 7, -100]]},
+            {"rows": 2, "tokens": 5, "supervised_tokens": 5},
+        ),
+        ({"attention_mask": [[1], [1]], "frozen_outputs": [[[0.0]], [[0.0]]], "labels": [1, 0]}, {"rows": 2}),
+        ({"input_ids": [[5, 6]], "labels": [[0.0, 1.0]]}, {"rows": 1}),
+    ],
+    ids=["padded", "an answer", "packed", "kept outputs", "no mask"],
+)
+def test_what_a_batch_holds(batch: dict[str, Any], expected: dict[str, int]) -> None:
+    tensors = {name: torch.tensor(value) for name, value in batch.items()}
+    assert account.contents(tensors, shifted=False) == expected

@@ -41,7 +41,8 @@ class Entry:
         higher: of each metric, whether higher is better.
         data: the fingerprint of its eval rows.
         draws: each metric over the draws of its interval, and `seed` that of the draws.
-        peak_memory: in bytes, by place; `disk`: bytes of the saved model; `seconds`: of the whole run.
+        peak_memory: in bytes, by place; `disk`: bytes of the saved model; `seconds`: of the whole run, without those of
+            going on where it was resumed.
     """
 
     name: str

@@ -279,6 +279,8 @@ def cost(evidence: Evidence) -> dict[str, str]:
     """What the run took; only what was recorded."""
     record = evidence.record
     ended: dict[str, Any] = next((event for event in reversed(evidence.log) if "train_runtime" in event), {})
+    trained = record.get("trained") or {}
+    operations = trained.get("operations") or ended.get("total_flos")
     facts = {
         "time": f"{time_words(record['seconds']['total'])}, of it training {time_words(record['seconds']['training'])}",
         "steps": f"{record['steps']:,}" if "steps" in record else "",
@@ -286,9 +288,10 @@ def cost(evidence: Evidence) -> dict[str, str]:
         "rows a second": rows_a_second(record, ended),
         "strategy": (record.get("strategy_choice") or {}).get("words", ""),
         "peak memory": peak_words(record),
-        "tokens": tokens(evidence, ended.get("epoch")),
-        "computation": f"{ended['total_flos']:.3g} floating-point operations" if ended.get("total_flos") else "",
-        "energy": energy(record.get("energy_joules")),
+        "going on": resuming_words(record),
+        "tokens": tokens(evidence, trained.get("epochs", ended.get("epoch"))),
+        "computation": f"{operations:.3g} floating-point operations" if operations else "",
+        "energy": energy(record.get("energy_joules"), record.get("training_energy_joules")),
         "parameters": run_facts(record)["parameters"],
         "learning rate": run_facts(record).get("learning rate", ""),
     }
@@ -303,15 +306,30 @@ def part_words(parts: list[dict[str, Any]]) -> str:
     return f"{len(parts)}: {', '.join(steps)}" if len(parts) > 1 else ""
 
 
-def rows_a_second(record: dict[str, Any], ended: dict[str, Any]) -> str:
-    """Over the whole training: the Trainer divides the rows of all epochs by the time of its last process."""
-    if "train_samples_per_second" not in ended or not record["seconds"]["training"]:
+def resuming_words(record: dict[str, Any]) -> str:
+    """What it took to go on, beside what the run took: loading again, and passing over rows that it had had."""
+    found = record.get("resuming")
+    if not found:
         return ""
-    return f"{ended['train_samples_per_second'] * ended['train_runtime'] / record['seconds']['training']:,.0f}"
+    joules = energy(found["energy_joules"])
+    return f"{time_words(found['seconds'])}{f', {joules}' if joules else ''}, which no other figure counts"
+
+
+def rows_a_second(record: dict[str, Any], ended: dict[str, Any]) -> str:
+    """Over the whole training; of a run before rows were counted by the Trainer's figures, which know one process alone."""
+    seconds, rows = record["seconds"]["training"], (record.get("trained") or {}).get("rows")
+    if rows is None and len(record.get("parts") or []) < 2 and "train_samples_per_second" in ended:
+        rows = ended["train_samples_per_second"] * ended["train_runtime"]
+    return f"{rows / seconds:,.0f}" if rows and seconds else ""
 
 
 def tokens(evidence: Evidence, epochs: float | None) -> str:
-    """Tokens trained on: those of the training rows, times the epochs."""
+    """Tokens trained on, as they were counted; else those of the training rows, times the epochs."""
+    counted = evidence.record.get("trained") or {}
+    if "tokens" in counted:
+        words = f"{counted['tokens']:,} in {counted['epochs']:.3g} epochs, without padding"
+        supervised = counted.get("supervised_tokens", counted["tokens"])
+        return words if supervised == counted["tokens"] else f"{words}; {supervised:,} supervised"
     facts = next((facts for name, facts in split_facts(evidence).items() if name.startswith("train")), {})
     if "tokens" not in facts or epochs is None:
         return ""
@@ -320,9 +338,14 @@ def tokens(evidence: Evidence, epochs: float | None) -> str:
     return words if supervised == facts["tokens"] else f"{words}; {supervised * epochs:,.0f} supervised"
 
 
-def energy(joules: dict[str, float] | None) -> str:
-    """Energy by part of the machine, as `{"gpu": joules}`; empty where the hardware does not tell."""
-    return ", ".join(f"{value / 3600:,.3g} Wh ({place})" for place, value in (joules or {}).items())
+def energy(joules: dict[str, float] | None, training: dict[str, float] | None = None) -> str:
+    """Energy by part of the machine, as `{"gpu": joules}`; empty where the hardware does not tell.
+
+    Args:
+        training: of it, what training took.
+    """
+    of_it = {place: f", of it training {value / 3600:,.3g} Wh" for place, value in (training or {}).items()}
+    return ", ".join(f"{value / 3600:,.3g} Wh ({place}){of_it.get(place, '')}" for place, value in (joules or {}).items())
 
 
 def surroundings(evidence: Evidence) -> dict[str, str]:

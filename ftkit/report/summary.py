@@ -100,10 +100,11 @@ def forgetting_words(metrics: dict[str, Any]) -> str:
 def run_facts(record: dict[str, Any]) -> dict[str, str]:
     """What the run learnt and cost, and whether what it saved is that."""
     counts, seconds = record["parameters"], record["seconds"]
+    again = f"; going on took {time_words(record['resuming']['seconds'])} more" if "resuming" in record else ""
     facts = {
         "parameters": f"{counts['trainable']:,} trainable of {counts['total']:,} ({counts['trainable_percent']:.4f} %)",
         "peak memory": peak_words(record),
-        "time": f"{time_words(seconds['total'])} (training {time_words(seconds['training'])})",
+        "time": f"{time_words(seconds['total'])} (training {time_words(seconds['training'])}{again})",
     }
     if lowered := record.get("lowered_rate"):
         facts["learning rate"] = lowered_words(lowered)

@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -35,10 +35,13 @@ class ShowProgress(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
-        self.started, self.first_step = time.monotonic(), state.global_step
+        self.started, self.first_step = 0.0, state.global_step
         self.bar = console.progress_bar("loss", "lr", "rate")
         self.task = self.bar.add_task("step", total=state.max_steps, completed=state.global_step)
         self.bar.start()
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.started = self.started or time.monotonic()  # what a run that goes on passed over before is no part of the rate
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.bar and self.task is not None:
@@ -83,11 +86,11 @@ class WriteLog(TrainerCallback):
     """Every logging event as a line of log.jsonl, with the seconds of training up to it.
 
     Args:
-        before: seconds that earlier processes of the run trained.
+        trained: gives these seconds.
     """
 
-    def __init__(self, run: Run, before: float = 0.0) -> None:
-        self.run, self.started = run, time.monotonic() - before
+    def __init__(self, run: Run, trained: Callable[[], float]) -> None:
+        self.run, self.trained = run, trained
 
     def on_log(
         self,
@@ -98,7 +101,7 @@ class WriteLog(TrainerCallback):
         **_: Any,
     ) -> None:
         if state.is_world_process_zero and logs:
-            seconds = round(time.monotonic() - self.started, 3)
+            seconds = round(self.trained(), 3)
             finite = {
                 key: value if not isinstance(value, float) or math.isfinite(value) else str(value)
                 for key, value in logs.items()
@@ -116,20 +119,25 @@ class SealCheckpoints(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """On SIGINT or SIGTERM the step in hand is finished and saved, then training stops; a second signal stops at once."""
+    """On SIGINT or SIGTERM the step in hand is finished and saved, then training stops; a second signal stops at once.
+
+    Where the eval rows are due at that step they are measured behind the checkpoint, which is then written again.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.owed = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.asked:
             control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
+            self.owed, control.should_evaluate = control.should_evaluate, False
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         # The Trainer ends the epoch here too where a stop fell inside it; the unbroken run measures and saves nothing there.
-        if self.asked and abs((state.epoch or 0) - round(state.epoch or 0)) > 1e-6:
-            control.should_evaluate = control.should_save = False
+        if self.asked:
+            whole = abs((state.epoch or 0) - round(state.epoch or 0)) <= 1e-6
+            control.should_evaluate = self.owed or (whole and control.should_evaluate)
+            control.should_save = self.owed or (whole and control.should_save)
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -20,17 +21,8 @@ class ForecastTime(TrainerCallback):
     """
 
     def __init__(self, run: Run) -> None:
-        self.run, self.measured, self.before = run, 0.0, 0.0
-        self.started = self.warm = 0.0
-        self.first_step = 0
-
-    def start(self, started: float, before: float = 0.0) -> None:
-        """The clock of training starts, by time.monotonic, with what is done before its first step.
-
-        Args:
-            before: seconds that earlier processes of the run trained.
-        """
-        self.started, self.before = started, before
+        self.run, self.measured, self.warm, self.first_step = run, 0.0, 0.0, 0
+        self.trained: Callable[[], float] = float  # gives the seconds of training so far, with those of earlier processes
 
     def on_predict(
         self,
@@ -59,7 +51,7 @@ class ForecastTime(TrainerCallback):
         """Write the forecast."""
         step = (now - self.warm) / (made - 1)
         left = evaluations_left(state, args)
-        seconds = self.before + now - self.started + step * (state.max_steps - state.global_step) + self.measured * left
+        seconds = self.trained() + step * (state.max_steps - state.global_step) + self.measured * left
         found = {"training": round(seconds, 3), "step": round(step, 4), "after_step": state.global_step}
         self.run.update(plan={**(self.run.record.get("plan") or {}), "seconds": found})
 

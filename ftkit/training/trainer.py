@@ -56,6 +56,7 @@ class Trainer(compat.Trainer):
         label_scale: in which units the labels are learnt; None where they are what they are.
         off: why levers are off, by their keys under `speed`.
         watch: looks at each loss and gradient norm, and ends the training where it diverges.
+        count: is told of the batches of a step before it is made.
     """
 
     head: Head | None = None
@@ -78,6 +79,7 @@ class Trainer(compat.Trainer):
     label_scale: LabelScale | None = None
     off: dict[str, str]
     watch: Watch | None = None
+    count: Callable[[list[dict[str, Any]]], None] | None = None
     _step: Step | None = None
     _rows = 0  # of the present micro-batch
     _back: np.ndarray | None = None  # of the rows that are evaluated, where each stands
@@ -92,6 +94,7 @@ class Trainer(compat.Trainer):
 
     def train(self, *arguments: Any, **named: Any) -> Any:
         """As the Trainer's, with the model as it trains."""
+        self.current_flos = 0  # those of a training that diverged would count in the next
         with self.stepping(), borrowed_names(self.model):  # the Trainer puts Liger's in for good, where the recipe asks it
             return super().train(*arguments, **named)
 
@@ -174,6 +177,8 @@ class Trainer(compat.Trainer):
         found: tuple[list[Any], Any] = super().get_batch_samples(*arguments, **named)
         weights = [weight_of(batch, shifted=self.decoder) for batch in found[0]]
         self._step = Step(sum(weights), len(weights))
+        if self.count is not None:
+            self.count(found[0])
         return found
 
     def compute_batch(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:

@@ -117,11 +117,11 @@ def test_the_forecast_counts_steps_and_evaluations(tmp_path: Path) -> None:
     state = TrainerState(max_steps=100, global_step=20, num_train_epochs=3, epoch=0.6)
     forecast.on_predict(args, state, control, {"test_runtime": 4.0})
     forecast.on_predict(args, state, control, {"test_runtime": 9.0})  # of other rows
-    forecast.started, forecast.warm = 100.0, 102.0
+    forecast.trained, forecast.warm = lambda: 40.0, 102.0
     forecast.tell(state, args, now=140.0, made=20)
     assert run.record["plan"]["seconds"] == {"training": 40 + 2 * 80 + 3 * 4, "step": 2.0, "after_step": 20}
     assert run.record["plan"]["peak_memory_bytes"] == {"process": 7}
-    forecast.start(100.0, before=30.0)  # a process that goes on has the time of those before it behind it
+    forecast.trained = lambda: 70.0  # a process that goes on has the time of those before it behind it
     forecast.tell(state, args, now=140.0, made=20)
     assert run.record["plan"]["seconds"]["training"] == 30 + 40 + 2 * 80 + 3 * 4
     assert json.loads(run.record_file.read_text())["plan"] == run.record["plan"]
