@@ -20,11 +20,7 @@ LEARNT = {
 }
 
 
-# `make test-slow` runs them; of each strategy and kind of model one stays.
-SLOW = (
-    "full_distilbert", "qlora_distilbert", "lora_llama2_summarization", "full_distilbert_entities",
-    "lora_distilbert_regression", "gpt2_domain", "lora_gpt2_instruction",
-)  # fmt: skip
+FAST = ("lora_distilbert",)  # `make test-slow` runs the others
 # Of models of other types, on code that those above go through to the end: fewer steps, all slow, and what they reach.
 SHORT = {
     "lora_smollm2_chat": ("loss", 3.0),
@@ -37,7 +33,7 @@ SHORT = {
 
 
 def marked(path: Path) -> Any:
-    return pytest.param(path, marks=pytest.mark.slow if path.stem in (*SLOW, *SHORT) else (), id=path.stem)
+    return pytest.param(path, marks=pytest.mark.slow if path.stem not in FAST else (), id=path.stem)
 
 
 @pytest.mark.timeout(300)
