@@ -115,6 +115,7 @@ def test_plain_libraries_in_a_new_process_predict_the_same(recipe: RecipeMaker, 
 
 
 @pytest.mark.parametrize("strategy", ["full", "transfer", "lora", "qlora"])
+@pytest.mark.slow
 def test_eval_of_a_run_gives_the_runs_own_figures(recipe: RecipeMaker, tmp_path: Path, strategy: str) -> None:
     result = train(recipe(strategy), output_dir=tmp_path / "run")
     assert evaluate(tmp_path / "run").metrics == result.metrics["tuned"]

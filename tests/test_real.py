@@ -80,11 +80,13 @@ def test_a_checkpoint_stored_in_float16_learns_in_float32(shared: Path, tmp_path
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.slow
 def test_check_of_a_real_model(shared: Path, strategy: str) -> None:
     assert "gradient norm" in check(polarity(shared, strategy, 60)).facts["longest batch"]
 
 
 @pytest.mark.parametrize("strategy", ["lora", pytest.param("qlora", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_small_real_decoder_learns_instructions(shared: Path, tmp_path: Path, strategy: str) -> None:
     result = train(stories(shared, strategy), output_dir=tmp_path / "run")
     assert result.metrics["tuned"]["loss"] < result.metrics["baseline"]["loss"] - 0.2

@@ -76,6 +76,7 @@ def test_something_is_said_before_torch_is_loaded(
     assert "loading torch and transformers" in done.stdout.partition(ENDED)[0].splitlines()
 
 
+@pytest.mark.slow
 def test_an_error_stands_alone(run: Path, tmp_path: Path) -> None:
     """Kind: a library's own progress or advice above the line that counts. This file is read by the library's reader."""
     pd.DataFrame({"body": ["A film."]}).to_parquet(tmp_path / "rows.parquet")

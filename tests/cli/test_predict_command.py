@@ -173,6 +173,7 @@ def no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @BAD_FILES
 @pytest.mark.usefixtures("no_torch")
+@pytest.mark.slow
 def test_a_file_is_looked_at_before_torch_is_loaded(run: Path, tmp_path: Path, name: str, text: str, said: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     done = ftkit(run, name, "--encoding", "utf-16" if "utf-16" in said else "utf-8")

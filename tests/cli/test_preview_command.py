@@ -42,6 +42,7 @@ def test_rows_are_shown_and_the_page_is_written(recipe_file: Path, tmp_path: Pat
         (["--html", "."], "error: --html: . is a folder; name a file"),
     ],
 )
+@pytest.mark.slow
 def test_refusals_are_one_line(words: list[str], expected: str, recipe_file: Path) -> None:
     done = ftkit("preview", recipe_file, *words)
     assert done.returncode == 2

@@ -174,6 +174,7 @@ def test_an_encoder_decoder_can_be_asked(arc: Path, stand_in: Callable[[str], Pa
     assert [score.documents for score in benchmark(stand_in("t5"), ["arc_easy"], data_dir=arc, limit=3).scores] == [3, 3]
 
 
+@pytest.mark.slow
 def test_a_run_that_learnt_nothing_differs_by_nothing(arc: Path, lora_run: Callable[[float], Path]) -> None:
     for score in benchmark(lora_run(0.0), ["arc_easy", "arc_challenge"], data_dir=arc, limit=5).scores:
         assert score.models["baseline"] == score.models["tuned"]

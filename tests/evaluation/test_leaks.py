@@ -48,6 +48,7 @@ def of_pairs(recipe: RecipeMaker, folder: Path, evals: list[dict[str, Any]], **d
     return load_values(values)
 
 
+@pytest.mark.slow
 def test_pairs_that_are_swapped_are_found_and_named(recipe: RecipeMaker, tmp_path: Path) -> None:
     shouted = {key: value.upper() + "!" if key != "label" else value for key, value in swapped(pairs(30)[9]).items()}
     crossed = pairs(30)[3] | {"text_pair": pairs(30)[4]["text"]}  # shares a half with two rows, and is none of them

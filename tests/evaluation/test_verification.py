@@ -132,6 +132,7 @@ def test_a_tensor_that_was_changed_is_named(finished: Callable[[str], Path]) -> 
     assert "a new process scores the rows otherwise than memory did: by up to 0.5" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_truncated_file_is_one_clear_line(finished: Callable[[str], Path]) -> None:
     folder = finished("lora")
     file = files_of(folder)

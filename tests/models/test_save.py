@@ -95,6 +95,7 @@ def odd_base(stand_in: Callable[[str], Path], tmp_path: Path) -> Callable[[str],
 
 
 @pytest.mark.parametrize(("kind", "task", "strategy"), STRATEGY_CASES)
+@pytest.mark.slow
 def test_a_run_leaves_nothing_of_its_own_in_the_folder(
     odd_base: Callable[[str], Path],
     recipe: RecipeMaker,

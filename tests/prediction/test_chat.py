@@ -27,6 +27,7 @@ def chat(run: Path, lines: str, *words: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.parametrize("kind", ["alpaca", "summary", "pairs"])
+@pytest.mark.slow
 def test_an_answer_is_that_of_predict_piece_by_piece(trained: Trained, kind: str) -> None:
     pieces: list[str] = []
     said = talk_to(trained(kind)).reply("The sea is blue. The sand is white.", pieces.append)

@@ -30,6 +30,7 @@ def eval_rows(run: Path, *, answers: bool) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("kind", ["labels", "mapped", "several", "numbers", "tags", *GENERATING])
 @pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.slow
 def test_predictions_are_those_of_the_runs_evaluation(trained: Trained, kind: str, answers: bool) -> None:
     run = trained(kind)
     found = list(predict(run, eval_rows(run, answers=answers)))

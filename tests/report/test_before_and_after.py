@@ -59,6 +59,7 @@ def page_of(folder: Path, rows: list[dict[str, Any]], outcomes: list[str]) -> Pa
 
 @pytest.mark.parametrize("kinds", [0, 1, 2, 4])
 @pytest.mark.parametrize("task", ["instruction", "text-classification"])
+@pytest.mark.slow
 def test_rows_are_shown_whatever_became_of_them(
     task: str, kinds: int, finished: Callable[[str], Path], chromium: Page
 ) -> None:

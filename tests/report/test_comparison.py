@@ -64,6 +64,7 @@ def test_flags_stand_under_the_table(runs: list[Path]) -> None:
     assert flag not in printed(compare(runs))
 
 
+@pytest.mark.slow
 def test_every_column_is_filled(runs: list[Path]) -> None:
     for run in runs:
         rewrite(run, forgetting={"kind": "drift", "tuned": 0.0512, "interval": [0.04, 0.06]})

@@ -87,6 +87,7 @@ def of_form(recipe: RecipeMaker, folder: Path, form: str, answers: Callable[[int
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.slow
 def test_a_run_learns_the_first_and_is_measured_by_all(recipe: RecipeMaker, tmp_path: Path, form: str) -> None:
     made = of_form(recipe, tmp_path, form, lambda n: [f"red {n}", f"blue {n}", *["green"] * (n % 2)])
     result = train(made, output_dir=tmp_path / "run")

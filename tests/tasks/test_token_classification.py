@@ -171,6 +171,7 @@ def test_predictions_are_told_as_entities() -> None:
     ("strategy", "kind"),
     [("full", "distilbert"), ("transfer", "bert"), ("lora", "distilbert"), ("full", "gpt2"), ("qlora", "llama")],
 )
+@pytest.mark.slow
 def test_a_run_from_end_to_end(recipe: RecipeMaker, sentences: Path, tmp_path: Path, strategy: str, kind: str) -> None:
     data = {"train": str(sentences), "drop_overlap": True}
     metrics = {"metrics": ["f1", "precision", "recall", "accuracy", "loss"]}

@@ -53,6 +53,7 @@ CASES = [
 
 @pytest.mark.parametrize("speed", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["levers", "plain"])
 @pytest.mark.parametrize(("task", "kind", "more"), CASES)
+@pytest.mark.slow
 def test_a_step_in_three_batches_is_the_step_in_one(
     recipe: RecipeMaker,
     tmp_path: Path,

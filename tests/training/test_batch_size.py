@@ -101,6 +101,7 @@ def needed(recipe: Recipe, parts: Parts, rows: int) -> int:
     return planner.needed_with(BatchSize(96, rows, 96 // rows).applied(recipe), figures_of(parts.data))
 
 
+@pytest.mark.slow
 def test_on_a_cpu_the_batch_is_what_the_plan_says_fits(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +129,7 @@ def test_a_batch_is_found_by_the_longest_rows(recipe: RecipeMaker, tmp_path: Pat
     assert planner.needed_with(made, figures) > planner.needed(planner.estimate(setup))
 
 
+@pytest.mark.slow
 def test_the_plan_finds_a_batch_too(recipe: RecipeMaker) -> None:
     made = auto(recipe)
     roomy = make_plan(made, "cpu", 64, measure=False)
@@ -168,6 +170,7 @@ def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_batch_that_it_found(recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = auto(recipe, training={"save_strategy": "steps", "save_steps": 2, "max_steps": 4})
     folder, rooms = tmp_path / "run", iter([10**15])
@@ -224,6 +227,7 @@ CASES = [
 @pytest.mark.usefixtures("no_dropout")
 @pytest.mark.parametrize("accumulation", [1, 3])
 @pytest.mark.parametrize(("strategy", "task", "kind", "where"), CASES)
+@pytest.mark.slow
 def test_a_step_without_memory_is_done_again(
     recipe: RecipeMaker, tmp_path: Path, strategy: str, task: str, kind: str, where: str, accumulation: int
 ) -> None:

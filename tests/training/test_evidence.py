@@ -45,6 +45,7 @@ def test_nothing_learnt_is_no_change(recipe: RecipeMaker, tmp_path: Path, strate
     assert tuple(metrics["forgetting"]["interval"]) == (0, 0)
 
 
+@pytest.mark.slow
 def test_figures_follow_from_the_predictions(recipe: RecipeMaker, tmp_path: Path) -> None:
     result = train(recipe("full", training={"max_steps": 30}), output_dir=tmp_path / "run")
     metrics, analysis = result.metrics, read(result.folder, "analysis")
@@ -67,6 +68,7 @@ def test_figures_follow_from_the_predictions(recipe: RecipeMaker, tmp_path: Path
     assert majority["accuracy"] == np.mean([row["label"] == label for row in rows])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_evidence(recipe: RecipeMaker, tmp_path: Path) -> None:
     made = recipe("lora", training={"save_strategy": "steps", "save_steps": 2, "eval_strategy": "no"})
     whole = train(made, output_dir=tmp_path / "whole")
@@ -113,6 +115,7 @@ def test_a_spoiled_slice_comes_out_first(shared: Path, tmp_path: Path) -> None:
     assert all(row["row"].startswith("eval.jsonl row ") for row in read(result.folder, "analysis")["worst"])
 
 
+@pytest.mark.slow
 def test_what_a_decoder_forgets_is_a_loss_and_a_new_heads_body_drifts(recipe: RecipeMaker, tmp_path: Path) -> None:
     lossy = train(recipe("full", task="instruction", training={"learning_rate": 0.01}), output_dir=tmp_path / "a").metrics
     found = lossy["forgetting"]
@@ -125,6 +128,7 @@ def test_what_a_decoder_forgets_is_a_loss_and_a_new_heads_body_drifts(recipe: Re
     assert moved["tuned"] > 0.001
 
 
+@pytest.mark.slow
 def test_general_text_may_be_named_or_left_out(recipe: RecipeMaker, tmp_path: Path) -> None:
     text = tmp_path / "general.txt"
     text.write_text("The river runs to the sea.\n\nA second paragraph of plain words.\n")
@@ -164,6 +168,7 @@ class Shorter(evaluate.Metric):
 
 
 @pytest.mark.parametrize("kind", METRIC_FILES)
+@pytest.mark.slow
 def test_a_users_own_metric(recipe: RecipeMaker, tmp_path: Path, kind: str) -> None:
     if "evaluate" in kind:
         pytest.importorskip("evaluate")

@@ -93,6 +93,7 @@ def test_it_goes_with_other_settings(recipe: RecipeMaker, tmp_path: Path, extra:
 
 
 @pytest.mark.parametrize("kind", ["distilbert", "gpt2"])
+@pytest.mark.slow
 def test_the_last_blocks_may_learn_over_kept_outputs(recipe: RecipeMaker, tmp_path: Path, kind: str) -> None:
     last = {"unfreeze_last": 1}
     with_it = trained(recipe(transfer(**last), kind=kind, training=LONG), tmp_path / "with")
@@ -150,6 +151,7 @@ def test_dropout_in_the_body_is_noticed(recipe: RecipeMaker, tmp_path: Path) -> 
     assert "there is dropout in it" in parts.frozen.facts["train"]["reason"]
 
 
+@pytest.mark.slow
 def test_a_second_run_that_changes_the_head_alone_computes_nothing(recipe: RecipeMaker, tmp_path: Path) -> None:
     first = train(recipe(transfer(), training={"max_steps": 15}), output_dir=tmp_path / "one")
     other = {"max_steps": 30, "learning_rate": 5e-3, "seed": 7, "per_device_train_batch_size": 4}

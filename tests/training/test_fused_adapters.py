@@ -217,6 +217,7 @@ def test_without_autocast_adapters_of_a_half_base_stay_in_float32() -> None:
 
 @pytest.mark.parametrize(("kind", "task"), [("distilbert", "text-classification"), ("llama", "instruction")])
 @pytest.mark.parametrize("strategy", ["lora", "qlora"])
+@pytest.mark.slow
 def test_the_loss_curve_is_that_of_peft(recipe: RecipeMaker, tmp_path: Path, kind: str, task: str, strategy: str) -> None:
     curves, facts = [], []
     for on in (True, False):

@@ -255,6 +255,7 @@ def test_chats_with_the_same_question_overlap_whatever_the_answer(instruct: Call
     assert check(made)
 
 
+@pytest.mark.slow
 def test_a_second_start_on_chats_knows_their_template(instruct: Callable[..., Recipe], tmp_path: Path) -> None:
     made = instruct(chats(20), chats(30)[20:], data={"chat_template": CHATML})
     assert check(made)
@@ -422,6 +423,7 @@ def test_a_changed_space_in_the_saved_template_is_found(instruct: Callable[..., 
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.slow
 def test_packed_rows_train_like_unpacked_ones(recipe: RecipeMaker, tmp_path: Path, kind: str) -> None:
     """All rows in one batch: the mean loss over their answer tokens is the same, whether they are packed or padded."""
     losses = []

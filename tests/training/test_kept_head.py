@@ -161,6 +161,7 @@ def stored_head(base: Path) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda strategy: strategy["name"])
+@pytest.mark.slow
 def test_the_baseline_is_that_of_the_plain_pipeline(
     classifier: Path, tmp_path: Path, strategy: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -234,6 +235,7 @@ def test_other_names_get_a_new_head_of_the_same_size(
     assert parts.task.config_values()["id2label"] == dict(enumerate(sorted(NAMES[names].values())))
 
 
+@pytest.mark.slow
 def test_another_number_gets_a_new_head_and_says_what_would_keep_it(classifier: Path, tmp_path: Path) -> None:
     data = feelings(tmp_path / "rows.jsonl", kept=("negative", "positive"))
     result = train(made(classifier, data), output_dir=tmp_path / "run")
@@ -336,6 +338,7 @@ def test_several_labels_at_once(classifier: Path, tmp_path: Path) -> None:
     assert torch.equal(weight, stored_head(classifier))
 
 
+@pytest.mark.slow
 def test_every_later_command_has_the_order_of_training(classifier: Path, tmp_path: Path) -> None:
     data = feelings(tmp_path / "rows.jsonl")
     blocks = {"training": {"max_steps": 4, "save_steps": 2, "save_strategy": "steps"}, "evaluation": {"verify": True}}

@@ -209,6 +209,7 @@ def test_an_attention_that_is_wrong_in_the_slightest_is_refused(kind: str, half:
     assert ("differs" in found) == (kind != "right"), found
 
 
+@pytest.mark.slow
 def test_the_loss_curve_is_that_of_the_models_own_attention(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

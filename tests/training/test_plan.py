@@ -70,6 +70,7 @@ def test_lora_distilbert_has_the_published_counts(tmp_path: Path) -> None:
     assert any("not in the cache" in note for note in plan.notes)
 
 
+@pytest.mark.slow
 def test_qlora_llama2_has_the_published_counts(tmp_path: Path) -> None:
     plan = planned("qlora_llama2_summarization", "llama", tmp_path, "training.bf16=true")
     counts = plan.parameters
@@ -235,6 +236,7 @@ def test_rows_put_together_by_length_are_planned_as_the_longest(recipe: Callable
     assert grouped["weights"] == drawn["weights"]
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_fit_is_told_what_would_make_it(recipe: Callable[..., Recipe]) -> None:
     made = recipe("full", task="instruction", training={"per_device_train_batch_size": 8})
     whole = api.plan(made, device="cpu", measure=False)
@@ -252,6 +254,7 @@ def test_a_run_that_does_not_fit_is_told_what_would_make_it(recipe: Callable[...
     assert "name: lora" in changes
 
 
+@pytest.mark.slow
 def test_what_a_remedy_promises_is_what_the_changed_recipe_takes(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     made = recipe("lora", task="instruction", kind="llama")
     file = tmp_path / "r.yaml"
@@ -267,6 +270,7 @@ def test_what_a_remedy_promises_is_what_the_changed_recipe_takes(recipe: Callabl
     assert keys
 
 
+@pytest.mark.slow
 def test_steps_and_tokens_are_those_of_the_run(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     training = {"max_steps": -1, "num_train_epochs": 2, "gradient_accumulation_steps": 3, "eval_strategy": "no"}
     made = recipe("lora", training=training, evaluation={"baseline": False, "general_text": False})

@@ -337,6 +337,7 @@ CURVES = [
 
 
 @pytest.mark.parametrize(("strategy", "task", "kind", "training"), CURVES)
+@pytest.mark.slow
 def test_the_loss_curve_is_that_of_plain_steps(
     recipe: RecipeMaker, dialogues: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     strategy: str, task: str, kind: str, training: dict[str, Any],
