@@ -81,7 +81,7 @@ class Watch:
         """Leave the signal as it was found."""
         if self.armed:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            signal.signal(signal.SIGVTALRM, self.before)
+            signal.signal(signal.SIGVTALRM, signal.SIG_DFL if self.before is None else self.before)  # None: of C
             self.armed = False
 
     def _look(self, number: int, frame: FrameType | None) -> None:
@@ -159,12 +159,16 @@ def _try_apart(render: Callable[[], str]) -> None:
     timer.start()
     try:
         _, status = os.waitpid(child, 0)
+    except ChildProcessError:  # who started this process ignores how children end: it tells nothing either
+        return
     finally:
         timer.cancel()
     if given_up.is_set():
         return
     if os.WIFSIGNALED(status):
-        raise _refusal(TIME)
+        if (number := os.WTERMSIG(status)) == signal.SIGXCPU:
+            raise _refusal(TIME)
+        raise UserError(f"the chat template ended the process that rendered it, by signal {number}", HINT, key=KEY)
     if found := {TOO_MUCH_MEMORY: SPACE, TOO_LONG_TEXT: LENGTH}.get(os.WEXITSTATUS(status)):
         raise _refusal(found)
 
