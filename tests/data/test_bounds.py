@@ -37,7 +37,7 @@ HOSTILE = {
     "text that doubles": (DOUBLES, "1 GiB of memory|s for one chat"),
     "text that is repeated": ("{{ 'x' * 10 ** 11 }}", "1 GiB of memory"),
     "a wide field": ("{{ 'x' | center(10 ** 11) }}", "1 GiB of memory"),
-    "much text": ("{{ 'x' * 2 ** 25 }}", "characters for one chat"),
+    "much text": ("{{ 'x' * 2 ** 25 }}", "characters beyond its own for one chat"),
 }  # fmt: skip
 
 
@@ -98,6 +98,18 @@ def test_the_timer_ends_with_the_chats(tokenizer: PreTrainedTokenizerBase) -> No
     assert not bounds._watch.armed
     assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGVTALRM) == before
+
+
+def test_a_long_chat_is_no_fault_of_the_template(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "CHARACTERS", 1000)
+    tokenizer.chat_template = "{% for one in messages %}{{ one.content }}{% endfor %}"
+    for length in (10, 5000, 500_000):
+        assert len(render_chat_template(tokenizer, [{"role": "user", "content": "x" * length}])) == length
+    tokenizer.chat_template += "{{ 'x' * 1200 }}"
+    with pytest.raises(UserError, match="beyond its own"):
+        render_chat_template(tokenizer, CHAT)
 
 
 @pytest.mark.parametrize(
