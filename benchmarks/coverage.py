@@ -335,9 +335,10 @@ def page(runs: int, lines: list[str]) -> list[str]:
         "method that ftkit had, from the same draws. Counts of few rows cannot hit 95 exactly; where a metric is 1 or 0 for",
         "all rows that there could be, every honest interval holds it. Widths are those of the difference.",
         "",
-        "Below 93 are a classifier's loss at 10 rows, by a point, and losses that are lognormal with a spread of 1 or more:",
-        "few rows mostly have none of the tail in which much of the mean lies, and no method can know of it (Bahadur and",
-        "Savage, 1956). Above 97 are some of ranks and counts at 10 to 30 rows, and calibration errors, near their bound.",
+        "Below 93 by more than chance are a classifier's loss at 10 rows, by a point, and losses that are lognormal with a",
+        "spread of 1 or more: few rows mostly have none of the tail in which much of the mean lies, and no method can know",
+        "of it (Bahadur and Savage, 1956). Above 97 is much of 10 and 30 rows: counts, F1, ranks and areas, differences of",
+        "perplexity and R²; at any number of rows what is at its bound, as an accuracy of 1; and calibration errors.",
         "",
         *lines,
     ]

@@ -49,7 +49,7 @@ class Place:
 
 
 def require_trust(folder: Path, trust_code: bool, *, metric: bool = False, recipe: Recipe | None = None) -> None:
-    """Make sure that no code of a run's folder is run without permission, and say of a run that it was made elsewhere.
+    """Make sure that no code of a run's folder is run without permission, and say of a run that no training of it is noted.
 
     Args:
         trust_code: the user has given it on the command line.
@@ -69,12 +69,12 @@ def require_trust(folder: Path, trust_code: bool, *, metric: bool = False, recip
         message = f"it names what is not taken: {', '.join(strange)}{beside}"
         raise UserError(message, "ftkit writes no such thing, and imports nothing by such a name", str(folder))
     if wanted and not trust_code:
-        message = f"it was not trained here as it is, and would run code: {named}"
+        message = f"no training of it as it is was noted here, and it would run code: {named}"
         raise UserError(message, f"read that code, and say {OPTION} where you trust it", str(folder))
     if wanted:
-        console.say(f"{folder} was not trained here as it is, and its code is run as you say: {named}")
+        console.say(f"no training of {folder} as it is was noted here, and its code is run as you say: {named}")
     elif not is_noted("run", identity(folder)):
-        console.say(f"{folder} was made elsewhere: {cache_folder()} has no note of its training")
+        console.say(f"{folder} was made elsewhere, or before trainings were noted: ftkit's cache has no note of it")
 
 
 def code_places(folder: Path, *, own_code: bool = False) -> list[Place]:

@@ -25,6 +25,7 @@ MARKUP = [
     "`code` | cell",
     "[red]rich[/red] **bold** &lt;",
 ]
+EMPHASES = ["_all_", "__init__ of it", "a _b_ (_c_) d", "__a_b__", "~~gone~~", "f1_macro _", "_нет_", "***_x_***", "\\_y_"]
 HOSTILE = [TITLE, WIPED, C1, TURNED, "\x08\x08\x7f", *MARKUP]
 SHOWN: dict[str, Callable[[str], Any]] = {
     "say": console.say,
@@ -61,9 +62,9 @@ def test_what_is_visible_is_the_same_in_json(text: str) -> None:
     assert json.loads(visible(json.dumps(text, ensure_ascii=False))) == text
 
 
-@pytest.mark.parametrize("text", [*HOSTILE, "a_b_c", "1 < 2 & 3", "back\\slash", "<b>", "| a |"])
+@pytest.mark.parametrize("text", [*HOSTILE, "a_b_c", "1 < 2 & 3", "back\\slash", "<b>", "| a |", *EMPHASES])
 def test_markdown_shows_a_text_as_it_is(text: str) -> None:
-    parser = MarkdownIt("commonmark").enable("table")
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
     cell = "\n".join(markdown_table([text], [[text]]))
     for written in (f"said: {markdown(text)}", cell):
         kinds = {token.type for block in parser.parse(written) for token in block.children or ()}

@@ -29,20 +29,24 @@ KEY = "data.chat_template"
 SECONDS = 2  # of the processor; a long chat takes milliseconds
 MEMORY = 1 << 30
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
-CHARACTERS = 16 << 20
+CHARACTERS = 16 << 20  # more than the chat's own
 TRIED = 2  # chats of each template in a process of their own
 PATIENCE = 60  # seconds of the clock for one of them, on a machine that does other things as well
 DONE, TOO_MUCH_MEMORY, TOO_LONG_TEXT = 0, 3, 4
 HINT = f"mend it, or give another with {KEY}"
 
-TIME, SPACE, LENGTH = f"more than {SECONDS} s", "more than 1 GiB of memory", f"more than {CHARACTERS:,} characters"
+TIME, SPACE, LENGTH = (
+    f"more than {SECONDS} s",
+    "more than 1 GiB of memory",
+    f"more than {CHARACTERS:,} characters beyond its own",
+)
 
 _tried: Counter[str] = Counter()
 _refused: dict[str, str] = {}
 
 
 class OutOfBoundsError(Exception):
-    """What the timer finds; no error that a filter of Jinja would take for one of its own."""
+    """What the timer finds, or a text too long; no error that a filter of Jinja would take for one of its own."""
 
 
 class Watch:
@@ -81,7 +85,7 @@ class Watch:
         """Leave the signal as it was found."""
         if self.armed:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            signal.signal(signal.SIGVTALRM, self.before)
+            signal.signal(signal.SIGVTALRM, signal.SIG_DFL if self.before is None else self.before)  # None: of C
             self.armed = False
 
     def _look(self, number: int, frame: FrameType | None) -> None:
@@ -109,8 +113,15 @@ def render_chat_template(tokenizer: PreTrainedTokenizerBase, messages: list[Any]
     name = found if isinstance(found, str) else repr(found)
     if name in _refused:
         raise UserError(_refused[name], HINT, key=KEY)
+
+    def render() -> str:
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        if len(text) > CHARACTERS and len(text) > CHARACTERS + 2 * len(str(messages)):  # a chat may be as long itself
+            raise OutOfBoundsError(LENGTH)
+        return text
+
     try:
-        return _rendered(name, lambda: str(tokenizer.apply_chat_template(messages, tokenize=False, **options)))
+        return _rendered(name, render)
     except UserError as error:
         _refused[name] = error.message  # what is tried in several forms waits once
         raise
@@ -122,14 +133,11 @@ def _rendered(name: str, render: Callable[[], str]) -> str:
         _try_apart(render)
     try:
         with _watch.over():
-            text = render()
+            return render()
     except OutOfBoundsError as error:
         raise _refusal(str(error)) from None
     except MemoryError:
         raise _refusal(SPACE) from None
-    if len(text) > CHARACTERS:
-        raise _refusal(LENGTH)
-    return text
 
 
 def _refusal(what: str) -> UserError:
@@ -159,12 +167,16 @@ def _try_apart(render: Callable[[], str]) -> None:
     timer.start()
     try:
         _, status = os.waitpid(child, 0)
+    except ChildProcessError:  # who started this process ignores how children end: it tells nothing either
+        return
     finally:
         timer.cancel()
     if given_up.is_set():
         return
     if os.WIFSIGNALED(status):
-        raise _refusal(TIME)
+        if (number := os.WTERMSIG(status)) == signal.SIGXCPU:
+            raise _refusal(TIME)
+        raise UserError(f"the chat template ended the process that rendered it, by signal {number}", HINT, key=KEY)
     if found := {TOO_MUCH_MEMORY: SPACE, TOO_LONG_TEXT: LENGTH}.get(os.WEXITSTATUS(status)):
         raise _refusal(found)
 
@@ -178,9 +190,11 @@ def _render_and_exit(render: Callable[[], str]) -> None:
         _lower(resource.RLIMIT_CPU, SECONDS)  # a new process has used nothing
         if (size := _size()) is not None:
             _lower(resource.RLIMIT_AS, size + MEMORY)
-        status = TOO_LONG_TEXT if len(render()) > CHARACTERS else DONE
+        render()
     except MemoryError:
         status = TOO_MUCH_MEMORY
+    except OutOfBoundsError:
+        status = TOO_LONG_TEXT
     except BaseException:  # the parent meets it, too
         status = DONE
     finally:

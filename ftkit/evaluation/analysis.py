@@ -129,18 +129,19 @@ def judge_shares(quality: np.ndarray, members: np.ndarray, group: np.ndarray) ->
 
 
 def judge_means(members: np.ndarray, quality: np.ndarray, group: np.ndarray, seed: int) -> list[tuple[Interval, Interval]]:
-    """The same for each slice where quality has no bounds, as a loss, by a bootstrap over the rows."""
+    """The same for each slice where quality is no share, as the negative of a loss, by a bootstrap over the rows."""
     inside = members.T.astype(np.float64)
     columns = np.concatenate([inside, inside * quality[:, None], np.ones((len(quality), 1)), quality[:, None]], axis=1)
     sums = np.stack([np.bincount(group, column) for column in columns.T], axis=1)
     drawn = np.concatenate([weights @ sums for weights in draws(len(sums), RESAMPLES, seed)])
     means, gaps = (found.T for found in _means_and_gaps(drawn, len(members)))
     sizes = [len(np.unique(group[part])) for part in members]
+    best = 0.0 if (quality <= 0).all() else np.inf  # no loss is below 0
     found = []
     for part, mean, gap, size in zip(members, means, gaps, sizes, strict=True):
         mean, gap = mean[np.isfinite(mean)], gap[np.isfinite(gap)]  # the draws that have such rows at all
-        score = float(quality[part].mean())
-        found.append((mean_interval(score, mean, size), spread_percentiles(gap, size)))
+        low, high = mean_interval(float(quality[part].mean()), mean, size)
+        found.append(([low, min(high, best)], spread_percentiles(gap, size)))
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ftkit.data.scripts import count_words
 from ftkit.evaluation.evidence import BASELINE
 from ftkit.evaluation.measure import Measurement, targets_of
 from ftkit.metrics.names import shown_name
@@ -110,7 +111,7 @@ def few_valued(targets: Sequence[str | list[str]]) -> bool:
     firsts = [references_of(target)[0].strip().casefold() for target in targets]
     if not firsts:
         return True
-    return median(len(text.split()) for text in firsts) <= SHORT and len(set(firsts)) <= max(2, FEW * len(firsts))
+    return median(map(count_words, firsts)) <= SHORT and len(set(firsts)) <= max(2, FEW * len(firsts))
 
 
 def verdict(

@@ -54,7 +54,8 @@ def from_arrays(arrays: Mapping[str, Any], rows: int) -> Estimates:
     for name, drawn in arrays.items():
         if name.startswith((FACTS, SHARE)):
             continue
-        value, count, *bounds = arrays.get(FACTS + name, (np.nanmean(drawn), rows))
+        facts = arrays.get(FACTS + name)
+        value, count, *bounds = (np.nanmean(drawn), rows) if facts is None else facts
         share = arrays.get(SHARE + name)
         kept = None if share is None else Share(share[0], share[1], bool(share[2].any()))
         found[name] = Estimate(float(value), drawn, int(count), read_bounds(bounds), kept)

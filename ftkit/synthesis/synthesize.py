@@ -18,6 +18,7 @@ from typing import Any
 from rich.table import Table
 
 from ftkit import console
+from ftkit.data.scripts import count_words
 from ftkit.errors import UserError
 from ftkit.synthesis.generators import Generator
 from ftkit.synthesis.novelty import Novelty
@@ -221,7 +222,7 @@ class _Work:
         """Why the candidate is no new row; empty where it is one."""
         if candidate.fault:
             return candidate.fault
-        words = _count_words(candidate.instruction)
+        words = count_words(candidate.instruction)
         if words < LEAST_WORDS:
             return TOO_SHORT
         if words > MOST_WORDS:
@@ -241,11 +242,6 @@ class _Work:
             "source": "synthetic", "model": self.generator.name, "seed_rows": [shot.id for shot in shots],
             "round": number, "prompt_sha256": _sha256(prompt),
         }  # fmt: skip
-
-
-def _count_words(text: str) -> int:
-    """Words; two characters count as one where a script has no spaces."""
-    return len(text) // 2 if not text.isascii() and " " not in text else len(text.split())
 
 
 class _Progress:

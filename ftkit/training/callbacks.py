@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ftkit import console
 from ftkit.metrics.names import shown_name
 from ftkit.run import Run
-from ftkit.training.checkpoints import seal
+from ftkit.training.checkpoints import seal, set_aside
 
 
 class ShowProgress(TrainerCallback):
@@ -121,7 +121,8 @@ class SealCheckpoints(TrainerCallback):
 class StopOnSignal(TrainerCallback):
     """On SIGINT or SIGTERM the step in hand is finished and saved, then training stops; a second signal stops at once.
 
-    Where the eval rows are due at that step they are measured behind the checkpoint, which is then written again.
+    Where the eval rows are due at that step they are measured behind the checkpoint, which is then written again: whoever
+    sent the signal may lose patience meanwhile, so the first is kept until the second is sealed.
     """
 
     def __init__(self) -> None:
@@ -138,6 +139,10 @@ class StopOnSignal(TrainerCallback):
             whole = abs((state.epoch or 0) - round(state.epoch or 0)) <= 1e-6
             control.should_evaluate = self.owed or (whole and control.should_evaluate)
             control.should_save = self.owed or (whole and control.should_save)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.asked and control.should_save and state.is_world_process_zero:
+            set_aside(Path(args.output_dir or "") / f"checkpoint-{state.global_step}")
 
     @contextmanager
     def listening(self) -> Iterator[None]:

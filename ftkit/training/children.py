@@ -71,7 +71,7 @@ def plan(recipe: Recipe, folder: Path, *, smoke: bool, overwrite: bool) -> list[
         raise UserError(f"{folder} holds a run of another recipe", hint, "--output-dir")
     if run.state == FINISHED and run.model.is_dir():
         return None
-    return ["--resume"] if any(run.checkpoints.glob("checkpoint-*")) else ["--overwrite"]
+    return ["--resume"] if any(run.checkpoints.glob("*checkpoint-*")) else ["--overwrite"]
 
 
 def run_child(words: list[str], *, quiet: bool) -> int:

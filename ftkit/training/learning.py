@@ -86,14 +86,11 @@ def record_rate(recipe: Recipe, run: Run, factor: float, checkpoint: Path | None
     if factor == 1.0:
         run.forget("lowered_rate")
         return
-    asked = recipe.training.learning_rate
-    run.update(
-        lowered_rate={
-            "learning_rate": asked * factor,
-            "recipe": asked,
-            "after_step": step_of(checkpoint) if checkpoint else 0,
-        }
-    )
+    asked, step = recipe.training.learning_rate, step_of(checkpoint) if checkpoint else 0
+    known = run.record.get("lowered_rate", {})
+    if known.get("learning_rate") == asked * factor:  # a run that was resumed has had it for longer
+        step = min(step, known["after_step"])
+    run.update(lowered_rate={"learning_rate": asked * factor, "recipe": asked, "after_step": step})
 
 
 def diverged(recipe: Recipe, run: Run, parts: Parts, found: Divergence, checkpoint: Path | None) -> Diverged:

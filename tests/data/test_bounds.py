@@ -2,6 +2,7 @@
 
 import ast
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -36,7 +37,7 @@ HOSTILE = {
     "text that doubles": (DOUBLES, "1 GiB of memory|s for one chat"),
     "text that is repeated": ("{{ 'x' * 10 ** 11 }}", "1 GiB of memory"),
     "a wide field": ("{{ 'x' | center(10 ** 11) }}", "1 GiB of memory"),
-    "much text": ("{{ 'x' * 2 ** 25 }}", "characters for one chat"),
+    "much text": ("{{ 'x' * 2 ** 25 }}", "characters beyond its own for one chat"),
 }  # fmt: skip
 
 
@@ -97,6 +98,40 @@ def test_the_timer_ends_with_the_chats(tokenizer: PreTrainedTokenizerBase) -> No
     assert not bounds._watch.armed
     assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGVTALRM) == before
+
+
+def test_a_long_chat_is_no_fault_of_the_template(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "CHARACTERS", 1000)
+    tokenizer.chat_template = "{% for one in messages %}{{ one.content }}{% endfor %}"
+    for length in (10, 5000, 500_000):
+        assert len(render_chat_template(tokenizer, [{"role": "user", "content": "x" * length}])) == length
+    tokenizer.chat_template += "{{ 'x' * 1200 }}"
+    with pytest.raises(UserError, match="beyond its own"):
+        render_chat_template(tokenizer, CHAT)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(signal.SIGXCPU, "more than"), (signal.SIGKILL, "by signal 9"), (signal.SIGHUP, "by signal 1")]
+)
+def test_a_signal_is_called_what_it_is(number: int, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        bounds._try_apart(lambda: str(os.kill(os.getpid(), number)))
+
+
+def test_who_ignores_how_children_end_is_told_nothing(tokenizer: PreTrainedTokenizerBase) -> None:
+    # as under some supervisors; a program may have set that, or the timer's signal, without Python
+    tokenizer.chat_template = CHAT_TEMPLATES["chatml"]
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert "hello" not in render_chat_template(tokenizer, CHAT)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert bounds._watch.armed
+    bounds._watch.before = None
+    bounds._watch.end()
+    assert signal.getsignal(signal.SIGVTALRM) == signal.SIG_DFL
 
 
 def rendered_in_a_worker(pipe: Any, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -314,6 +314,8 @@ def test_exact_match_decides_where_the_recipe_or_the_references_say_so() -> None
     assert few_valued(["Yes", "yes ", "no", "no"])
     assert few_valued([["positive", "good"], ["negative"]] * 3)
     assert not few_valued(STORY)
+    assert few_valued(["正面", "负面"] * 3)
+    assert not few_valued(["今天天气很好我们去公园散步", "那条河在桥边很早就结冰了"] * 3)  # no word that two spaces part
     assert not few_valued([f"{row}" for row in range(20)])  # short, but no two the same
 
 

@@ -196,6 +196,16 @@ def test_slices_have_a_width() -> None:
     assert all(one["interval"][0] < one["score"] < one["interval"][1] for one in losses)
 
 
+def test_a_slice_has_no_loss_below_0() -> None:
+    slices = make_slices({"kind": ["few"] * 5 + ["many"] * 35})
+    lows = [
+        one["interval"][0]
+        for seed in range(20)
+        for one in judge_slices(slices, -np.random.default_rng(seed).exponential(size=40), np.arange(40), "loss", -1, seed)
+    ]
+    assert min(lows) == 0
+
+
 def covered(make: Callable[[], tuple[Resampler, Resampler]], truth: float, runs: int = 200) -> float:
     ends = [difference(*make()) for _ in range(runs)]
     return float(np.mean([low <= truth <= high for low, high in ends]))

@@ -215,6 +215,14 @@ def test_a_file_of_an_earlier_version_is_read() -> None:
     assert 0 <= found["f1"].interval()[0] < 0.75 < found["f1"].interval()[1] <= 1
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_metric_that_no_draw_has_is_read_without_a_word() -> None:
+    truth = np.zeros(10, int)
+    found = estimates(classification_resamplers(np.eye(2)[truth], truth))
+    assert np.isnan(found["roc_auc"].draws).all()
+    assert np.isnan(from_arrays(to_arrays(found), rows=10)["roc_auc"].value)
+
+
 def test_a_metric_of_which_nothing_is_known_has_spread_percentiles() -> None:
     values = np.random.default_rng(7).exponential(size=10)
     found = estimates({"": of_sums(values[:, None], lambda sums: np.sqrt(sums[:, 0]))})[""]

@@ -364,6 +364,22 @@ def test_each_reason_is_counted_and_it_is_given_up_when_nothing_new_comes(tmp_pa
         assert_sums(result)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Erkläre", "too short"),
+        ("Объясните", "too short"),
+        ("请用 一句话说明这条河为什么很早就结冰了", ""),
+        ("写诗", "too short"),
+    ],
+)
+def test_words_are_counted_by_script(tmp_path: Path, text: str, reason: str) -> None:
+    """One word is one in any script, and a text of a script without spaces is not two words for the space in it."""
+    generator = Fixed(lambda prompt: f"{text}\nOutput: done")
+    result = synthesize(SEEDS, generator, tmp_path / "rows.jsonl", Settings(rows=1, patience=1))
+    assert (reason in result.rejected) if reason else result.kept == 1
+
+
 def test_patience_counts_rounds_in_a_row_and_anew_for_who_resumes(tmp_path: Path) -> None:
     generator = Fixed()
     generator.answer = lambda prompt: answer_to(prompt) if generator.calls % 3 == 0 else "junk"

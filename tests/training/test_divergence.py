@@ -218,6 +218,13 @@ def test_a_run_that_went_back_says_its_rate_at_the_end(
     assert said in html.unescape(run.report.read_text())
 
 
+def test_a_run_that_is_resumed_says_since_when_it_has_the_lower_rate(recipe: RecipeMaker, tmp_path: Path) -> None:
+    run, made = Run(tmp_path), recipe("lora", training={"learning_rate": 4e-4})
+    for factor, step, since in ((0.5, 10, 10), (0.5, 50, 10), (0.25, 60, 60), (0.25, 50, 50)):
+        record_rate(made, run, factor, tmp_path / f"checkpoint-{step}")
+        assert run.record["lowered_rate"] == {"learning_rate": 4e-4 * factor, "recipe": 4e-4, "after_step": since}
+
+
 def test_a_run_that_goes_on_at_the_rate_of_the_recipe_forgets_a_lower_one(recipe: RecipeMaker, tmp_path: Path) -> None:
     run, made = Run(tmp_path), recipe("lora", training={"learning_rate": 4e-4})
     run.update(divergence=[])

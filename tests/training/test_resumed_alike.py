@@ -6,6 +6,7 @@ and on passing over rows that is shown as training.
 
 import math
 import os
+import shutil
 import signal
 import threading
 import time
@@ -25,6 +26,7 @@ from ftkit.report.page import cost
 from ftkit.run import Run, read_jsonl, resolved_values, write_jsonl
 from ftkit.training import account, callbacks, divergence
 from ftkit.training.callbacks import StopOnSignal
+from ftkit.training.checkpoints import kept_of, last_whole_checkpoint, set_aside
 from ftkit.training.energy import EnergyMeter
 
 RecipeMaker = Callable[..., Recipe]
@@ -200,6 +202,35 @@ def times_and_energy_add_up(record: dict[str, Any]) -> None:
         (record["resuming"]["energy_joules"], record["resuming"]["seconds"]),
     ]:
         assert joules["processor"] == pytest.approx(10 * seconds, rel=0.1, abs=2)
+
+
+def test_a_checkpoint_that_is_written_again_is_kept_until_that_is_whole(
+    recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sends a signal may kill the process while the eval rows are measured, or what is saved behind them is written."""
+    made, saved = recipe("full", training={**TRAINING, "save_steps": 12}, evaluation=QUICK), list[Path]()
+    plain = callbacks.seal
+
+    def killed_before_the_second(checkpoint: Path) -> None:
+        saved.append(checkpoint)
+        if len(saved) == 2:
+            (checkpoint / "model.safetensors").write_bytes(b"half")
+            raise Killed
+        plain(checkpoint)
+
+    monkeypatch.setattr(callbacks, "seal", killed_before_the_second)
+    with pytest.raises(Killed), ending(8, signal.SIGTERM):
+        train(made, output_dir=tmp_path / "run")
+    assert len(saved) == 2
+    checkpoint = last_whole_checkpoint(tmp_path / "run/checkpoints")
+    assert checkpoint is not None
+    assert checkpoint.name == "checkpoint-8"
+    assert [path.name for path in checkpoint.parent.glob("*checkpoint-*")] == ["checkpoint-8"]
+    plain(checkpoint)  # once what takes its place is whole, none is kept
+    set_aside(checkpoint)
+    shutil.copytree(kept_of(checkpoint), checkpoint)
+    plain(checkpoint)
+    assert [path.name for path in checkpoint.parent.glob("*checkpoint-*")] == ["checkpoint-8"]
 
 
 @pytest.mark.slow
