@@ -83,20 +83,19 @@ def code_places(folder: Path, *, own_code: bool = False) -> list[Place]:
     Args:
         own_code: the model's own is run whatever the folder's recipe says of it.
     """
-    model, found = folder / "model", list[Place]()
-    recipe = readable_recipe(folder)
-    own = code_of(recipe.model if recipe else Model(name=str(model)), model)
-    if recipe and recipe.model.trust_remote_code:
-        found.append(Place("recipe.yaml: model.trust_remote_code", OWN_CODE, *own))
-    if recipe and (file := recipe.evaluation.metric_file):
-        found.append(Place("recipe.yaml: evaluation.metric_file", METRIC, file, digest_of([Path(file).expanduser()])))
+    model, recipe = folder / "model", readable_recipe(folder)
+    wanting = ["recipe.yaml: model.trust_remote_code"] if recipe and recipe.model.trust_remote_code else []
     for record in RECORDS:
         load = read_object(folder / record).get("load")
         arguments = load.get("arguments") if isinstance(load, dict) else None
         if isinstance(arguments, dict) and arguments.get(OWN_CODE):
-            found.append(Place(f"{record}: load.arguments.trust_remote_code", OWN_CODE, *own))
-    if own_code or any(place.kind == OWN_CODE for place in found):
-        found += [Place(f"model/{where}", OWN_CODE, *own) for where in code_files(model)]
+            wanting.append(f"{record}: load.arguments.trust_remote_code")
+    if own_code or wanting:
+        wanting += [f"model/{where}" for where in code_files(model)]
+    own = code_of(recipe.model if recipe else Model(name=str(model)), model) if wanting else ("", "")
+    found = [Place(where, OWN_CODE, *own) for where in wanting]
+    if recipe and (file := recipe.evaluation.metric_file):
+        found.append(Place("recipe.yaml: evaluation.metric_file", METRIC, file, digest_of([Path(file).expanduser()])))
     return found
 
 

@@ -4,6 +4,7 @@ import atexit
 import os
 import shlex
 import sys
+import threading
 from contextlib import suppress
 
 import typer
@@ -32,6 +33,7 @@ from ftkit.cli.libraries import hush_from_the_start
 from ftkit.cli.other_words import at_home, refuse_other_words
 from ftkit.errors import Diverged, FtkitError, Interrupted, UserError
 
+LAST_WAIT = 2.0  # seconds for a thread that goes on behind a command
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -101,9 +103,17 @@ def main() -> None:
         if error.code == INTERRUPTED:  # typer's word for Ctrl-C
             console.err.print("interrupted")
         if "torch" in sys.modules and isinstance(error.code, int):  # taking it down takes seconds in which nothing is said
+            end_threads()
             atexit._run_exitfuncs()
             leave(error.code)
         raise
+
+
+def end_threads() -> None:
+    """Wait for threads that a process ends with, as a tracker's that sends its last figures; not for ever."""
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join(LAST_WAIT)
 
 
 def leave(status: int) -> None:

@@ -11,7 +11,7 @@ from ftkit.compat import hush_libraries
 from ftkit.delivery.comparison import Comparison, compare, forward_of, padded_batches
 from ftkit.delivery.merge import (
     finished_run,
-    merge,
+    merge_finished,
     merged_model,
     readme,
     require_good,
@@ -56,7 +56,7 @@ def export(folder: str | Path, target: str | Path, *, kind: str, trust_code: boo
 def export_safetensors(run: Run, target: Path) -> Comparison:
     """A whole model folder: merged where the run has an adapter, else a copy."""
     if (run.model / "adapter_config.json").is_file():
-        return merge(run.folder, target, trust_code=True)  # it was asked for already
+        return merge_finished(run, target)
     recipe, task, saved, config = parts_of(run)
     with written_whole(target) as beside:
         shutil.copytree(run.model, beside)

@@ -59,10 +59,14 @@ def merge(folder: str | Path, target: str | Path, *, dtype: str | None = None, t
         Unverified: the merged model is not the trained one; nothing is left in the target.
     """
     hush_libraries()
-    run, target = finished_run(folder, trust_code), Path(target)
+    return merge_finished(finished_run(folder, trust_code), Path(target), dtype)
+
+
+def merge_finished(run: Run, target: Path, dtype: str | None = None) -> Comparison:
+    """What `merge` does, of a run whose code may be run."""
     if not (run.model / "adapter_config.json").is_file():
         hint = f"copy {run.model}"
-        raise UserError("the run has no adapter; its model is whole already", hint, str(folder))
+        raise UserError("the run has no adapter; its model is whole already", hint, str(run.folder))
     require_new(target)
     recipe = load_recipe(run.recipe_file)
     dtype = dtype or ("bfloat16" if recipe.strategy.name == "qlora" else recipe.model.dtype)

@@ -8,11 +8,9 @@ import math
 import os
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +22,9 @@ from ftkit.recipe.load import load_values
 from ftkit.report.evidence import read_evidence
 from ftkit.report.page import cost
 from ftkit.run import Run, read_jsonl, resolved_values, write_jsonl
-from ftkit.training import account, callbacks, divergence
+from ftkit.training import callbacks, divergence, energy
 from ftkit.training.callbacks import StopOnSignal
 from ftkit.training.checkpoints import kept_of, last_whole_checkpoint, set_aside
-from ftkit.training.energy import EnergyMeter
 
 RecipeMaker = Callable[..., Recipe]
 STEPS = 24
@@ -47,33 +44,10 @@ CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-class Power:
-    """A processor's counter of energy, as Linux shows it, that goes up by ten watts."""
-
-    def __init__(self, folder: Path) -> None:
-        self.package = folder / "intel-rapl:0"
-        self.package.mkdir(parents=True)
-        (self.package / "max_energy_range_uj").write_text(str(10**15))
-        self.ended, self.started = threading.Event(), time.monotonic()
-        self.write()
-        threading.Thread(target=self.go, daemon=True).start()
-
-    def go(self) -> None:
-        while not self.ended.wait(0.005):
-            self.write()
-
-    def write(self) -> None:
-        beside = self.package / "next"
-        beside.write_text(str(int((time.monotonic() - self.started) * 10e6)))
-        beside.rename(self.package / "energy_uj")
-
-
 @pytest.fixture
-def power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    made = Power(tmp_path / "powercap")
-    monkeypatch.setattr(account, "EnergyMeter", partial(EnergyMeter, tmp_path / "powercap"))
-    yield
-    made.ended.set()
+def power(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor's counter of energy that goes up by ten watts."""
+    monkeypatch.setattr(energy, "packages", lambda _: {"processor 0": (10 * time.monotonic(), 1e9)})
 
 
 class Killed(BaseException):
