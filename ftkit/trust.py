@@ -88,7 +88,7 @@ def code_places(folder: Path, *, own_code: bool = False) -> list[Place]:
     own = code_of(recipe.model if recipe else Model(name=str(model)), model)
     if recipe and recipe.model.trust_remote_code:
         found.append(Place("recipe.yaml: model.trust_remote_code", OWN_CODE, *own))
-    if recipe and (file := recipe.evaluation.metric_file):
+    if recipe and (file := recipe.evaluation.metric_file) and Path(file).expanduser().exists():
         found.append(Place("recipe.yaml: evaluation.metric_file", METRIC, file, digest_of([Path(file).expanduser()])))
     for record in RECORDS:
         load = read_object(folder / record).get("load")
