@@ -209,7 +209,7 @@ def test_what_a_stream_cannot_encode_is_shown_and_no_traceback(tmp_path: Path, e
     """Kind: a stream whose encoding lacks a sign of a message."""
     name = str(tmp_path / "字.yaml")
     done = ftkit("train", name, PYTHONIOENCODING=encoding)
-    assert one_line(done).startswith("error: ") and "\\u5b57.yaml" in done.stderr
+    assert "\\u5b57.yaml" in one_line(done)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
