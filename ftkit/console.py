@@ -3,8 +3,12 @@
 Nothing that comes from data reaches a terminal as anything but text: see `Screen`.
 """
 
+import codecs
+import io
+import json
 import math
 import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -54,6 +58,20 @@ AGAIN = 10.0  # seconds until a pipe hears again of what has not got any further
 
 _listening: list[list[str]] = []
 _hushed = [False]
+
+
+def show_unencodable() -> None:
+    """What the encoding of a stream has not is written as in JSON, as `\\u20ac`, in place of a traceback."""
+    codecs.register_error("json", _as_json)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="json")
+
+
+def _as_json(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def set_quiet(quiet: bool) -> None:

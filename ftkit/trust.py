@@ -94,7 +94,7 @@ def code_places(folder: Path, *, own_code: bool = False) -> list[Place]:
         wanting += [f"model/{where}" for where in code_files(model)]
     own = code_of(recipe.model if recipe else Model(name=str(model)), model) if wanting else ("", "")
     found = [Place(where, OWN_CODE, *own) for where in wanting]
-    if recipe and (file := recipe.evaluation.metric_file):
+    if recipe and (file := recipe.evaluation.metric_file) and Path(file).expanduser().exists():
         found.append(Place("recipe.yaml: evaluation.metric_file", METRIC, file, digest_of([Path(file).expanduser()])))
     return found
 

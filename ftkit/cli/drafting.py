@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 COUNTED = 400  # rows whose length is taken
 TOKENS_A_WORD = 1.3
+MOST_NAMED = 30  # columns of a line
 USUAL, STEP = 512, 32
 RECIPE_ENDINGS = {".yaml", ".yml"}
 SAYS_TASK = re.compile(rb'^\s*\{?\s*"?task"?\s*:\s*"?[a-z-]+"?\s*,?\s*(#.*)?$', re.MULTILINE)
@@ -74,7 +76,9 @@ def write_draft(file: str, *, task: str | None, model: str | None, target: Path,
         UserError: the file cannot be read or fits no task, or the recipe would replace another.
     """
     if target.exists() and not overwrite:
-        raise UserError(f"{target} is there already", f"train it: ftkit train {target}; or name another with -o")
+        raise UserError(
+            f"{target} is there already", f"train it: ftkit train {shlex.quote(str(target))}; or name another with -o"
+        )
     if task is not None and task not in TASK_SPECS:
         from ftkit.recipe.hints import value_hint
 
@@ -101,7 +105,7 @@ def draft(file: str, task: str | None, model: str | None, target: Path) -> tuple
     reader = Reader(model)
     guess, others = choose(columns, task, file, foretells=reader.foretells)
     seen = [
-        f"{file}: {len(rows):,} rows with the columns {', '.join(rows.column_names)}",
+        f"{file}: {len(rows):,} rows with the columns {named_columns(rows.column_names)}",
         f"taken: {guess.task}, {guess.why}",
         *([f"it could also be {', '.join(others)}: say which with --task"] if others else []),
         *notes_on(columns, guess),
@@ -142,11 +146,18 @@ def choose(columns: list, task: str | None, file: str, *, foretells: bool) -> "t
     for guess in [*guesses(columns, foretells=foretells), *(guesses(columns, foretells=not foretells) if task else ())]:
         found.setdefault(guess.task, guess)
     chosen = found.get(task) if task else next(iter(found.values()), None)
+    if not found and columns and len(columns[0].values) < 2:
+        raise UserError("one row shows no task", "if it is the header, the file has no rows; else name the task", file)
     if chosen is None:
-        has = ", ".join(column.name for column in columns)
+        has = named_columns([column.name for column in columns])
         fits = f"it fits {', '.join(found)}" if found else "each task needs texts of several words in a column: " + FORMS
         raise UserError(f"the columns {has} {f'do not fit {task}' if task else 'fit no task'}", fits, file)
     return chosen, [other for other in found if other != chosen.task]
+
+
+def named_columns(names: list[str]) -> str:
+    """The columns in words; of very many the first."""
+    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else "")
 
 
 FORMS = "; ".join(f"{task}: {', '.join(spec.formats[0].required)}" for task, spec in TASK_SPECS.items())

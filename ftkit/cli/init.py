@@ -1,5 +1,6 @@
 """`ftkit init`: a recipe to make one's own: one that comes with ftkit, or one for a data file."""
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -43,9 +44,8 @@ def init(
     if name.removesuffix(".yaml") not in packaged_recipes() and is_data(name):
         target = file or output or default_target(name)
         write_draft(name, task=task, model=model, target=target, overwrite=overwrite)
-        console.out.print(
-            f"{target}: now check it: ftkit check {target}; then: ftkit train {target} --limit 200", markup=False
-        )
+        word = shlex.quote(str(target))
+        console.out.print(f"{target}: now check it: ftkit check {word}; then: ftkit train {word} --limit 200", markup=False)
         return
     for option, value in (("--task", task), ("--model", model)):
         if value is not None:
@@ -60,4 +60,4 @@ def init(
         write_text(target, source.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror}", "name another file") from None
-    console.out.print(f"{target}: now edit it, then run: ftkit train {target}", markup=False)
+    console.out.print(f"{target}: now edit it, then run: ftkit train {shlex.quote(str(target))}", markup=False)

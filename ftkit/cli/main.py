@@ -1,6 +1,7 @@
 """The `ftkit` command: one sub-command a file. Nothing heavy is imported until a command needs it."""
 
 import atexit
+import errno
 import os
 import shlex
 import sys
@@ -35,6 +36,7 @@ from ftkit.errors import Diverged, FtkitError, Interrupted, UserError
 
 LAST_WAIT = 2.0  # seconds for a thread that goes on behind a command
 INTERRUPTED = 130
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 app = typer.Typer(
     name="ftkit",
@@ -78,6 +80,7 @@ def options(
 
 def main() -> None:
     """Run the command; the user's errors are one line and status 2, what is unverified or diverged is 3, a signal 130."""
+    console.show_unencodable()
     sys.argv[1:] = at_home(sys.argv[1:])
     hush_from_the_start()
     try:
@@ -99,6 +102,12 @@ def main() -> None:
         console.set_quiet(False)  # what is wrong is no progress
         console.say(str(error))
         leave(error.exit_status)
+    except OSError as error:
+        if error.errno not in FULL or error.filename is not None:
+            raise
+        with suppress(OSError):
+            console.err.print(f"error: no more can be written: {error.strerror}")
+        os._exit(1)  # what standard output still holds would be written once more
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer's word for Ctrl-C
             console.err.print("interrupted")

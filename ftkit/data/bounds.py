@@ -5,6 +5,7 @@ their own before they are rendered here, since one operation of Python's core ca
 are looked after by a timer, which costs a chat nothing that can be measured.
 """
 
+import atexit
 import os
 import signal
 import threading
@@ -220,5 +221,6 @@ def _lower(kind: int, value: int) -> None:
 
 
 _watch = Watch()
+atexit.register(_watch.end)  # a process on its way out has no handler any more, and the signal would end it
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_watch.end)  # timers are not inherited

@@ -1,6 +1,7 @@
 """Chat templates: those that a recipe may name, the one of a run, and the token that ends a turn in it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
@@ -16,6 +17,7 @@ TEMPLATE_ERRORS = (
     TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError, SyntaxError
 )  # fmt: skip
 
+LONGEST_PATH = 4096
 CHATML_END = "<|im_end|>"
 # A first line of a template; the tokenizer's own end token takes the marker's place where that is no token of its.
 SET_END = "{%- set turn_end = '" + CHATML_END + "' %}"
@@ -71,6 +73,7 @@ def with_template(
     """
     if template or (fallback and not tokenizer.chat_template):
         name = template or str(fallback)
+        require_jinja(name)
         tokenizer.chat_template = named_template(name, tokenizer) if name in CHAT_TEMPLATES else name
     if not tokenizer.chat_template:
         message = "the rows are chats, and the model's tokenizer has no chat template"
@@ -85,6 +88,17 @@ def with_template(
     if must_end:
         require_end(tokenizer)
     return tokenizer
+
+
+def require_jinja(template: str) -> None:
+    """Raises UserError for what is no template at all: a file's path, or a name that is none of those known."""
+    if template in CHAT_TEMPLATES or "{{" in template or "{%" in template:
+        return
+    is_file = len(template) < LONGEST_PATH and Path(template).expanduser().is_file()
+    hint = "write what stands in the file, behind `chat_template: |`" if is_file else "give Jinja, or alpaca or chatml"
+    raise UserError(
+        f"'{template[:60]}' is {'a file and ' if is_file else ''}no chat template: every chat would be that", hint, key=KEY
+    )
 
 
 def named_template(name: str, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -5,6 +5,7 @@ the very same text before it, and in one of its own where the template drops som
 """
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -194,14 +195,16 @@ def example_of(tokenizer: PreTrainedTokenizerBase, text: str, answers: list[Answ
     """A text as token ids, with the answers in it and their end tokens supervised."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
-    crossing = any(first < answer.start < last for first, last in offsets for answer in answers)
-    if crossing or not all(_prompt_is_served(tokenizer, text, answer.start, encoded) for answer in answers):
+    starts, learnt = [answer.start for answer in answers], [answer.learnt_from for answer in answers]
+    begun = [(bisect_right(starts, first), bisect_left(starts, last)) for first, last in offsets]
+    crossing = any(before < within for before, within in begun)
+    if crossing or not all(_prompt_is_served(tokenizer, text, start, encoded) for start in starts):
         return _by_pieces(tokenizer, text, answers)
     labels = [IGNORED] * len(offsets)
-    for answer in answers:
-        for index, (first, last) in enumerate(offsets):
-            if answer.learnt_from <= first and last <= answer.end and first < last:
-                labels[index] = encoded["input_ids"][index]
+    for index, (first, last) in enumerate(offsets):
+        place = bisect_right(learnt, first) - 1  # of the one answer that may hold the token: they lie one behind another
+        if place >= 0 and first < last <= answers[place].end:
+            labels[index] = encoded["input_ids"][index]
     return Example(list(encoded["input_ids"]), labels)
 
 

@@ -38,6 +38,7 @@ LINES = {".jsonl", ".ndjson"}
 CONTROL = re.compile("[\x00-\x1f\x7f\u2028\u2029]+")
 COUNTED = 10_000  # rows at a time
 MOST_LINES = 10_000  # of the header and the first row together
+EXCEL_SIGN = re.compile("^sep=(.|$)")  # what Excel is told by a line before the header
 SEPARATORS = {"\t": "a tab", ";": "';'", "|": "'|'", ",": "','"}
 NAME_COLUMNS = "if the file has no header line, name its columns: {path: …, header: [text, label]}"
 # Which keys of a source have an effect on which kinds of file.
@@ -222,6 +223,10 @@ def _read_csv(source: Source, files: list[DataFile], encoding: str, separator: s
     for file in files:
         require_plain_bytes(file, encoding, separator)
         first = _first_rows(file, encoding, separator, quoted)
+        if first and EXCEL_SIGN.match(first[0][0]):
+            raise UserError(
+                f"{file}:1: '{first[0][0][:60]}' tells Excel the separator, and names no column", "remove this line"
+            )
         found = source.header or _named(first[0] if first else [])
         if not source.header and source.separator is None:
             _require_other_separator_absent(file, found, separator)

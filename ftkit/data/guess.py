@@ -81,7 +81,7 @@ class Column:
         dates = self.is_text and all(DATE.match(value.strip()) for value in self.filled[:50])
         unique = self.is_scalar and len(self.distinct) == len(self.filled) > 20
         counting = unique and bool(self.numbers) and all(number == int(number) for number in self.numbers)
-        codes = unique and 0 < self.words <= 1 and len(self.filled[0]) < 40
+        codes = unique and 0 < self.words <= 1 and len(self.filled[0]) < 40 and not self.numbers
         return bool(OTHER_NAMES.search(self.name.lower())) or dates or counting or codes
 
     def means(self, role: str, among: int = 2) -> bool:

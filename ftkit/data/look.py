@@ -100,7 +100,7 @@ def head_of(path: Path) -> tuple[str, list[str]]:
         return "utf-8", []
     if CONTROLS.search(text):
         return encoding, []
-    return encoding, [line.rstrip("\r") for line in text.split("\n")[: LINES + 1]]
+    return encoding, re.split("\r\n|\r|\n", text)[: LINES + 1]
 
 
 def _encoding(head: bytes) -> str:
@@ -157,10 +157,10 @@ def table_keys(lines: list[str], usual: str) -> dict[str, Any]:
 
 
 def has_header(rows: list[list[str]]) -> bool:
-    """Whether the first row names the columns: it is short words, no numbers, each once, and none of the data's."""
+    """Whether the first row names the columns: it is short words, no numbers, and none of the data's."""
     first, rest = rows[0], rows[1:]
-    if len({name.strip().lower() for name in first}) < len(first):
-        return len([name for name in first if name.strip()]) < len(first)  # several without a name, as an index has none
+    if len([name for name in first if not name.strip()]) > 1:
+        return True  # several without a name, as an index has none
     for place, name in enumerate(first):
         below = [row[place] for row in rest if len(row) > place]
         if is_number(name) or len(name) > LONG or name.strip()[-1:] in (".", "!", "?") or name in below:

@@ -2,12 +2,15 @@
 
 import json
 import re
+import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
 from ftkit.recipe.tasks import TASK_SPECS
 
 PLAIN = re.compile(r"^[A-Za-z_./][\w./ -]*$")
+# What YAML takes for no text or for a line's end, and marks that make later text run the other way.
+UNSHOWN = re.compile("[\x00-\x08\n-\x1f\x7f-\xa0\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
 WORDS_OF_YAML = {"true", "false", "null", "yes", "no", "on", "off", "~"}
 # What is trained where no model is named: small ones that a CPU bears, encoders for labels and hidden words.
 ENCODER, CASED_ENCODER = "distilbert/distilbert-base-uncased", "distilbert/distilbert-base-cased"
@@ -47,11 +50,12 @@ class Draft:
         strategy, rate, why = FULL if small else LORA
         source = self.source["path"] if len(self.source) == 1 else self.source
         columns = {role: name for role, name in self.columns.items() if role != name}
+        file = shlex.quote(self.file)
         lines = [
-            *(f"# {line}" for line in self.seen), "#",
-            f"#   ftkit check {self.file}              what is wrong, found without training",
-            f"#   ftkit train {self.file} --limit 200  a first try on a few rows",
-            f"#   ftkit train {self.file}",
+            *(_comment(line) for line in self.seen), "#",
+            _comment(f"  ftkit check {file}              what is wrong, found without training"),
+            _comment(f"  ftkit train {file} --limit 200  a first try on a few rows"),
+            _comment(f"  ftkit train {file}"),
             _line("task", self.task, spec.about),
             "model:", _line("  name", self.model, "a hub id, or a local folder"),
             *([_line("  max_length", *self.length)] if self.length else []),
@@ -74,7 +78,16 @@ def model_for(task: str, columns: dict[str, str]) -> str:
 
 
 def _line(key: str, value: Any, comment: str) -> str:
-    return f"{key}: {_yaml(value)}" + (f"  # {comment}" if comment else "")
+    return f"{key}: {_yaml(value)}" + (f"  {_comment(comment)}" if comment else "")
+
+
+def _comment(line: str) -> str:
+    """A comment on one line, whatever names of files and columns it has."""
+    return "# " + UNSHOWN.sub(_escaped, line)
+
+
+def _escaped(sign: re.Match[str]) -> str:
+    return json.dumps(sign[0])[1:-1]
 
 
 def _yaml(value: Any) -> str:
@@ -86,4 +99,4 @@ def _yaml(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str):
         return json.dumps(value)
     plain = PLAIN.match(value) and value.lower() not in WORDS_OF_YAML and value == value.strip()
-    return value if plain else json.dumps(value, ensure_ascii=False)
+    return value if plain else UNSHOWN.sub(_escaped, json.dumps(value, ensure_ascii=False))

@@ -186,10 +186,23 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
         "changes": changes(baseline, tuned, row_names(parts, tuned)),
         "forgetting": lost,
         "verdict": asdict(judged),
-        "flags": [*remarks(parts, beside, tuned), *flags(baseline, tuned, found, lost)],
+        "flags": [
+            *remarks(parts, beside, tuned),
+            *flags(baseline, tuned, found, lost),
+            *absent(recipe.evaluation.metrics, tuned),
+        ],
         "signatures": written_signatures(tuned),
         "caveats": parts.data.caveats("eval"),
     }
+
+
+def absent(asked: list[str] | None, tuned: Measurement) -> list[str]:
+    """The metrics that the recipe names and that the eval rows do not give, on a line; nothing where all are there."""
+    names = [name for name in asked or () if name not in tuned.metrics]
+    if not names:
+        return []
+    why = "as where all labels or predictions are alike, or a label has no row"
+    return [f"{', '.join(names)} cannot be had from {tuned.count} eval rows like these, {why}"]
 
 
 def written_signatures(tuned: Measurement) -> dict[str, str]:

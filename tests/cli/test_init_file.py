@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import shlex
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from command import ftkit, one_line
 
 from ftkit import check, load_recipe
 from ftkit.cli.drafting import is_data, write_draft
+from ftkit.cli.init import init
 from ftkit.errors import UserError
 from ftkit.recipe.limit import limited
 from ftkit.recipe.schema import Recipe
@@ -332,6 +334,13 @@ def nothing_to_read(folder: Path) -> Iterator[tuple[Path, str]]:
     yield folder / "picture.bin", "is of no form that can be read; readable are .csv, .tsv, .json"
     (folder / "empty.csv").write_text("")
     yield folder / "empty.csv", "empty"
+    (folder / "header.csv").write_text("text,label\n")
+    yield folder / "header.csv", "one row shows no task; if it is the header, the file has no rows"
+    rows = "".join(f"{sentence(at)},{sentence(at + 1)},{QUEUES[at % 3]}\n" for at in range(40))
+    (folder / "twice.csv").write_text("body,body,queue\n" + rows)
+    yield folder / "twice.csv", "the header names the column 'body' twice"
+    (folder / "excel.csv").write_text("sep=;\nbody;queue\n" + "".join(f"{sentence(at)};{at % 3}\n" for at in range(40)))
+    yield folder / "excel.csv", "'sep=' tells Excel the separator, and names no column; remove this line"
 
 
 def test_what_fits_nothing_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
@@ -341,6 +350,61 @@ def test_what_fits_nothing_is_one_line_and_nothing_is_written(tmp_path: Path) ->
         assert expected in str(caught.value)
         assert len(str(caught.value).splitlines()) == 1
         assert not (tmp_path / "my.yaml").exists()
+
+
+NAMES = [
+    "te\x1b[31mxt",
+    "my\nbody",
+    "b\u202edy",
+    "bo\u2028dy",
+    "no",
+    "b: {x}",
+    " body ",
+    "# body",
+    "'",
+    '"',
+    "\\",
+    "💬",
+    "\x85",
+    "@b",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_holds_any_name_of_a_column_and_a_file(tmp_path: Path, name: str) -> None:
+    """Kind: names that YAML reads as something else, or not at all."""
+    file = tmp_path / f"{name}.jsonl"
+    write_lines(file, [{name: sentence(at), "queue": QUEUES[at % 3]} for at in range(40)])
+    write_draft(str(file), task="text-classification", model=None, target=tmp_path / "my.yaml")
+    data = load_recipe(tmp_path / "my.yaml").data
+    assert (data.columns, data.train[0].path) == ({"text": name, "label": "queue"}, str(file))
+
+
+@pytest.mark.parametrize("name", ["my recipe.yaml", "it's.yaml", "a;b.yaml", "$HOME.yaml", "ü.yaml"])
+def test_commands_that_are_shown_are_those_of_a_shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    init(str(semicolons(tmp_path)), file=None, output=Path(name), task=None, model=None, overwrite=False)
+    shown = capsys.readouterr().out.rstrip().partition("ftkit check ")[2].partition("; then: ")
+    assert shlex.split(shown[0]) == [name]
+    assert shlex.split(shown[2]) == ["ftkit", "train", name, "--limit", "200"]
+    head = [line for line in Path(name).read_text().splitlines() if line.startswith("#   ftkit")]
+    assert all(shlex.split(line.removeprefix("#"))[2] == name for line in head)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_any_machine_ends_them(tmp_path: Path, end: str) -> None:
+    lines = ["body,queue", *(f"{sentence(at)},{QUEUES[at % 3]}" for at in range(40))]
+    (tmp_path / "t.csv").write_bytes((end.join(lines) + end).encode())
+    write_draft(str(tmp_path / "t.csv"), task=None, model=None, target=tmp_path / "my.yaml")
+    assert load_recipe(tmp_path / "my.yaml").data.columns == {"text": "body", "label": "queue"}
+
+
+def test_of_very_many_columns_some_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_csv(tmp_path / "wide.csv", [row | {f"f{at}": at for at in range(600)} for row in tickets()])
+    write_draft(str(tmp_path / "wide.csv"), task=None, model=None, target=tmp_path / "my.yaml")
+    assert "f27 and 572 more\n" in capsys.readouterr().err
 
 
 def test_limit_draws_so_many_rows_for_training_and_measuring(recipe: Callable[..., Recipe]) -> None:

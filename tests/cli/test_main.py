@@ -202,3 +202,19 @@ def test_after_kill_9_the_run_goes_on_from_its_last_whole_checkpoint(recipe_file
     process.kill()
     process.communicate()
     assert run.record["resumed"][0] >= 20
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_what_a_stream_cannot_encode_is_shown_and_no_traceback(tmp_path: Path, encoding: str) -> None:
+    """Kind: a stream whose encoding lacks a sign of a message."""
+    name = str(tmp_path / "字.yaml")
+    done = ftkit("train", name, PYTHONIOENCODING=encoding)
+    assert "\\u5b57.yaml" in one_line(done)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+@pytest.mark.parametrize("command", ["recipes", "schema", "--help"])
+def test_a_full_disk_behind_a_command_is_one_line(command: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "ftkit", command], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: no more can be written: No space left on device\n")

@@ -4,6 +4,8 @@ import ast
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -179,3 +181,21 @@ def test_templates_are_rendered_nowhere_else() -> None:
         if isinstance(node, ast.Attribute) and node.attr == "apply_chat_template"
     ]
     assert sorted(calls) == ["bounds.py", "parity.py"]
+
+
+def test_a_process_that_ends_behind_a_chat_ends_as_it_would(tmp_path: Path) -> None:
+    """Kind: a timer that outlives its handler ends the process by a signal."""
+    script = """
+import sys
+from ftkit.data.bounds import _watch
+
+class Late:
+    def __del__(self):
+        sum(range(30_000_000))
+
+with _watch.over():
+    pass
+sys.late = Late()
+raise SystemExit(0)
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0

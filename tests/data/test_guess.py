@@ -109,6 +109,14 @@ def test_a_quantity_is_told_from_a_class(numbers: str) -> None:
     assert first(text=english(9), **{name: cells}) == (task, {"text": "text", "label": name})
 
 
+@pytest.mark.parametrize("form", ["{:.4f}", "{:.3e}", "-{:.6f}", "{:.12g}"])
+@pytest.mark.parametrize("name", ["score", "y"])
+def test_numbers_of_which_each_is_another_are_no_ids(name: str, form: str) -> None:
+    """A csv file gives them as texts of one word."""
+    cells = {name: lambda row: form.format(Random(row).random() * 10)}
+    assert first(text=english(9), **cells) == ("text-regression", {"text": "text", "label": name})
+
+
 @pytest.mark.parametrize("name", ["price", "views", "score"])
 def test_a_label_by_name_goes_before_another_number(name: str) -> None:
     columns = {"text": english(9), name: lambda row: 7 * Random(row).randint(0, 10**5), "label": one_of("a", "b")}

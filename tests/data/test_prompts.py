@@ -124,6 +124,30 @@ def test_no_chat_template_is_said(tokenizer: PreTrainedTokenizerBase) -> None:
         encode("instruction", tokenizer, [{"messages": CHAT}])
 
 
+@pytest.mark.parametrize("name", ["mine.jinja", "llama3", "chat-ml", "./mine.jinja", " "])
+def test_what_is_no_template_is_refused(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Kind: a path or a name in place of Jinja, which would render every chat as that word."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.jinja").write_text(CHATML)
+    said = "is a file and no chat template.* write what stands in the file" if "mine" in name else "is no chat template"
+    with pytest.raises(UserError, match=said):
+        encode("instruction", tokenizer, [{"messages": CHAT}], chat_template=name)
+
+
+def test_each_of_very_many_answers_is_supervised_alone(tokenizer: PreTrainedTokenizerBase) -> None:
+    turns = [
+        turn
+        for at in range(40)
+        for turn in ({"role": "user", "content": f"ask {at}"}, {"role": "assistant", "content": f"say {at}"})
+    ]
+    entry = encode("instruction", tokenizer, [{"messages": turns}], max_length=4000, chat_template=CHATML).dataset[0]
+    said = tokenizer.decode(supervised(entry))
+    assert [said.count(f"say {at}<") for at in range(40)] == [1] * 40
+    assert "ask" not in said
+
+
 def test_a_long_document_is_cut_at_its_end_and_the_summary_stays_whole(tokenizer: PreTrainedTokenizerBase) -> None:
     rows = [{"document": "one two three " * 50, "summary": "A summary."}]
     encoded = encode("summarization", tokenizer, rows, max_length=64, prompt="Text: {document}\nShort:\n")

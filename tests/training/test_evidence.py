@@ -10,8 +10,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from ftkit import Recipe, UserError, train
+from ftkit.evaluation.measure import Measurement
 from ftkit.recipe.load import load_values
 from ftkit.run import write_jsonl
+from ftkit.training.evidence import absent
 
 RecipeMaker = Callable[..., Recipe]
 
@@ -227,3 +229,21 @@ def test_generated_text_does_not_depend_on_the_batch(shared: Path, tmp_path: Pat
     assert texts[0] == texts[1]
     assert any(texts[0])
     assert AutoTokenizer.from_pretrained(result.folder / "model").eos_token_id is not None
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "said"),
+    [
+        (["accuracy", "roc_auc"], {"accuracy": 1.0}, "roc_auc"),
+        (["mse", "pearson", "spearman"], {"mse": 1.0}, "pearson, spearman"),
+        (["pearson"], {"loss": 1.0}, "pearson"),
+        (["mse"], {"mse": 1.0}, ""),
+        (None, {"mse": 1.0}, ""),
+    ],
+)
+def test_a_metric_that_was_asked_for_is_not_absent_in_silence(
+    asked: list[str] | None, given: dict[str, float], said: str
+) -> None:
+    """Kind: what rows of one label, or predictions that are all alike, do not define."""
+    flags = absent(asked, Measurement(given, [{"row": at} for at in range(3)]))
+    assert [flag.partition(" cannot be had from 3 eval rows")[0] for flag in flags] == ([said] if said else [])
