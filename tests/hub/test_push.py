@@ -158,7 +158,7 @@ def test_every_command_that_takes_a_run_takes_it_from_the_hub(run: Run, pushed: 
     assert api.verify(pushed).facts["recipe"] == "as it was when the run began"
     done = CliRunner().invoke(app, ["report", pushed])
     assert done.exit_code == 0
-    assert "### Instruction:" in Path(done.output.strip().replace("\n", "")).read_text()
+    assert "### Instruction:" in Path(done.stdout.strip().replace("\n", "")).read_text()
     with pytest.raises(UserError, match=r"on the hub without its rows, instructions.jsonl; give some with --data"):
         api.evaluate(pushed)
 
