@@ -6,11 +6,11 @@ STAMP := $(VENV)/.installed
 
 # Two processes, a file in one of them, each with one thread: most tests wait for imports and disk.
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15
-test test-slow test-wheel recipe-table: export OMP_NUM_THREADS := 1
+test test-slow test-sweeps test-wheel recipe-table: export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow test-wheel lint docs site sweep hub recipe-table bench bench-curves bench-gpu bench-plain clean
+.PHONY: install demo test test-slow test-sweeps test-wheel lint docs site sweep hub recipe-table bench bench-curves bench-gpu bench-plain clean
 
 install: $(STAMP)
 
@@ -28,7 +28,11 @@ test: install
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-slow: install
-	$(BIN)/python -m pytest -m "slow and not wheel" $(PARALLEL)
+	$(BIN)/python -m pytest -m "slow and not wheel and not sweep" $(PARALLEL)
+
+# What test-slow leaves out of the sweeps over all kinds of model; a quarter of an hour.
+test-sweeps: install
+	$(BIN)/python -m pytest -m sweep $(PARALLEL)
 
 # The tutorial in a fresh environment, with the wheel and what it brings along alone; ten minutes, needs the package index.
 test-wheel: install

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,20 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
+EVERY = 4  # case of a sweep is a slow test, in its turn over all kinds
 TARGETS = {"distilbert": ["q_lin"], "bert": ["query"], "gpt2": ["c_attn"], "llama": ["q_proj"], "t5": ["q"]}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the slow cases of a test that is marked `swept` some stay slow tests; the others are for `make test-sweeps`."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        if item.get_closest_marker("swept") and item.get_closest_marker("slow"):
+            name = item.nodeid.partition("[")[0]
+            if seen[name] % EVERY:
+                item.add_marker("sweep")
+            seen[name] += 1
 
 
 @pytest.fixture(autouse=True)

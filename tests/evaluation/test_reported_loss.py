@@ -59,6 +59,7 @@ def of_task(verified_recipe: RecipeMaker, folder: Path, name: str, strategy: str
 
 # Kind: a measured loss that only ftkit's own code has checked. Every task's loss, by every strategy, is also the plain model's.
 @pytest.mark.slow
+@pytest.mark.swept
 @pytest.mark.parametrize(("name", "strategy"), SWEEP, ids=lambda word: word.replace(" ", "-"))
 def test_every_reported_loss_is_that_of_plain_transformers(
     verified_recipe: RecipeMaker, tmp_path: Path, name: str, strategy: str
@@ -235,6 +236,7 @@ def test_a_model_that_sees_its_padding_is_verified_and_it_is_said(verified_recip
 
 # Kind: what is rounded to fewer digits differs further, and no further than is said.
 @pytest.mark.slow
+@pytest.mark.swept
 @pytest.mark.parametrize("name", [*TASKS, *ODD])
 def test_what_is_computed_in_bfloat16_is_verified_too(
     verified_recipe: RecipeMaker, stand_in: Callable[[str], Path], tmp_path: Path, name: str

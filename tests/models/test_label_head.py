@@ -26,8 +26,8 @@ CASES = [
 ]
 
 
+@pytest.mark.swept
 @pytest.mark.parametrize(("auto_class", "kind"), CASES)
-@pytest.mark.slow
 def test_a_head_is_kept_or_drawn_and_all_else_is_as_stored(tmp_path: Path, auto_class: Any, kind: str) -> None:
     block = Model(name=str(save_small(kind, auto_class, tmp_path / "base", num_labels=3)))
     stored = dict(auto_class.from_pretrained(block.name, dtype=torch.float32).named_parameters())

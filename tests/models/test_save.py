@@ -45,6 +45,7 @@ CASES = [
 RecipeMaker = Callable[..., Recipe]
 
 
+@pytest.mark.swept
 @pytest.mark.parametrize(("auto_class", "kind"), CASES)
 def test_weights_that_moved_are_loaded_as_they_were(tmp_path: Path, auto_class: Any, kind: str) -> None:
     block = Model(name=str(save_small(kind, auto_class, tmp_path / "base")))

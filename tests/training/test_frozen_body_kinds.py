@@ -57,6 +57,7 @@ def trained(base: Path, task: str, data: str, folder: Path, **strategy: Any) -> 
     return parts, [entry["loss"] for entry in parts.trainer.state.log_history if "loss" in entry]
 
 
+@pytest.mark.swept
 @pytest.mark.parametrize(("kind", "task"), CASES)
 def test_kept_or_not_the_losses_are_those_of_computing_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, task: str

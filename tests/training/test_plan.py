@@ -160,6 +160,7 @@ CASES = [
 ]
 
 
+@pytest.mark.swept
 @pytest.mark.parametrize("attention", [slow("eager"), "sdpa"])
 @pytest.mark.parametrize("bf16", [slow(False), True])
 @pytest.mark.parametrize(("strategy", "task", "kind"), CASES)

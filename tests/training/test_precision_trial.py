@@ -167,6 +167,7 @@ def test_layers_that_adapters_cannot_follow_are_refused_in_one_line(on: RecipeMa
 
 
 @pytest.mark.slow
+@pytest.mark.swept
 @pytest.mark.parametrize(("bf16", "dtype"), [(True, "float32"), (False, "float32"), (True, "bfloat16")])
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_encoders_of_4_bits_train_and_are_scored(on: RecipeMaker, tmp_path: Path, kind: str, bf16: bool, dtype: str) -> None:
@@ -174,6 +175,7 @@ def test_encoders_of_4_bits_train_and_are_scored(on: RecipeMaker, tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.swept
 @pytest.mark.parametrize("strategy", [LORA, QLORA], ids=lambda block: block["name"])
 @pytest.mark.parametrize(("bf16", "dtype"), [(True, "float32"), (True, "bfloat16"), (False, "bfloat16")])
 @pytest.mark.parametrize("kind", DECODERS)
