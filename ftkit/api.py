@@ -3,11 +3,11 @@
 import copy
 import errno
 import json
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -809,7 +809,7 @@ def fit(recipe: Recipe, run: Run, parts: Parts, watching: Watching, checkpoint: 
     progress = ShowProgress(recipe.evaluation.metrics or recipe.spec.default_metrics, parts.task.metric_details())
     for callback in (progress, WriteLog(run, account.trained)):
         trainer.add_callback(callback)
-    trainer.count = partial(account.take, shifted=trainer.decoder)
+    trainer.count = account.take
     keep_parts_small(run, trainer)
     if parts.frozen is not None:
         take_kept_rows(parts)
@@ -869,7 +869,9 @@ def recorded(run: Run) -> Iterator[None]:
         run.update(state=INTERRUPTED, finished=now())
         say_what_is_kept(run)
         if isinstance(error, KeyboardInterrupt):
-            console.warn(f"interrupted; go on with the same command and --resume --output-dir {run.folder}")
+            console.warn(
+                f"interrupted; go on with the same command and --resume --output-dir {shlex.quote(str(run.folder))}"
+            )
         raise
     except Exception as error:
         full = disk_is_full(error)
@@ -880,7 +882,7 @@ def recorded(run: Run) -> Iterator[None]:
                 raise error from None
         say_what_is_kept(run)
         if full:
-            hint = f"free some, then go on with --resume --output-dir {run.folder}"
+            hint = f"free some, then go on with --resume --output-dir {shlex.quote(str(run.folder))}"
             raise UserError(f"no space is left for {run.folder}", hint) from error
         raise
 

@@ -2,8 +2,12 @@
 
 import re
 
-# C0 but for tabs and line ends, DEL, C1, and the marks that make later text run the other way.
-CONTROLS = {*range(9), *range(11, 32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+# C0 but for tabs and line ends, DEL, C1; line ends of Unicode's own and the marks that make later text run the other way;
+# halves of characters, the byte order mark, and what is no character.
+CONTROLS = {
+    *range(9), *range(11, 32), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000),
+    0xFEFF, 0xFFFE, 0xFFFF,
+}  # fmt: skip
 _ESCAPED = {code: f"\\u{code:04x}" for code in CONTROLS}
 _MARKDOWN = (
     _ESCAPED | {ord(sign): f"\\{sign}" for sign in "\\`*[]|~"} | {ord("\n"): " ", ord("<"): "&lt;", ord("&"): "&amp;"}

@@ -23,6 +23,7 @@ from ftkit.report.page import cost
 from ftkit.run import Run, dump_recipe, read_jsonl
 from ftkit.training import account, callbacks
 from ftkit.training.account import totals
+from ftkit.training.micro_batches import weight_of
 
 RecipeMaker = Callable[..., Recipe]
 STEPS, KILLED_AT = 40, 25
@@ -178,4 +179,4 @@ def test_a_checkpoint_of_an_earlier_version_has_no_account(tmp_path: Path) -> No
 )
 def test_what_a_batch_holds(batch: dict[str, Any], expected: dict[str, int]) -> None:
     tensors = {name: torch.tensor(value) for name, value in batch.items()}
-    assert account.contents(tensors, shifted=False) == expected
+    assert account.contents(tensors, weight_of(tensors, shifted=False)) == expected

@@ -1,6 +1,7 @@
 """Command lines as they are written for other tools: refused with the command, option or key that they mean here."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,11 @@ def refuse_other_words(words: Sequence[str], commands: dict[str, Any]) -> None:
 
 
 def unknown_command(words: Sequence[str], commands: list[str]) -> UserError:
-    word = words[0]
+    word, typed = words[0], shlex.quote(words[0])
     if Path(word).suffix in (".yaml", ".yml"):
-        hint = f"write ftkit train {word}"
+        hint = f"write ftkit train {typed}"
     elif Path(word).suffix.lower() in FILE_ENDINGS:
-        hint = f"write ftkit init {word} for a recipe of it, or ftkit train {word}"
+        hint = f"write ftkit init {typed} for a recipe of it, or ftkit train {typed}"
     elif (meant := plain(word)) in NO_COMMANDS:
         hint = NO_COMMANDS[meant]
     elif near := nearest(word, commands):

@@ -1,5 +1,6 @@
 """`ftkit export`: a run's model as one plain folder, or in another format, compared with what was trained."""
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -101,8 +102,9 @@ def export_onnx(run: Run, target: Path) -> Comparison:
 def refuse_gguf(run: Run, target: Path) -> Comparison:
     """Raises UserError: the converter is a script of llama.cpp's repository, in no package that pip installs."""
     message = "no maintained converter to GGUF can be installed by pip"
-    merged = f"`ftkit export {run.folder} {target} --format safetensors`"
-    hint = f"run {merged}, then `python convert_hf_to_gguf.py {target}` from a checkout of llama.cpp"
+    source, place = shlex.quote(str(run.folder)), shlex.quote(str(target))
+    merged = f"`ftkit export {source} {place} --format safetensors`"
+    hint = f"run {merged}, then `python convert_hf_to_gguf.py {place}` from a checkout of llama.cpp"
     raise UserError(message, hint, "--format gguf")
 
 

@@ -6,11 +6,10 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
+from ftkit.escapes import visible
 from ftkit.recipe.tasks import TASK_SPECS
 
 PLAIN = re.compile(r"^[A-Za-z_./][\w./ -]*$")
-# What YAML takes for no text or for a line's end, and marks that make later text run the other way.
-UNSHOWN = re.compile("[\x00-\x08\n-\x1f\x7f-\xa0\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
 WORDS_OF_YAML = {"true", "false", "null", "yes", "no", "on", "off", "~"}
 # What is trained where no model is named: small ones that a CPU bears, encoders for labels and hidden words.
 ENCODER, CASED_ENCODER = "distilbert/distilbert-base-uncased", "distilbert/distilbert-base-cased"
@@ -83,11 +82,7 @@ def _line(key: str, value: Any, comment: str) -> str:
 
 def _comment(line: str) -> str:
     """A comment on one line, whatever names of files and columns it has."""
-    return "# " + UNSHOWN.sub(_escaped, line)
-
-
-def _escaped(sign: re.Match[str]) -> str:
-    return json.dumps(sign[0])[1:-1]
+    return "# " + visible(line).replace("\n", "\\n")
 
 
 def _yaml(value: Any) -> str:
@@ -99,4 +94,4 @@ def _yaml(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str):
         return json.dumps(value)
     plain = PLAIN.match(value) and value.lower() not in WORDS_OF_YAML and value == value.strip()
-    return value if plain else UNSHOWN.sub(_escaped, json.dumps(value, ensure_ascii=False))
+    return value if plain else visible(json.dumps(value, ensure_ascii=False))

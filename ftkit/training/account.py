@@ -19,7 +19,7 @@ from ftkit.models.frozen import FROZEN
 from ftkit.run import Run, now, write_json
 from ftkit.training.energy import EnergyMeter
 from ftkit.training.memory import peak_memory_bytes, peak_now
-from ftkit.training.micro_batches import count_rows, weight_of
+from ftkit.training.micro_batches import count_rows
 
 FILE = "ftkit_parts.json"  # of a checkpoint
 Part = dict[str, Any]
@@ -35,7 +35,8 @@ class Account(TrainerCallback):
     def __init__(self, run: Run) -> None:
         self.run, self.began = run, now()
         self.started, self.meter = time.monotonic(), EnergyMeter()
-        self.training: float | None = None  # when it began; seconds, once it has ended
+        self.training_started: float | None = None
+        self.training_seconds = 0.0  # once it has ended
         self.training_meter: EnergyMeter | None = None
         self.training_joules: dict[str, float] = {}
         self.ended = False
@@ -55,7 +56,7 @@ class Account(TrainerCallback):
         self.first, self.goes_on = step, True
 
     def start_training(self) -> None:
-        self.training, self.training_meter = time.monotonic(), EnergyMeter()
+        self.training_started, self.training_meter = time.monotonic(), EnergyMeter()
 
     def take_up(self) -> None:
         """The process does now what is new: what it has taken so far was for going on."""
@@ -69,7 +70,7 @@ class Account(TrainerCallback):
         """Training is over, or was passed by; `peak` is its own."""
         self.take_up()
         self.training_joules = self.joules_of_training()
-        self.training, self.ended, self.training_peak = self.trained_here(), True, peak
+        self.training_seconds, self.ended, self.training_peak = self.trained_here(), True, peak
 
     def trained(self) -> float:
         """Seconds that the run has trained so far, in all its processes."""
@@ -77,19 +78,21 @@ class Account(TrainerCallback):
 
     def trained_here(self) -> float:
         """Seconds that this process has trained so far."""
-        if self.training is None or self.goes_on:
+        if self.ended:
+            return self.training_seconds
+        if self.training_started is None or self.goes_on:
             return 0.0
-        return self.training if self.ended else time.monotonic() - self.training
+        return time.monotonic() - self.training_started
 
     def joules_of_training(self) -> dict[str, float]:
         """What this process has trained with so far, by place."""
         return self.training_joules if self.ended or self.training_meter is None else self.training_meter.joules()
 
-    def take(self, batches: Sequence[Batch], *, shifted: bool) -> None:
-        """The batches of the next step, which count when it is made."""
+    def take(self, batches: Sequence[Batch], weights: Sequence[int]) -> None:
+        """The batches of the next step, which count when it is made; `weights` says what each mean loss is a mean of."""
         self.in_hand = Counter()
-        for batch in batches:
-            self.in_hand.update(contents(batch, shifted=shifted))
+        for batch, weight in zip(batches, weights, strict=True):
+            self.in_hand.update(contents(batch, weight))
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.trained_on = Counter(self.at.get(state.global_step, Counter()))  # training that diverged goes back
@@ -127,13 +130,13 @@ class Account(TrainerCallback):
         self.run.update(**found, parts=parts)
 
 
-def contents(batch: Batch, *, shifted: bool) -> dict[str, int]:
+def contents(batch: Batch, weight: int) -> dict[str, int]:
     """What a batch holds: `rows`, or examples where they are packed, `tokens` without padding, of them `supervised_tokens`.
 
     Tokens are left out where the batch does not tell, as where what the frozen body gives for them stands in their place.
 
     Args:
-        shifted: a row's first label does not count.
+        weight: what its mean loss is a mean of, as `weight_of` counts it.
     """
     labels, ids, mask, places = (batch.get(name) for name in ("labels", "input_ids", "attention_mask", "position_ids"))
     if mask is None and isinstance(places, torch.Tensor):  # packed; padding has position 0 too
@@ -144,7 +147,7 @@ def contents(batch: Batch, *, shifted: bool) -> dict[str, int]:
         if isinstance(mask, torch.Tensor) and FROZEN not in batch:
             found["tokens"] = int(mask.sum())
     if "tokens" in found and isinstance(labels, torch.Tensor) and labels.dim() == 2 and not labels.is_floating_point():
-        found["supervised_tokens"] = weight_of(batch, shifted=shifted)
+        found["supervised_tokens"] = weight
     return found
 
 

@@ -75,7 +75,7 @@ def learn(recipe: Recipe, run: Run, parts: Parts, checkpoint: Path | None, betwe
             console.warn(f"{error.message}; going back to {place_words(checkpoint)} with half the learning rate")
         except UnpicklingError as error:
             message = f"{checkpoint} holds something else than states of the Trainer, which is not unpickled"
-            raise UserError(message, "it is none of ftkit's; start anew with --overwrite", "--resume") from error
+            raise UserError(message, "start anew with --overwrite where you did not write it", "--resume") from error
         else:
             (run.checkpoints / START).unlink(missing_ok=True)
             return

@@ -56,7 +56,7 @@ class Trainer(compat.Trainer):
         label_scale: in which units the labels are learnt; None where they are what they are.
         off: why levers are off, by their keys under `speed`.
         watch: looks at each loss and gradient norm, and ends the training where it diverges.
-        count: is told of the batches of a step before it is made.
+        count: is told of the batches of a step, and of the weight of each, before it is made.
     """
 
     head: Head | None = None
@@ -79,7 +79,7 @@ class Trainer(compat.Trainer):
     label_scale: LabelScale | None = None
     off: dict[str, str]
     watch: Watch | None = None
-    count: Callable[[list[dict[str, Any]]], None] | None = None
+    count: Callable[[list[dict[str, Any]], list[int]], None] | None = None
     _step: Step | None = None
     _rows = 0  # of the present micro-batch
     _back: np.ndarray | None = None  # of the rows that are evaluated, where each stands
@@ -178,7 +178,7 @@ class Trainer(compat.Trainer):
         weights = [weight_of(batch, shifted=self.decoder) for batch in found[0]]
         self._step = Step(sum(weights), len(weights))
         if self.count is not None:
-            self.count(found[0])
+            self.count(found[0], weights)
         return found
 
     def compute_batch(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
