@@ -63,7 +63,7 @@ def unknown_command(words: Sequence[str], commands: list[str]) -> UserError:
         hint = f"did you mean ftkit {near}?"
     elif meant := meant if meant in COMMANDS else nearest(word, COMMANDS):
         file = next((other for other in words[1:] if Path(other).suffix in (".yaml", ".yml")), "FILE.yaml")
-        hint = f"write ftkit {COMMANDS[meant].replace('FILE.yaml', file)}"
+        hint = f"write ftkit {COMMANDS[meant].replace('FILE.yaml', shlex.quote(file))}"
     else:
         hint = f"there are {', '.join(sorted(commands))}"
     return UserError(f"no command '{word}'", hint)
@@ -75,7 +75,7 @@ def unknown_option(command: str, name: str, value: str, known: dict[str, bool]) 
     if word in map(plain, known):
         hint = f"write {next(option for option in known if plain(option) == word)}"
     elif word in OPTIONS and ("--" not in OPTIONS[word] or _option_of(OPTIONS[word]) in known):
-        hint = OPTIONS[word].format(command=command).replace("FILE.yaml", value or "FILE.yaml")
+        hint = OPTIONS[word].format(command=command).replace("FILE.yaml", shlex.quote(value or "FILE.yaml"))
     elif near := nearest(name, known):
         hint = f"did you mean {near}?"
     else:

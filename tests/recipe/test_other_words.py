@@ -251,8 +251,12 @@ c: amp: false | training.bf16: false
 TYPED = """
 finetune my.yaml | ftkit train my.yaml
 sft --config my.yaml | ftkit train my.yaml
+sft --config 'my first.yaml' | ftkit train 'my first.yaml'
+validate 'a b.yaml' | ftkit check 'a b.yaml'
 my.yaml | ftkit train my.yaml
+'my first.yaml' | ftkit train 'my first.yaml'
 tickets.csv | ftkit init tickets.csv
+"it's.csv" | ftkit init 'it'"'"'s.csv'
 run my.yaml | ftkit train my.yaml
 dpo my.yaml | no preference
 serve runs/my | ftkit chat
