@@ -2,7 +2,6 @@
 
 import copy
 import errno
-import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -47,6 +46,7 @@ from ftkit.prediction.predict import Predictor
 from ftkit.prediction.rows import Source, given_rows, require_readable
 from ftkit.prediction.trained import load_run
 from ftkit.process import process_facts
+from ftkit.reading import Damaged, object_if_there, read_object
 from ftkit.recipe.load import load_recipe, load_values
 from ftkit.recipe.schema import Gate, Model, Recipe
 from ftkit.report.comparison import Comparison, compare_runs
@@ -55,11 +55,14 @@ from ftkit.report.preview import Preview, make_preview
 from ftkit.report.publish import write_report
 from ftkit.report.summary import closing_table, model_name
 from ftkit.run import (
+    DATA_REPORT,
     FAILED,
     FINISHED,
     INTERRUPTED,
     TRAINING,
     Run,
+    blaming_damage,
+    changed_files,
     claimed,
     default_folder,
     end_run,
@@ -103,7 +106,7 @@ from ftkit.training.plan import Plan, make_plan
 from ftkit.training.planner import predicted_peaks
 from ftkit.training.prepare import allowances, kept_rows, prepare
 from ftkit.training.probe import probe
-from ftkit.training.resume import load_finished, require_same_recipe
+from ftkit.training.resume import load_finished, put_back, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
 from ftkit.training.strategy_choice import memory_limit, plan_choice, settle_strategy
 from ftkit.training.time_forecast import ForecastTime
@@ -169,6 +172,8 @@ def train(
     hush_libraries()
     recipe = as_recipe(recipe)
     folder = Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke)
+    if resume and not overwrite:
+        put_back(Run(folder))
     require_free(folder, overwrite=overwrite, resume=resume)
     console.say(f"{recipe.task} · {recipe.strategy.name} · {model_name({'model': recipe.model.name})}, into {folder}")
     say_code(recipe)
@@ -332,7 +337,9 @@ def evaluate(
 def evaluate_target(target: Target) -> Score:
     """Measure what the command line or `evaluate` has resolved."""
     hush_libraries()
-    with target.recipe.located(), tempfile.TemporaryDirectory() as folder:
+    run = run_of(target)
+    blaming = blaming_damage(run) if run else nullcontext()
+    with target.recipe.located(), tempfile.TemporaryDirectory() as folder, blaming:
         parts = build_for_evaluation(target, Path(folder))
         found = measured("model", target.recipe, parts)
     generated = sum("generated" in row for row in found.rows)
@@ -384,9 +391,9 @@ def known_caveats(target: Target, parts: Parts) -> list[str]:
             found = training_row_caveats(run, kept_rows(parts.data, "eval"), parts.data.ledger)
         return [changed if known else unseen, *found] if target.own_rows else found
     if split == "eval":
-        caveats = json.loads(run.metrics_file.read_text(encoding="utf-8")).get("caveats", [])
+        caveats = read_object(run.metrics_file, {"caveats": list}).get("caveats", [])
     else:
-        caveats = json.loads(run.data_report.read_text(encoding="utf-8"))["caveats"][split]
+        caveats = read_object(run.data_report, DATA_REPORT, ("caveats",))["caveats"].get(split, [])
     return [caveat for caveat in caveats if caveat not in parts.data.caveats(split)]
 
 
@@ -417,18 +424,38 @@ def verify(folder: str | Path, *, trust_code: bool = False) -> CheckReport:
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     require_trust(run.folder, trust_code)
     hush_libraries()
+    with blaming_damage(run):
+        return verify_run(run)
+
+
+def verify_run(run: Run) -> CheckReport:
+    """As `verify`."""
     edited, moved = recipe_failures(run), what_moved(run.record.get("hub", []))
+    files, other = check_files(run)
     require_base(run)
     facts, failures = check_weights(run, edited=bool(edited))
     facts |= {"hub": "; ".join(moved)} if moved else {}
     prompts, differing = check_prompts(run)
     with console.status("reading the data"):
         changed, data = data_findings(run)
-    failures += [*differing, *edited, *changed]
+    failures += [*differing, *edited, *changed, *other]
     if failures:
         raise Unverified("\n".join(failures))
     return CheckReport({**facts, "prompts": prompts, "recipe": "as it was when the run began", "data": data,
-                        "code": code_words(run)})  # fmt: skip
+                        "files": files, "code": code_words(run)})  # fmt: skip
+
+
+def check_files(run: Run) -> tuple[str, list[str]]:
+    """Whether the files are as they were when the run ended, in words; and which are not, but for the recipe."""
+    if not run.seal.is_file():
+        return "not checked: the run noted no sums of them, as one of an earlier version or from the hub", []
+    with console.status("reading the files"):
+        try:
+            found = changed_files(run)
+        except Damaged as error:
+            return "", [str(error)]
+    failures = [f"{run.folder / name} {what}: it was changed since the run ended" for name, what in found.items()]
+    return "as they were when the run ended", [line for line in failures if not line.startswith(f"{run.recipe_file} ")]
 
 
 def require_base(run: Run) -> None:
@@ -495,7 +522,11 @@ def check_weights(run: Run, *, edited: bool) -> tuple[dict[str, str], list[str]]
     Args:
         edited: the recipe is no longer the run's, and does not tell how to read what was measured.
     """
-    if not is_recorded(run.verification):
+    try:
+        recorded = is_recorded(run.verification)
+    except Damaged as error:
+        return {}, [str(error)]
+    if not recorded:
         shared = "what they are held against is not in the folder, as of a run pushed without --with-rows"
         why = shared if run.record.get("verified") else "the run recorded no scores (evaluation.verify)"
         return {"weights": f"not checked: {why}"}, []
@@ -509,13 +540,19 @@ def check_weights(run: Run, *, edited: bool) -> tuple[dict[str, str], list[str]]
             unread = [str(error)]
     with console.status("loading the saved model in a new process"):
         own_code = bool(run.record.get("load", {}).get("arguments", {}).get(OWN_CODE))
-        found = verify_model(run.model, run.verification, measured, own_code=own_code)
+        try:
+            found = verify_model(run.model, run.verification, measured, own_code=own_code)
+        except Damaged as error:
+            return {}, [str(error), *unread]
     return ({} if found.failures else found.facts()), [*(f"{run.model}: {line}" for line in found.failures), *unread]
 
 
 def check_prompts(run: Run) -> tuple[str, list[str]]:
     """What plain transformers makes of the recorded prompts, in words; and what is wrong with it."""
-    recorded = json.loads(run.data_report.read_text(encoding="utf-8"))["prompts"] if run.data_report.is_file() else []
+    try:
+        recorded = object_if_there(run.data_report, DATA_REPORT).get("prompts", [])
+    except Damaged as error:
+        return "", [str(error)]
     entries = [entry for entry in recorded if "ids" in entry]  # of a run that was pushed without rows they are not there
     own_code = run.record.get("load", {}).get("arguments", {}).get(OWN_CODE, False)
     try:
@@ -554,7 +591,7 @@ def predictor(
     recipe = load_recipe(run.recipe_file)
     if source is not None:
         require_first_row(source, recipe, skip_bad=skip_bad)
-    with recipe.located():
+    with recipe.located(), blaming_damage(run):
         trained = load_run(run, max_length=max_length, max_new_tokens=max_new_tokens)
         return Predictor(trained, batch_size=batch_size, skip_bad=skip_bad)
 
@@ -580,7 +617,7 @@ def conversation(
     require_trust(run.folder, trust_code)
     hush_libraries()
     recipe = load_recipe(run.recipe_file)
-    with recipe.located():
+    with recipe.located(), blaming_damage(run):
         require_generating(recipe)
         return Conversation(load_run(run, max_new_tokens=max_new_tokens), temperature=temperature, seed=seed)
 
@@ -712,6 +749,7 @@ def record_going_on(run: Run, account: Account, checkpoint: Path) -> None:
     """Take the run up again at a checkpoint: what came after it is done anew, and what went wrong is mended."""
     step = step_of(checkpoint)
     account.go_on(checkpoint, step)
+    run.seal.unlink(missing_ok=True)
     run.forget("error", "finished")
     run.forget_steps(step)
     run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step], parts=account.earlier)

@@ -1,10 +1,10 @@
 """The files of a run as they are read, each kind in one place: what cannot be read is one line that names the file.
 
-A file that is written whole is refused where it is damaged; of one that grows line by line the lines that can be read are taken.
+A file that is written whole is refused where it is damaged; of one that grows by lines those that can be read are taken.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from ftkit import console
 from ftkit.errors import UserError
 
 COPY = "put a whole copy of it back, or train the run again"
-WORDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a number", bool: "true or false"}
+MISSING = "missing"
+WORDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
+Types = Mapping[str, type]
 
 
 class Damaged(UserError):
@@ -31,9 +33,6 @@ class Damaged(UserError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.file, self.what, self.hint)
-
-
-MISSING = "missing"
 
 
 def read_text(file: Path) -> str:
@@ -76,30 +75,35 @@ def read_json(file: Path) -> Any:
         raise Damaged(file, "not JSON of this program: it is nested too deep") from None
 
 
-def read_object(file: Path, needs: Mapping[str, type | tuple[type, ...]] | None = None) -> dict[str, Any]:
+def read_object(file: Path, types: Types | None = None, needs: Iterable[str] = ()) -> dict[str, Any]:
     """The JSON object in a file.
 
     Args:
-        needs: keys that it must have, and the types of what stands there.
+        types: what stands under a key, where the object has it.
+        needs: keys that it must have.
 
     Raises:
-        Damaged: as `read_json`, or it is no object, or lacks a key.
+        Damaged: as `read_json`, or it is no object, lacks a key, or has something else there.
     """
     found = read_json(file)
     if not isinstance(found, dict):
         raise Damaged(file, f"not an object but {WORDS.get(type(found), 'something else')}")
-    for key, kind in (needs or {}).items():
-        if key not in found:
-            raise Damaged(file, f"it has no '{key}'")
-        if not isinstance(found[key], kind):
-            wanted = WORDS.get(kind if isinstance(kind, type) else kind[0], "what is to be there")
-            raise Damaged(file, f"its '{key}' is not {wanted}")
+    if lacking := [key for key in needs if key not in found]:
+        raise Damaged(file, f"it has no '{lacking[0]}'")
+    for key, kind in (types or {}).items():
+        if key in found and not isinstance(found[key], kind):
+            raise Damaged(file, f"its '{key}' is not {WORDS[kind]}")
     return found
 
 
-def object_if_there(file: Path, needs: Mapping[str, type | tuple[type, ...]] | None = None) -> dict[str, Any]:
+def object_if_there(file: Path, types: Types | None = None, needs: Iterable[str] = ()) -> dict[str, Any]:
     """As `read_object`; empty where there is no file."""
-    return read_object(file, needs) if file.exists() else {}
+    try:
+        return read_object(file, types, needs)
+    except Damaged as error:
+        if error.what == MISSING:
+            return {}
+        raise
 
 
 def read_objects(file: Path) -> list[dict[str, Any]]:
@@ -120,8 +124,6 @@ def read_jsonl(file: Path) -> list[dict[str, Any]]:
     Raises:
         Damaged: a line is no object.
     """
-    if not file.exists():
-        return []
     found, bad = parsed_lines(file)
     if bad:
         raise Damaged(file, f"line {bad[0]} is no JSON object")
@@ -130,8 +132,6 @@ def read_jsonl(file: Path) -> list[dict[str, Any]]:
 
 def read_log(file: Path) -> list[dict[str, Any]]:
     """One object a line, of a file that grows: what was broken off, or is damaged, is left out, and a warning says so."""
-    if not file.exists():
-        return []
     found, bad = parsed_lines(file)
     if bad == [len(found) + 1]:
         console.warn(f"{file}: its last line is torn, and is left out")
@@ -142,13 +142,20 @@ def read_log(file: Path) -> list[dict[str, Any]]:
 
 
 def parsed_lines(file: Path) -> tuple[list[dict[str, Any]], list[int]]:
-    """The objects of a file, one a line, and which lines hold none, counted from 1.
+    """The objects of a file, one a line, and which lines hold none, counted from 1; nothing where there is no file.
 
     Raises:
         Damaged: the file cannot be read.
     """
-    found, bad = [], []
-    for number, line in enumerate(read_bytes(file).split(b"\n"), 1):
+    found: list[dict[str, Any]] = []
+    bad: list[int] = []
+    try:
+        content = read_bytes(file)
+    except Damaged as error:
+        if error.what == MISSING:
+            return found, bad
+        raise
+    for number, line in enumerate(content.split(b"\n"), 1):
         if not line:
             continue
         try:
@@ -203,6 +210,16 @@ def opened_tensors(file: Path) -> Iterator[Any]:
             yield held
     except (SafetensorError, OSError) as error:
         raise Damaged(file, first_words(error)) from error
+
+
+def read_tensors(file: Path) -> dict[str, Any]:
+    """All tensors of a safetensors file, by name.
+
+    Raises:
+        Damaged: it is not there, or cannot be read.
+    """
+    with opened_tensors(file) as held:
+        return {key: held.get_tensor(key) for key in held.keys()}  # noqa: SIM118, it is no mapping
 
 
 def first_words(error: BaseException) -> str:

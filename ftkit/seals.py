@@ -1,4 +1,4 @@
-"""Seals: size and SHA-256 of each file of a folder, noted when all of them are written; what is not so any more was changed."""
+"""Seals: size and SHA-256 of each file of a folder, noted when all are written; what is not so any more was changed."""
 
 import hashlib
 from collections.abc import Iterable, Mapping

@@ -33,6 +33,8 @@ def empty(content: bytes, name: str) -> bytes:
 def flipped(content: bytes, name: str) -> bytes:
     """One bit of the byte in the middle is another."""
     place = len(content) // 2
+    if not content:
+        return b"\4"
     return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
 
 

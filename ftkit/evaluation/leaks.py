@@ -1,6 +1,5 @@
 """A run's training rows among the rows that its model is measured on, which are no evidence; looked for by `ftkit eval`."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +13,10 @@ from ftkit.data.ledger import ROW, Ledger, row_numbers
 from ftkit.data.splits import Splits, find_overlap, fingerprint, open_stream, read_splits
 from ftkit.data.texts import as_text
 from ftkit.errors import UserError
+from ftkit.reading import object_if_there
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
-from ftkit.run import Run
+from ftkit.run import DATA_REPORT, Run
 from ftkit.tasks.table import TASKS
 
 BATCH = 20_000  # streamed rows that are compared at a time
@@ -69,7 +69,7 @@ def training_rows(recipe: Recipe, run: Run) -> Iterator[tuple[Dataset, Ledger]]:
     ledger = Ledger()
     stream = open_stream(block, recipe.spec, ledger)
     features = Features({**cleaned_features(stream.features, block.clean), ROW: stream.of_pass(0).features[ROW]})
-    report = json.loads(run.data_report.read_text(encoding="utf-8")) if run.data_report.is_file() else {}
+    report = object_if_there(run.data_report, DATA_REPORT)
     taken = stream.of_pass(0).take(report["streamed"]["read"]) if "streamed" in report else stream.of_pass(0)
     for batch in taken.iter(batch_size=BATCH):
         numbers = batch.pop(ROW)

@@ -4,41 +4,56 @@ The Trainer writes a checkpoint file by file and resumes from the highest number
 or a flipped byte it does not notice. The seal lists every file with its size and SHA-256, and is written last.
 """
 
-import hashlib
-import json
 import shutil
 from pathlib import Path
 
-from ftkit.run import as_umask_says, write_json
+from ftkit.reading import Damaged, read_object
+from ftkit.run import Run, as_umask_says, write_json
+from ftkit.seals import seal_of, unlike
 
 SEAL = "ftkit_seal.json"
-CHUNK = 1 << 20
 
 
 def seal(checkpoint: Path) -> None:
     """Note size and SHA-256 of every file of a checkpoint."""
     as_umask_says(checkpoint)
-    files = {str(file.relative_to(checkpoint)): _describe(file) for file in _files(checkpoint)}
-    write_json(checkpoint / SEAL, files)
+    write_json(checkpoint / SEAL, seal_of(checkpoint, _files(checkpoint)))
 
 
 def is_whole(checkpoint: Path) -> bool:
     """Whether the checkpoint is sealed and every file is as it was sealed."""
     try:
-        files = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
-        return bool(files) and all(_describe(checkpoint / name) == found for name, found in files.items())
-    except (OSError, json.JSONDecodeError, AttributeError):
+        files = read_object(checkpoint / SEAL)
+    except Damaged:
         return False
+    return bool(files) and not unlike(checkpoint, files)
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that is whole; those that are not are removed on the way."""
-    numbered = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
-    for checkpoint in sorted(numbered, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+    for checkpoint in newest_first(folder):
         if is_whole(checkpoint):
             return checkpoint
         shutil.rmtree(checkpoint)
     return None
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """All checkpoints, whole or not."""
+    numbered = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    return sorted(numbered, key=step_of, reverse=True)
+
+
+def keep_copies(run: Run, checkpoint: Path) -> None:
+    """Lay record and recipe of the run into a checkpoint that is not sealed yet, to be put back where they get lost."""
+    for name, file in copies(run).items():
+        if file.is_file():
+            shutil.copyfile(file, checkpoint / name)
+
+
+def copies(run: Run) -> dict[str, Path]:
+    """By the name that each has in a checkpoint."""
+    return {"ftkit_run.json": run.record_file, "ftkit_recipe.yaml": run.recipe_file}
 
 
 def step_of(checkpoint: Path) -> int:
@@ -47,11 +62,3 @@ def step_of(checkpoint: Path) -> int:
 
 def _files(checkpoint: Path) -> list[Path]:
     return sorted(file for file in checkpoint.rglob("*") if file.is_file() and file.name != SEAL)
-
-
-def _describe(file: Path) -> list[int | str]:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return [file.stat().st_size, digest.hexdigest()]

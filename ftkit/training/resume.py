@@ -1,19 +1,51 @@
 """What resuming needs beyond the Trainer: the same recipe, and a run whose training had already ended."""
 
-import json
+import hashlib
 from pathlib import Path
 from typing import Any
 
 from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 
+from ftkit import console
 from ftkit.errors import UserError
 from ftkit.hub.pins import as_asked
+from ftkit.reading import Damaged, read_bytes, read_object, read_text
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
-from ftkit.run import Run, resolved_values
+from ftkit.run import RECORD, Run, resolved_values, write_text
+from ftkit.training.checkpoints import copies, is_whole, newest_first
 
+STATE = {"global_step": int, "max_steps": int}  # of a checkpoint
 MAY_CHANGE = ("training.on_divergence",)  # says nothing of the steps that go well
+
+
+def put_back(run: Run) -> None:
+    """Put run.json and recipe.yaml of a run back where one is lost or damaged, and a whole checkpoint has a copy.
+
+    What no checkpoint has stays as it is, for those who read it to refuse.
+    """
+    whole = None
+    for name, file in copies(run).items():  # the record first, which knows the recipe's digest
+        if not (what := damage_of(run, file)):
+            continue
+        whole = whole or next((checkpoint for checkpoint in newest_first(run.checkpoints) if is_whole(checkpoint)), None)
+        if whole is not None and (whole / name).is_file():
+            write_text(file, read_text(whole / name))
+            console.warn(f"{file}: {what}; put back from {whole}")
+
+
+def damage_of(run: Run, file: Path) -> str:
+    """What is wrong with run.json or recipe.yaml, which are not read as what they are not; empty where nothing is."""
+    try:
+        if file == run.record_file:
+            read_object(file, RECORD, ("state",))
+            return ""
+        digest = hashlib.sha256(read_bytes(file)).hexdigest()
+        recorded = run.record.get("fingerprints", {}).get("recipe", digest)
+    except Damaged as error:
+        return error.message if error.file == file else ""
+    return "" if digest == recorded else "it is not as it was when the run began"
 
 
 def require_same_recipe(run: Run, recipe: Recipe) -> None:
@@ -53,7 +85,7 @@ def load_finished(trainer: Trainer, checkpoint: Path) -> bool:
     Returns:
         Whether the training had already ended there.
     """
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    state = read_object(checkpoint / "trainer_state.json", STATE, STATE)
     if state["global_step"] < state["max_steps"]:
         return False
     trainer._load_from_checkpoint(str(checkpoint))
