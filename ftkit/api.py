@@ -72,6 +72,7 @@ from ftkit.run import (
     now,
     read_jsonl,
     remove_empty,
+    require_files,
     require_free,
     start_run,
     write_json,
@@ -140,7 +141,7 @@ class Result:
     def table(self) -> Group:
         """Baseline against tuned, parameters, memory, time, where the run lies and what comes next; print it with rich."""
         run = Run(self.folder)
-        recipe = load_recipe(run.recipe_file)
+        recipe = run.read_recipe()
         table = closing_table(recipe, self.metrics, self.record, read_jsonl(run.predictions_file))
         places = [console.Line(f"the run: {run.folder}"), console.Line(f"its report: {run.report}\n")]
         return Group(table, *places, console.Commands(next_steps(run, recipe)))
@@ -420,6 +421,7 @@ def verify(folder: str | Path, *, trust_code: bool = False) -> CheckReport:
         Unverified: one of this is not so; the message says each, for prompts with the tokens that differ.
     """
     run = Run(run_folder(folder))
+    require_files(run)
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     require_trust(run.folder, trust_code)
@@ -432,13 +434,16 @@ def verify_run(run: Run) -> CheckReport:
     """As `verify`."""
     edited, moved = recipe_failures(run), what_moved(run.record.get("hub", []))
     files, other = check_files(run)
+    if edited:
+        require_recipe(run, [*edited, *other])
     require_base(run)
     facts, failures = check_weights(run, edited=bool(edited))
     facts |= {"hub": "; ".join(moved)} if moved else {}
     prompts, differing = check_prompts(run)
     with console.status("reading the data"):
         changed, data = data_findings(run)
-    failures += [*differing, *edited, *changed, *other]
+    failures += [*differing, *edited, *changed]
+    failures += [line for line in other if not any(line.partition(": ")[0] in told for told in failures)]
     if failures:
         raise Unverified("\n".join(failures))
     return CheckReport({**facts, "prompts": prompts, "recipe": "as it was when the run began", "data": data,
@@ -446,7 +451,7 @@ def verify_run(run: Run) -> CheckReport:
 
 
 def check_files(run: Run) -> tuple[str, list[str]]:
-    """Whether the files are as they were when the run ended, in words; and which are not, but for the recipe."""
+    """Whether the files are as they were when the run ended, in words; and which are not."""
     if not run.seal.is_file():
         return "not checked: the run noted no sums of them, as one of an earlier version or from the hub", []
     with console.status("reading the files"):
@@ -454,8 +459,17 @@ def check_files(run: Run) -> tuple[str, list[str]]:
             found = changed_files(run)
         except Damaged as error:
             return "", [str(error)]
-    failures = [f"{run.folder / name} {what}: it was changed since the run ended" for name, what in found.items()]
-    return "as they were when the run ended", [line for line in failures if not line.startswith(f"{run.recipe_file} ")]
+    return "as they were when the run ended", [
+        f"{run.folder / name}: not as when the run ended: {what}" for name, what in found.items()
+    ]
+
+
+def require_recipe(run: Run, failures: list[str]) -> None:
+    """Raises Unverified with all that is known, where the recipe was changed so that nothing can be loaded by it."""
+    try:
+        run.read_recipe()
+    except UserError:
+        raise Unverified("\n".join(failures)) from None
 
 
 def require_base(run: Run) -> None:
@@ -467,7 +481,7 @@ def require_base(run: Run) -> None:
     if not (run.model / "adapter_config.json").is_file():
         return
     try:
-        fetch_weights(pinned(load_recipe(run.recipe_file), ("model",)).model)
+        fetch_weights(pinned(run.read_recipe(), ("model",)).model)
     except UserError as error:
         raise Unverified(f"{run.model} is an adapter, and its base cannot be had: {error}") from error
 
@@ -532,7 +546,7 @@ def check_weights(run: Run, *, edited: bool) -> tuple[dict[str, str], list[str]]
         return {"weights": f"not checked: {why}"}, []
     measured, unread = None, list[str]()
     if not edited:
-        recipe = load_recipe(run.recipe_file)
+        recipe = run.read_recipe()
         try:
             measured = read_measured(run, recipe)
             unread = figure_failures(run, recipe, measured) if measured else []
@@ -588,7 +602,7 @@ def predictor(
     """
     require_trust(run.folder, trust_code)
     hush_libraries()
-    recipe = load_recipe(run.recipe_file)
+    recipe = run.read_recipe()
     if source is not None:
         require_first_row(source, recipe, skip_bad=skip_bad)
     with recipe.located(), blaming_damage(run):
@@ -616,7 +630,7 @@ def conversation(
     """
     require_trust(run.folder, trust_code)
     hush_libraries()
-    recipe = load_recipe(run.recipe_file)
+    recipe = run.read_recipe()
     with recipe.located(), blaming_damage(run):
         require_generating(recipe)
         return Conversation(load_run(run, max_new_tokens=max_new_tokens), temperature=temperature, seed=seed)

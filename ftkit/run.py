@@ -21,8 +21,9 @@ from filelock import FileLock, Timeout
 
 from ftkit import __version__
 from ftkit.errors import FtkitError, UserError
-from ftkit.reading import Damaged, object_if_there, read_log
+from ftkit.reading import MISSING, Damaged, object_if_there, read_log
 from ftkit.reading import read_jsonl as read_jsonl  # the other half of write_jsonl
+from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
 from ftkit.seals import describe, seal_of, unlike
@@ -90,6 +91,27 @@ class Run:
         except Damaged as error:
             raise Damaged(error.file, error.what, MEND) from None
 
+    def read_recipe(self) -> Recipe:
+        """The recipe as it lies in the folder.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            return load_recipe(self.recipe_file)
+        except UserError as error:
+            if not self.recipe_file.is_file():
+                raise Damaged(self.recipe_file, MISSING) from None
+            if self.has_its_recipe():
+                raise
+            words = str(error).splitlines()[0].removeprefix(f"{self.recipe_file}:").strip()
+            raise Damaged(self.recipe_file, f"it was changed since the run began, and does not hold: {words}") from error
+
+    def has_its_recipe(self) -> bool:
+        """Whether recipe.yaml is as it was when the run began, so far as run.json knows."""
+        recorded = self.record.get("fingerprints", {}).get("recipe")
+        return not recorded or describe(self.recipe_file)[1] == recorded
+
     @property
     def state(self) -> str:
         return str(self.record.get("state", ""))
@@ -138,6 +160,13 @@ def is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file() and (folder / "recipe.yaml").is_file()
 
 
+def require_files(run: Run) -> None:
+    """Raises Damaged where a folder holds a run, and lacks what says of which state or which recipe."""
+    for file, other in ((run.recipe_file, run.record_file), (run.record_file, run.recipe_file)):
+        if other.is_file() and not file.is_file() and (run.model.is_dir() or run.checkpoints.is_dir()):
+            raise Damaged(file, MISSING, MEND)
+
+
 def finished_run(name: Path) -> Run:
     """The run in a folder, or in a repository on the hub.
 
@@ -148,6 +177,7 @@ def finished_run(name: Path) -> Run:
 
     folder = run_folder(name)
     run = Run(folder)
+    require_files(run)
     if not is_run(folder):
         what = "is no run" if folder.exists() else "does not exist"
         raise UserError(f"{folder} {what}", "name a run's folder, as runs/my_recipe")

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ftkit.reading import MISSING
+
 CHUNK = 1 << 20
 Seal = dict[str, list[int | str]]
 
@@ -27,16 +29,16 @@ def difference(file: Path, known: object, largest: int | None = None) -> str:
     """In words; empty where there is none."""
     try:
         size = file.stat().st_size
-        if not (isinstance(known, list) and len(known) == 2):
+        if not (isinstance(known, list) and len(known) == 2 and isinstance(known[0], int)):
             return "its seal is damaged"
         if size != known[0]:
-            return f"has {size:,} bytes in place of {known[0]:,}" if isinstance(known[0], int) else "its seal is damaged"
+            return f"it has {size:,} bytes where it had {known[0]:,}"
         same = (largest is not None and size > largest) or describe(file) == known
     except (FileNotFoundError, NotADirectoryError):
-        return "is missing"
+        return MISSING
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    return "" if same else "holds other bytes"
+        return f"it cannot be read: {error.strerror}"
+    return "" if same else "it holds other bytes than it did"
 
 
 def describe(file: Path) -> list[int | str]:

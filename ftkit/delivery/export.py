@@ -23,7 +23,6 @@ from ftkit.errors import UserError
 from ftkit.hub.door import pinned
 from ftkit.hub.offline import offline_mode_kept
 from ftkit.models.load import load_config, load_plain, load_tokenizer
-from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Model, Recipe
 from ftkit.run import Run, blaming_damage, write_text
 from ftkit.tasks.base import Task
@@ -116,7 +115,7 @@ FORMATS: dict[str, Callable[[Run, Path], Comparison]] = {
 
 def parts_of(run: Run) -> tuple[Recipe, Task, Model, PretrainedConfig]:
     """The run's recipe and task, and its saved model as a block of a recipe with its config."""
-    recipe = load_recipe(run.recipe_file)
+    recipe = run.read_recipe()
     if (run.model / "adapter_config.json").is_file():
         recipe = pinned(recipe, ("model",))
     saved = recipe.model.model_copy(update={"name": str(run.model), "revision": None, "tokenizer": None})

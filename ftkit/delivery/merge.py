@@ -32,9 +32,8 @@ from ftkit.models.architecture import meta_model
 from ftkit.models.load import load_config, load_plain, load_tokenizer
 from ftkit.models.save import save_model
 from ftkit.models.saved import load_adapter, require_sound, warn_of_changes
-from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
-from ftkit.run import FINISHED, Run, blaming_damage, require_writable, write_text
+from ftkit.run import FINISHED, Run, blaming_damage, require_files, require_writable, write_text
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.dispatcher import load_trained, remember_stops
@@ -65,7 +64,7 @@ def merge(folder: str | Path, target: str | Path, *, dtype: str | None = None, t
         hint = f"copy {run.model}"
         raise UserError("the run has no adapter; its model is whole already", hint, str(folder))
     require_new(target)
-    recipe = load_recipe(run.recipe_file)
+    recipe = run.read_recipe()
     dtype = dtype or ("bfloat16" if recipe.strategy.name == "qlora" else recipe.model.dtype)
     if dtype not in DTYPES:
         raise UserError(f"no dtype '{dtype}'", f"there are {', '.join(DTYPES)}", "--dtype")
@@ -151,6 +150,7 @@ def finished_run(folder: str | Path, trust_code: bool) -> Run:
         UserError: it is none, a file of it is damaged, it kept no rows, or it has code that is not to be run.
     """
     run = Run(run_folder(folder))
+    require_files(run)
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     if not is_recorded(run.verification):

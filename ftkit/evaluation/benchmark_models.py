@@ -16,7 +16,6 @@ from ftkit.hub.runs import found_run
 from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokenizer
 from ftkit.models.saved import load_adapter, require_sound, warn_of_changes
 from ftkit.models.strategies.table import STRATEGIES
-from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Model, Recipe
 from ftkit.run import FINISHED, Run
 from ftkit.tasks.language import decoder_class
@@ -55,7 +54,7 @@ def contenders(target: str, revision: str | None = None, *, trust_code: bool = F
     require_trust(folder, trust_code)
     require_sound(run.model)
     warn_of_changes(run.model)
-    recipe = pinned(load_recipe(run.recipe_file), ("model",))
+    recipe = pinned(run.read_recipe(), ("model",))
     return run_contenders(recipe, run)
 
 

@@ -14,7 +14,6 @@ from ftkit.data.splits import Splits, find_overlap, fingerprint, open_stream, re
 from ftkit.data.texts import as_text
 from ftkit.errors import UserError
 from ftkit.reading import object_if_there
-from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.run import DATA_REPORT, Run
 from ftkit.tasks.table import TASKS
@@ -32,7 +31,7 @@ def training_row_caveats(run: Run, rows: Dataset, ledger: Ledger) -> list[str]:
         rows: what is measured, under the task's column names, each with its number in the ledger.
     """
     try:
-        recipe = load_recipe(run.recipe_file)
+        recipe = run.read_recipe()
         found: dict[int, Found] = {}
         for train, names in training_rows(recipe, run):
             for row, kind, other in copies(train, rows, recipe.data.gate.similarity):

@@ -42,7 +42,7 @@ def require_sound(folder: Path) -> None:
 def warn_of_changes(folder: Path) -> None:
     """Say which files of a run's model are not as they were when it ended; of large ones by the size alone."""
     for name, what in changed_files(Run(folder.parent), within=f"{folder.name}/", largest=SMALL).items():
-        console.warn(f"{folder.parent / name} {what}: it was changed since the run ended, see `ftkit verify`")
+        console.warn(f"{folder.parent / name}: not as when the run ended: {what}; see `ftkit verify`")
 
 
 def load_adapter(base: Any, folder: Path) -> PeftModel:

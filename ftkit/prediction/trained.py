@@ -23,7 +23,6 @@ from ftkit.models.saved import require_sound, warn_of_changes
 from ftkit.prediction.fields import fields_under_roles
 from ftkit.prediction.rows import TEXT
 from ftkit.reading import object_if_there
-from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Generation, Recipe
 from ftkit.recipe.tasks import BESIDE_CHATS
 from ftkit.run import DATA_REPORT, Run
@@ -136,7 +135,7 @@ def load_run(run: Run, *, max_length: int | None = None, max_new_tokens: int | N
     Raises:
         UserError: the task has nothing to predict, or the model cannot be loaded.
     """
-    recipe = adjusted(load_recipe(run.recipe_file), max_length, max_new_tokens)
+    recipe = adjusted(run.read_recipe(), max_length, max_new_tokens)
     if (run.model / "adapter_config.json").is_file():
         recipe = pinned(recipe, ("model",))
     saved = recipe.model.model_copy(update={"name": str(run.model), "revision": None, "tokenizer": None})

@@ -18,7 +18,6 @@ from ftkit.metrics.estimates import Estimates, from_arrays
 from ftkit.metrics.intervals import difference_interval
 from ftkit.metrics.names import by_shown_name
 from ftkit.reading import Damaged, read_arrays, read_object
-from ftkit.recipe.load import load_recipe
 from ftkit.recipe.tasks import TASK_SPECS
 from ftkit.report.summary import model_name
 from ftkit.run import METRICS, Run, blaming_damage, finished_run
@@ -173,7 +172,7 @@ def read_entry(folder: Path, name: str) -> Entry:
 
 def entry_of(run: Run, folder: str, name: str) -> Entry:
     """As `read_entry`."""
-    recipe, record = load_recipe(run.recipe_file), run.record
+    recipe, record = run.read_recipe(), run.record
     metrics = read_object(run.metrics_file, METRICS, METRICS)
     found = (metrics.get("intervals") or {}).get("tuned") or {}
     named = partial(by_shown_name, details=metrics.get("details"))

@@ -6,11 +6,10 @@ from typing import Any
 
 from ftkit.errors import UserError
 from ftkit.metrics.names import shown_name
-from ftkit.reading import object_if_there, read_log, read_text
-from ftkit.recipe.load import load_recipe
+from ftkit.reading import object_if_there, read_log, read_object, read_text
 from ftkit.recipe.schema import Recipe
 from ftkit.report.summary import run_title
-from ftkit.run import DATA_REPORT, METRICS, PROMPT_TEMPLATE, Run, read_jsonl
+from ftkit.run import DATA_REPORT, FINISHED, METRICS, PROMPT_TEMPLATE, Run, read_jsonl, require_files
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,16 @@ def read_evidence(run: Run) -> Evidence:
     Raises:
         UserError: the folder holds no run that was measured, or a file is damaged.
     """
-    record, metrics = run.record, object_if_there(run.metrics_file, METRICS)
+    require_files(run)
+    record = run.record
+    read = read_object if run.state == FINISHED else object_if_there
+    metrics = read(run.metrics_file, METRICS)
     if not record or "tuned" not in metrics or "seconds" not in record:
         hint = "name the folder of a run that has ended, as runs/my_recipe"
         raise UserError(f"{run.folder} holds no finished run", hint)
     return Evidence(
         folder=run.folder,
-        recipe=load_recipe(run.recipe_file),
+        recipe=run.read_recipe(),
         recipe_text=read_text(run.recipe_file),
         record=record,
         metrics=metrics,

@@ -11,7 +11,6 @@ import yaml
 
 from ftkit.hub.layout import CARD, RECIPE, RECORD, REPORT, ROW_FILES, RUN_FILES, TEMPLATES, is_model_file
 from ftkit.reading import object_if_there, read_jsonl, read_log, read_object, read_text
-from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.report.base_card import base_card
 from ftkit.report.evidence import Evidence, read_evidence
@@ -60,7 +59,7 @@ def gather(run: Run, folder: Path, address: str, *, with_rows: bool) -> Contents
     from ftkit.report.card import card  # these two bring Bokeh, and other commands need not wait for it
     from ftkit.report.page import page
 
-    recipe, names = load_recipe(run.recipe_file), local_names(run, load_recipe(run.recipe_file))
+    recipe, names = run.read_recipe(), local_names(run, run.read_recipe())
     for name in RUN_FILES + (ROW_FILES if with_rows else ()):
         copy_scrubbed(run.folder / name, folder / name, names, with_rows=with_rows)
     write_recipe(run, folder, names)

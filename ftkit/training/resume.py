@@ -1,6 +1,5 @@
 """What resuming needs beyond the Trainer: the same recipe, and a run whose training had already ended."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from ftkit import console
 from ftkit.errors import UserError
 from ftkit.hub.pins import as_asked
 from ftkit.reading import Damaged, read_bytes, read_object, read_text
-from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.run import RECORD, Run, resolved_values, write_text
 from ftkit.training.checkpoints import copies, is_whole, newest_first
@@ -41,11 +39,10 @@ def damage_of(run: Run, file: Path) -> str:
         if file == run.record_file:
             read_object(file, RECORD, ("state",))
             return ""
-        digest = hashlib.sha256(read_bytes(file)).hexdigest()
-        recorded = run.record.get("fingerprints", {}).get("recipe", digest)
+        read_bytes(file)
+        return "" if run.has_its_recipe() else "not as it was when the run began"
     except Damaged as error:
         return error.message if error.file == file else ""
-    return "" if digest == recorded else "it is not as it was when the run began"
 
 
 def require_same_recipe(run: Run, recipe: Recipe) -> None:
@@ -54,7 +51,7 @@ def require_same_recipe(run: Run, recipe: Recipe) -> None:
     Raises:
         UserError: the recipe differs from the one that the run began with; the keys are named.
     """
-    began = load_recipe(run.recipe_file)
+    began = run.read_recipe()
     began.keep_pins(run.record.get("hub", []))
     recipe = recipe if began.pins else as_asked(recipe)  # a run of before ftkit noted commits
     before, after = (flatten(resolved_values(r)) for r in (began, recipe))
