@@ -87,7 +87,7 @@ from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.batch_search import find_batch
 from ftkit.training.batch_size import BatchSize, in_one, known_batch, row_by_row
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
-from ftkit.training.checkpoints import last_whole_checkpoint, step_of
+from ftkit.training.checkpoints import last_whole_checkpoint, put_back, step_of
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything, take_kept_rows
 from ftkit.training.evidence import (
     Before,
@@ -107,7 +107,7 @@ from ftkit.training.plan import Plan, make_plan
 from ftkit.training.planner import predicted_peaks
 from ftkit.training.prepare import allowances, kept_rows, prepare
 from ftkit.training.probe import probe
-from ftkit.training.resume import load_finished, put_back, require_same_recipe
+from ftkit.training.resume import load_finished, lost_steps, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
 from ftkit.training.strategy_choice import memory_limit, plan_choice, settle_strategy
 from ftkit.training.time_forecast import ForecastTime
@@ -697,6 +697,8 @@ def _train(recipe: Recipe, run: Run, *, resume: bool, stands_for: str) -> Result
     place_tensorboard(parts.trainer, run.tensorboard)
     console.say(speed_words(parts.trainer))
     checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
+    if resume and checkpoint is None:
+        console.warn("there is no whole checkpoint: the run begins at step 0")
     with claimed(run), recorded(run):
         with console.status("writing down what the run begins with", after=console.SOON):
             if checkpoint is None:
@@ -766,6 +768,9 @@ def record_going_on(run: Run, account: Account, checkpoint: Path) -> None:
     run.seal.unlink(missing_ok=True)
     run.forget("error", "finished")
     run.forget_steps(step)
+    if lost := lost_steps(run, checkpoint):
+        shown = ", ".join(map(str, lost[:5])) + (", …" if len(lost) > 5 else "")
+        console.warn(f"{run.log_file}: of {len(lost)} steps nothing is left ({shown}), and the report's curve lacks them")
     run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step], parts=account.earlier)
     console.say(f"going on from step {step}")
 

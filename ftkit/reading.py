@@ -14,6 +14,8 @@ from ftkit.errors import UserError
 
 COPY = "put a whole copy of it back, or train the run again"
 MISSING = "missing"
+DAMAGED = "damaged: "  # and then what is wrong
+UNREADABLE = "it cannot be read"  # for what the disk or the rights say
 WORDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
 Types = Mapping[str, type]
 
@@ -29,7 +31,7 @@ class Damaged(UserError):
 
     def __init__(self, file: Path, what: str, hint: str = COPY) -> None:
         self.file, self.what = file, what
-        super().__init__(what if what == MISSING else f"damaged: {what}", hint, str(file))
+        super().__init__(what if what == MISSING else f"{DAMAGED}{what}", hint, str(file))
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.file, self.what, self.hint)
@@ -50,7 +52,7 @@ def read_bytes(file: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise Damaged(file, MISSING) from None
     except OSError as error:
-        raise Damaged(file, error.strerror or "it cannot be read", "look at the disk, and who may read the file") from error
+        raise Damaged(file, f"{UNREADABLE}: {error.strerror}", "look at the disk, and who may read the file") from error
 
 
 def decoded(content: bytes, file: Path) -> str:
@@ -136,8 +138,8 @@ def read_log(file: Path) -> list[dict[str, Any]]:
     if bad == [len(found) + 1]:
         console.warn(f"{file}: its last line is torn, and is left out")
     elif bad:
-        what = "line that is" if len(bad) == 1 else "lines that are"
-        console.warn(f"{file}: damaged: {len(bad)} {what} no JSON object, the first line {bad[0]}, left out")
+        what = "line is" if len(bad) == 1 else "lines are"
+        console.warn(f"{file}: damaged: {len(bad)} {what} no JSON object (line {bad[0]}), and left out")
     return found
 
 

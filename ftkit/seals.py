@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ftkit.reading import MISSING
+from ftkit.reading import MISSING, UNREADABLE
 
 CHUNK = 1 << 20
 Seal = dict[str, list[int | str]]
@@ -37,7 +37,7 @@ def difference(file: Path, known: object, largest: int | None = None) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return MISSING
     except OSError as error:
-        return f"it cannot be read: {error.strerror}"
+        return f"{UNREADABLE}: {error.strerror}"
     return "" if same else "it holds other bytes than it did"
 
 

@@ -31,7 +31,8 @@ from ftkit.evaluation.scoring import Row, digest, is_coarse, largest_difference,
 from ftkit.models.label_scale import KEY
 from ftkit.models.saved import require_sound
 from ftkit.reading import Damaged, read_object
-from ftkit.run import write_json
+from ftkit.run import finite, write_json
+from ftkit.seals import describe, difference
 
 FACT_TYPES = {
     "load": dict,
@@ -43,6 +44,7 @@ FACT_TYPES = {
     "entries": list,
     "padded": list,
 }
+ROWS_SEAL = "rows_file"  # in the facts: size and SHA-256 of the file of rows
 ROW_COUNT = 32
 PADDED_COUNT = 3  # of them that are asked with padding too
 SHOWN = 3  # tensors that a finding names
@@ -102,28 +104,33 @@ def begin(
         collate: makes a padded batch of rows.
         shift: the logits at a position foretell the next token, as in decoder-only models.
     """
-    if was_begun(folder):
-        return
     # drawn from all: the first may be of one label
     entries = sorted(np.random.default_rng(0).permutation(len(rows))[:ROW_COUNT].tolist())
     chosen = list(rows.select(entries))
     plain, places = [plain_row(row) for row in chosen], padded_places([len(row["input_ids"]) for row in chosen])
-    write_rows(folder / ROWS, plain, padded_rows(collate(chosen), places), before=score_rows(model, plain, shift=shift))
     scale = vars(model.config).get(KEY)
     facts = {"load": load, "shift": shift, "entries": entries, "padded": places, "before": digests(model), KEY: scale}
-    write_json(folder / FACTS, facts)
+    if was_begun(folder, facts):
+        return
+    write_rows(folder / ROWS, plain, padded_rows(collate(chosen), places), before=score_rows(model, plain, shift=shift))
+    write_json(folder / FACTS, facts | {ROWS_SEAL: describe(folder / ROWS)})
 
 
-def was_begun(folder: Path) -> bool:
-    """Whether what the model was before training is there, whole; a warning tells where it is damaged."""
+def was_begun(folder: Path, facts: dict[str, Any]) -> bool:
+    """Whether what the model was before training is there, whole; a warning tells where it is not.
+
+    Args:
+        facts: what is known of the model now, which has not gone on from its checkpoint yet.
+    """
     if not (folder / FACTS).is_file():
         return False
     try:
-        facts, rows = read_facts(folder), read_rows(folder / ROWS)
-        if not len(rows) == len(read_scores(folder / ROWS, "before")) == len(facts.get("entries", rows)):
-            raise Damaged(folder / ROWS, "rows are lacking")
-        if len(read_rows(folder / ROWS, PADDED)) != len(facts.get("padded", ())):
-            raise Damaged(folder / ROWS, "padded rows are lacking")
+        known, rows = read_facts(folder), folder / ROWS
+        if other := [name for name, value in json.loads(json.dumps(finite(facts))).items() if known.get(name) != value]:
+            raise Damaged(folder / FACTS, f"its '{other[0]}' is not that of the model")
+        if ROWS_SEAL in known and (what := difference(rows, known[ROWS_SEAL])):
+            raise Damaged(rows, what)
+        read_rows(rows)
     except Damaged as error:
         console.warn(f"{error.place}: {error.message}; written anew from the model before training")
         return False
@@ -163,7 +170,8 @@ def finish(folder: Path, model: Any, *, rough: bool) -> None:
     facts, rows = read_facts(folder), read_rows(folder / ROWS)
     before, after = read_scores(folder / ROWS, "before"), score_rows(model, rows, shift=facts["shift"])
     write_rows(folder / ROWS, rows, read_rows(folder / ROWS, PADDED), before=before, after=after)
-    write_json(folder / FACTS, facts | {"after": digests(model), "coarse": is_coarse(model), "rough": rough})
+    more = {"after": digests(model), "coarse": is_coarse(model), "rough": rough, ROWS_SEAL: describe(folder / ROWS)}
+    write_json(folder / FACTS, facts | more)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

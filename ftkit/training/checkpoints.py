@@ -7,8 +7,9 @@ or a flipped byte it does not notice. The seal lists every file with its size an
 import shutil
 from pathlib import Path
 
-from ftkit.reading import Damaged, read_object
-from ftkit.run import Run, as_umask_says, write_json
+from ftkit import console
+from ftkit.reading import DAMAGED, UNREADABLE, Damaged, read_bytes, read_object, read_text
+from ftkit.run import RECORD, Run, as_umask_says, write_json, write_text
 from ftkit.seals import seal_of, unlike
 
 SEAL = "ftkit_seal.json"
@@ -22,19 +23,33 @@ def seal(checkpoint: Path) -> None:
 
 def is_whole(checkpoint: Path) -> bool:
     """Whether the checkpoint is sealed and every file is as it was sealed."""
+    return not damage_in(checkpoint)
+
+
+def damage_in(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint, in words; empty where it is whole."""
+    if not (checkpoint / SEAL).is_file():
+        return "it was broken off while it was written"
     try:
         files = read_object(checkpoint / SEAL)
-    except Damaged:
-        return False
-    return bool(files) and not unlike(checkpoint, files)
+    except Damaged as error:
+        return f"{SEAL}: {error.message}"
+    found = unlike(checkpoint, files)
+    return next((f"{name}: {what}" for name, what in found.items()), "" if files else f"{SEAL}: empty")
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole; those that are not are removed on the way."""
+    """The newest checkpoint that is whole; of those that are not it is said what is wrong with them, and they are removed.
+
+    What the disk or the rights keep from being read is left where it is.
+    """
     for checkpoint in newest_first(folder):
-        if is_whole(checkpoint):
+        if not (what := damage_in(checkpoint)):
             return checkpoint
-        shutil.rmtree(checkpoint)
+        unreadable = UNREADABLE in what
+        console.warn(f"{checkpoint} is not whole, and {'left aside' if unreadable else 'removed'}: {what}")
+        if not unreadable:
+            shutil.rmtree(checkpoint)
     return None
 
 
@@ -54,6 +69,38 @@ def keep_copies(run: Run, checkpoint: Path) -> None:
 def copies(run: Run) -> dict[str, Path]:
     """By the name that each has in a checkpoint."""
     return {"ftkit_run.json": run.record_file, "ftkit_recipe.yaml": run.recipe_file}
+
+
+def put_back(run: Run) -> None:
+    """Put run.json and recipe.yaml of a run that is to go on back where they are lost or damaged, from its last checkpoint.
+
+    Raises:
+        Damaged: one of them is, and no whole checkpoint has a copy.
+    """
+    if not (run.record_file.exists() or run.recipe_file.exists()):
+        return  # there is no run
+    whole = None
+    for name, file in copies(run).items():  # the record first, which knows the recipe's digest
+        if not (what := damage_of(run, file)):
+            continue
+        whole = whole or next((checkpoint for checkpoint in newest_first(run.checkpoints) if is_whole(checkpoint)), None)
+        if whole is None or not (whole / name).is_file():
+            hint = "no whole checkpoint has a copy: put one back, or start anew with --overwrite"
+            raise Damaged(file, what.removeprefix(DAMAGED), hint)
+        write_text(file, read_text(whole / name))
+        console.warn(f"{file}: {what}; put back from {whole}")
+
+
+def damage_of(run: Run, file: Path) -> str:
+    """What is wrong with run.json or recipe.yaml; empty where nothing is."""
+    try:
+        if file == run.record_file:
+            read_object(file, RECORD, ("state", "load"))
+            return ""
+        read_bytes(file)
+        return "" if run.has_its_recipe() else f"{DAMAGED}not as it was when the run began"
+    except Damaged as error:
+        return error.message
 
 
 def step_of(checkpoint: Path) -> int:

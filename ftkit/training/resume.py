@@ -6,43 +6,14 @@ from typing import Any
 from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 
-from ftkit import console
 from ftkit.errors import UserError
 from ftkit.hub.pins import as_asked
-from ftkit.reading import Damaged, read_bytes, read_object, read_text
+from ftkit.reading import read_jsonl, read_object
 from ftkit.recipe.schema import Recipe
-from ftkit.run import RECORD, Run, resolved_values, write_text
-from ftkit.training.checkpoints import copies, is_whole, newest_first
+from ftkit.run import Run, resolved_values
 
 STATE = {"global_step": int, "max_steps": int}  # of a checkpoint
 MAY_CHANGE = ("training.on_divergence",)  # says nothing of the steps that go well
-
-
-def put_back(run: Run) -> None:
-    """Put run.json and recipe.yaml of a run back where one is lost or damaged, and a whole checkpoint has a copy.
-
-    What no checkpoint has stays as it is, for those who read it to refuse.
-    """
-    whole = None
-    for name, file in copies(run).items():  # the record first, which knows the recipe's digest
-        if not (what := damage_of(run, file)):
-            continue
-        whole = whole or next((checkpoint for checkpoint in newest_first(run.checkpoints) if is_whole(checkpoint)), None)
-        if whole is not None and (whole / name).is_file():
-            write_text(file, read_text(whole / name))
-            console.warn(f"{file}: {what}; put back from {whole}")
-
-
-def damage_of(run: Run, file: Path) -> str:
-    """What is wrong with run.json or recipe.yaml, which are not read as what they are not; empty where nothing is."""
-    try:
-        if file == run.record_file:
-            read_object(file, RECORD, ("state",))
-            return ""
-        read_bytes(file)
-        return "" if run.has_its_recipe() else "not as it was when the run began"
-    except Damaged as error:
-        return error.message if error.file == file else ""
 
 
 def require_same_recipe(run: Run, recipe: Recipe) -> None:
@@ -74,6 +45,12 @@ def flatten(value: Any, key: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {key: value}
     return {name: item for part, inner in value.items() for name, item in flatten(inner, f"{key}.{part}".strip(".")).items()}
+
+
+def lost_steps(run: Run, checkpoint: Path) -> list[int]:
+    """Steps of which the checkpoint knows that something was logged, and log.jsonl has nothing."""
+    history = read_object(checkpoint / "trainer_state.json", {"log_history": list}).get("log_history", [])
+    return sorted({entry["step"] for entry in history} - {event.get("step") for event in read_jsonl(run.log_file)})
 
 
 def load_finished(trainer: Trainer, checkpoint: Path) -> bool:
