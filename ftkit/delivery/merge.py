@@ -153,10 +153,10 @@ def finished_run(folder: str | Path, trust_code: bool) -> Run:
     require_files(run)
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
+    require_trust(run.folder, trust_code)
     if not is_recorded(run.verification):
         hint = "train it without evaluation.verify: false, and push it --with-rows"
         raise UserError("the run kept no rows that the result could be compared on", hint, str(folder))
-    require_trust(run.folder, trust_code)
     require_sound(run.model)
     warn_of_changes(run.model)
     return run
