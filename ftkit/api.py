@@ -443,7 +443,7 @@ def verify_run(run: Run) -> CheckReport:
     with console.status("reading the data"):
         changed, data = data_findings(run)
     failures += [*differing, *edited, *changed]
-    failures += [line for line in other if not any(line.partition(": ")[0] in told for told in failures)]
+    failures += [line for line in other if not any(Path(line.partition(": ")[0]).name in told for told in failures)]
     if failures:
         raise Unverified("\n".join(failures))
     return CheckReport({**facts, "prompts": prompts, "recipe": "as it was when the run began", "data": data,
