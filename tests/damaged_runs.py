@@ -74,7 +74,16 @@ def files_of(folder: Path) -> list[str]:
 
 def make_runs(recipe: RecipeMaker, place: Path, **blocks: Any) -> None:
     """Into a folder: a finished run, `other` like it, one that a signal stopped, and one that was killed at its very end."""
-    blocks = {"training": {"save_strategy": "steps", "save_steps": 2, "max_steps": 6}, **blocks}
+    blocks = {
+        "training": {
+            "save_strategy": "steps",
+            "save_steps": 2,
+            "max_steps": 6,
+            "logging_steps": 1,
+            "per_device_train_batch_size": 8,
+        },
+        **blocks,
+    }
     made = recipe("lora", evaluation={"verify": True, "general_text": False, **blocks.pop("evaluation", {})}, **blocks)
     train(made, output_dir=place / "finished")
     shutil.copytree(place / "finished", place / "other")

@@ -6,11 +6,14 @@ Kind: a traceback, a refusal at the end of a training that was gone on with, a c
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from damaged_runs import COMMANDS, DAMAGES, MISSING, RAN, REFUSED, RESUME, TRACEBACK, damage, files_of, invoke, make_runs
 
 from ftkit import Recipe
+from ftkit.reading import read_object
+from ftkit.recipe.load import load_values
 from ftkit.run import Run, changed_files
 
 APART = ("checkpoints/", "tensorboard/")  # with seals of their own; read by nobody
@@ -18,10 +21,20 @@ AGAIN = ("README.md", "report.html")  # are written again, and read by nobody
 READ_BY = {"report": ("not_utf8",)}  # it takes seconds
 
 
-@pytest.fixture
-def made(recipe: Callable[..., Recipe], tmp_path: Path) -> Path:
-    make_runs(recipe, tmp_path / "made", data={"eval_size": 8})
-    return tmp_path / "made"
+@pytest.fixture(scope="module")
+def made(stand_in: Callable[[str], Path], reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def recipe(strategy: str, **blocks: Any) -> Recipe:
+        values = {
+            "task": "text-classification",
+            "model": {"name": str(stand_in("distilbert")), "max_length": 128},
+            "strategy": {"name": strategy, "r": 2, "target_modules": ["q_lin"]},
+            "data": {"train": str(reviews), "eval_size": 8},
+        }
+        return load_values(values | blocks)
+
+    place = tmp_path_factory.mktemp("damage")
+    make_runs(recipe, place / "made")
+    return place / "made"
 
 
 def damaged_copy(made: Path, which: str, name: str, kind: str) -> Run:
@@ -78,7 +91,5 @@ def test_a_run_with_a_damaged_file_is_gone_on_with(made: Path, which: str) -> No
 
 def scores(run: Run) -> str:
     """What the run measured before and after."""
-    from ftkit.reading import read_object
-
     metrics = read_object(run.metrics_file)
     return str([metrics["baseline"], metrics["tuned"], metrics["intervals"]])
