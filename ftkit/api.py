@@ -421,10 +421,12 @@ def verify(folder: str | Path, *, trust_code: bool = False) -> CheckReport:
         Unverified: one of this is not so; the message says each, for prompts with the tokens that differ.
     """
     run = Run(run_folder(folder))
-    require_files(run)
+    if not run.record_file.is_file():
+        require_files(run)
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     require_trust(run.folder, trust_code)
+    require_files(run)
     hush_libraries()
     with blaming_damage(run):
         return verify_run(run)

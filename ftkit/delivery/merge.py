@@ -150,10 +150,12 @@ def finished_run(folder: str | Path, trust_code: bool) -> Run:
         UserError: it is none, a file of it is damaged, it kept no rows, or it has code that is not to be run.
     """
     run = Run(run_folder(folder))
-    require_files(run)
+    if not run.record_file.is_file():
+        require_files(run)
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     require_trust(run.folder, trust_code)
+    require_files(run)
     if not is_recorded(run.verification):
         hint = "train it without evaluation.verify: false, and push it --with-rows"
         raise UserError("the run kept no rows that the result could be compared on", hint, str(folder))
