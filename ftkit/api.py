@@ -2,7 +2,6 @@
 
 import copy
 import errno
-import json
 import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,6 +46,7 @@ from ftkit.prediction.predict import Predictor
 from ftkit.prediction.rows import Source, given_rows, require_readable
 from ftkit.prediction.trained import load_run
 from ftkit.process import process_facts
+from ftkit.reading import Damaged, object_if_there, read_object
 from ftkit.recipe.load import load_recipe, load_values
 from ftkit.recipe.schema import Gate, Model, Recipe
 from ftkit.report.comparison import Comparison, compare_runs
@@ -55,11 +55,14 @@ from ftkit.report.preview import Preview, make_preview
 from ftkit.report.publish import write_report
 from ftkit.report.summary import closing_table, model_name
 from ftkit.run import (
+    DATA_REPORT,
     FAILED,
     FINISHED,
     INTERRUPTED,
     TRAINING,
     Run,
+    blaming_damage,
+    changed_files,
     claimed,
     default_folder,
     end_run,
@@ -69,6 +72,7 @@ from ftkit.run import (
     now,
     read_jsonl,
     remove_empty,
+    require_files,
     require_free,
     start_run,
     write_json,
@@ -83,7 +87,7 @@ from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.batch_search import find_batch
 from ftkit.training.batch_size import BatchSize, in_one, known_batch, row_by_row
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
-from ftkit.training.checkpoints import last_whole_checkpoint, step_of
+from ftkit.training.checkpoints import last_whole_checkpoint, put_back, step_of
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything, take_kept_rows
 from ftkit.training.evidence import (
     Before,
@@ -103,7 +107,7 @@ from ftkit.training.plan import Plan, make_plan
 from ftkit.training.planner import predicted_peaks
 from ftkit.training.prepare import allowances, kept_rows, prepare
 from ftkit.training.probe import probe
-from ftkit.training.resume import load_finished, require_same_recipe
+from ftkit.training.resume import load_finished, lost_steps, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
 from ftkit.training.strategy_choice import memory_limit, plan_choice, settle_strategy
 from ftkit.training.time_forecast import ForecastTime
@@ -137,7 +141,7 @@ class Result:
     def table(self) -> Group:
         """Baseline against tuned, parameters, memory, time, where the run lies and what comes next; print it with rich."""
         run = Run(self.folder)
-        recipe = load_recipe(run.recipe_file)
+        recipe = run.read_recipe()
         table = closing_table(recipe, self.metrics, self.record, read_jsonl(run.predictions_file))
         places = [console.Line(f"the run: {run.folder}"), console.Line(f"its report: {run.report}\n")]
         return Group(table, *places, console.Commands(next_steps(run, recipe)))
@@ -169,6 +173,8 @@ def train(
     hush_libraries()
     recipe = as_recipe(recipe)
     folder = Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke)
+    if resume and not overwrite:
+        put_back(Run(folder))
     require_free(folder, overwrite=overwrite, resume=resume)
     console.say(f"{recipe.task} · {recipe.strategy.name} · {model_name({'model': recipe.model.name})}, into {folder}")
     say_code(recipe)
@@ -332,7 +338,9 @@ def evaluate(
 def evaluate_target(target: Target) -> Score:
     """Measure what the command line or `evaluate` has resolved."""
     hush_libraries()
-    with target.recipe.located(), tempfile.TemporaryDirectory() as folder:
+    run = run_of(target)
+    blaming = blaming_damage(run) if run else nullcontext()
+    with target.recipe.located(), tempfile.TemporaryDirectory() as folder, blaming:
         parts = build_for_evaluation(target, Path(folder))
         found = measured("model", target.recipe, parts)
     generated = sum("generated" in row for row in found.rows)
@@ -384,9 +392,9 @@ def known_caveats(target: Target, parts: Parts) -> list[str]:
             found = training_row_caveats(run, kept_rows(parts.data, "eval"), parts.data.ledger)
         return [changed if known else unseen, *found] if target.own_rows else found
     if split == "eval":
-        caveats = json.loads(run.metrics_file.read_text(encoding="utf-8")).get("caveats", [])
+        caveats = read_object(run.metrics_file, {"caveats": list}).get("caveats", [])
     else:
-        caveats = json.loads(run.data_report.read_text(encoding="utf-8"))["caveats"][split]
+        caveats = read_object(run.data_report, DATA_REPORT, ("caveats",))["caveats"].get(split, [])
     return [caveat for caveat in caveats if caveat not in parts.data.caveats(split)]
 
 
@@ -413,11 +421,23 @@ def verify(folder: str | Path, *, trust_code: bool = False) -> CheckReport:
         Unverified: one of this is not so; the message says each, for prompts with the tokens that differ.
     """
     run = Run(run_folder(folder))
+    if not run.record_file.is_file():
+        require_files(run)
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
     require_trust(run.folder, trust_code)
+    require_files(run)
     hush_libraries()
+    with blaming_damage(run):
+        return verify_run(run)
+
+
+def verify_run(run: Run) -> CheckReport:
+    """As `verify`."""
     edited, moved = recipe_failures(run), what_moved(run.record.get("hub", []))
+    files, other = check_files(run)
+    if edited:
+        require_recipe(run, [*edited, *other])
     require_base(run)
     facts, failures = check_weights(run, edited=bool(edited))
     facts |= {"hub": "; ".join(moved)} if moved else {}
@@ -425,10 +445,33 @@ def verify(folder: str | Path, *, trust_code: bool = False) -> CheckReport:
     with console.status("reading the data"):
         changed, data = data_findings(run)
     failures += [*differing, *edited, *changed]
+    failures += [line for line in other if not any(Path(line.partition(": ")[0]).name in told for told in failures)]
     if failures:
         raise Unverified("\n".join(failures))
     return CheckReport({**facts, "prompts": prompts, "recipe": "as it was when the run began", "data": data,
-                        "code": code_words(run)})  # fmt: skip
+                        "files": files, "code": code_words(run)})  # fmt: skip
+
+
+def check_files(run: Run) -> tuple[str, list[str]]:
+    """Whether the files are as they were when the run ended, in words; and which are not."""
+    if not run.seal.is_file():
+        return "not checked: the run noted no sums of them, as one of an earlier version or from the hub", []
+    with console.status("reading the files"):
+        try:
+            found = changed_files(run)
+        except Damaged as error:
+            return "", [str(error)]
+    return "as they were when the run ended", [
+        f"{run.folder / name}: not as when the run ended: {what}" for name, what in found.items()
+    ]
+
+
+def require_recipe(run: Run, failures: list[str]) -> None:
+    """Raises Unverified with all that is known, where the recipe was changed so that nothing can be loaded by it."""
+    try:
+        run.read_recipe()
+    except UserError:
+        raise Unverified("\n".join(failures)) from None
 
 
 def require_base(run: Run) -> None:
@@ -440,7 +483,7 @@ def require_base(run: Run) -> None:
     if not (run.model / "adapter_config.json").is_file():
         return
     try:
-        fetch_weights(pinned(load_recipe(run.recipe_file), ("model",)).model)
+        fetch_weights(pinned(run.read_recipe(), ("model",)).model)
     except UserError as error:
         raise Unverified(f"{run.model} is an adapter, and its base cannot be had: {error}") from error
 
@@ -495,13 +538,17 @@ def check_weights(run: Run, *, edited: bool) -> tuple[dict[str, str], list[str]]
     Args:
         edited: the recipe is no longer the run's, and does not tell how to read what was measured.
     """
-    if not is_recorded(run.verification):
+    try:
+        recorded = is_recorded(run.verification)
+    except Damaged as error:
+        return {}, [str(error)]
+    if not recorded:
         shared = "what they are held against is not in the folder, as of a run pushed without --with-rows"
         why = shared if run.record.get("verified") else "the run recorded no scores (evaluation.verify)"
         return {"weights": f"not checked: {why}"}, []
     measured, unread = None, list[str]()
     if not edited:
-        recipe = load_recipe(run.recipe_file)
+        recipe = run.read_recipe()
         try:
             measured = read_measured(run, recipe)
             unread = figure_failures(run, recipe, measured) if measured else []
@@ -509,13 +556,19 @@ def check_weights(run: Run, *, edited: bool) -> tuple[dict[str, str], list[str]]
             unread = [str(error)]
     with console.status("loading the saved model in a new process"):
         own_code = bool(run.record.get("load", {}).get("arguments", {}).get(OWN_CODE))
-        found = verify_model(run.model, run.verification, measured, own_code=own_code)
+        try:
+            found = verify_model(run.model, run.verification, measured, own_code=own_code)
+        except Damaged as error:
+            return {}, [str(error), *unread]
     return ({} if found.failures else found.facts()), [*(f"{run.model}: {line}" for line in found.failures), *unread]
 
 
 def check_prompts(run: Run) -> tuple[str, list[str]]:
     """What plain transformers makes of the recorded prompts, in words; and what is wrong with it."""
-    recorded = json.loads(run.data_report.read_text(encoding="utf-8"))["prompts"] if run.data_report.is_file() else []
+    try:
+        recorded = object_if_there(run.data_report, DATA_REPORT).get("prompts", [])
+    except Damaged as error:
+        return "", [str(error)]
     entries = [entry for entry in recorded if "ids" in entry]  # of a run that was pushed without rows they are not there
     own_code = run.record.get("load", {}).get("arguments", {}).get(OWN_CODE, False)
     try:
@@ -551,10 +604,10 @@ def predictor(
     """
     require_trust(run.folder, trust_code)
     hush_libraries()
-    recipe = load_recipe(run.recipe_file)
+    recipe = run.read_recipe()
     if source is not None:
         require_first_row(source, recipe, skip_bad=skip_bad)
-    with recipe.located():
+    with recipe.located(), blaming_damage(run):
         trained = load_run(run, max_length=max_length, max_new_tokens=max_new_tokens)
         return Predictor(trained, batch_size=batch_size, skip_bad=skip_bad)
 
@@ -579,8 +632,8 @@ def conversation(
     """
     require_trust(run.folder, trust_code)
     hush_libraries()
-    recipe = load_recipe(run.recipe_file)
-    with recipe.located():
+    recipe = run.read_recipe()
+    with recipe.located(), blaming_damage(run):
         require_generating(recipe)
         return Conversation(load_run(run, max_new_tokens=max_new_tokens), temperature=temperature, seed=seed)
 
@@ -646,6 +699,8 @@ def _train(recipe: Recipe, run: Run, *, resume: bool, stands_for: str) -> Result
     place_tensorboard(parts.trainer, run.tensorboard)
     console.say(speed_words(parts.trainer))
     checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
+    if resume and checkpoint is None:
+        console.warn("there is no whole checkpoint: the run begins at step 0")
     with claimed(run), recorded(run):
         with console.status("writing down what the run begins with", after=console.SOON):
             if checkpoint is None:
@@ -712,8 +767,12 @@ def record_going_on(run: Run, account: Account, checkpoint: Path) -> None:
     """Take the run up again at a checkpoint: what came after it is done anew, and what went wrong is mended."""
     step = step_of(checkpoint)
     account.go_on(checkpoint, step)
+    run.seal.unlink(missing_ok=True)
     run.forget("error", "finished")
     run.forget_steps(step)
+    if lost := lost_steps(run, checkpoint):
+        shown = ", ".join(map(str, lost[:5])) + (", …" if len(lost) > 5 else "")
+        console.warn(f"{run.log_file}: of {len(lost)} steps nothing is left ({shown}), and the report's curve lacks them")
     run.update(state=TRAINING, resumed=[*run.record.get("resumed", []), step], parts=account.earlier)
     console.say(f"going on from step {step}")
 

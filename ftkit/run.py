@@ -20,12 +20,25 @@ import yaml
 from filelock import FileLock, Timeout
 
 from ftkit import __version__
-from ftkit.errors import UserError
+from ftkit.errors import FtkitError, UserError
+from ftkit.reading import MISSING, Damaged, object_if_there, read_log
+from ftkit.reading import read_jsonl as read_jsonl  # the other half of write_jsonl
+from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
+from ftkit.seals import describe, seal_of, unlike
 
 PACKAGES = ("ftkit", "torch", "transformers", "datasets", "peft", "accelerate", "bitsandbytes", "tokenizers", "numpy")
 PROMPT_TEMPLATE = "prompt_template.json"  # in model/: the forms that become a prompt when filled with a row's columns
+RECORD = {  # what run.json holds under a key
+    "state": str, "model": str, "load": dict, "data": dict, "parameters": dict, "versions": dict, "fingerprints": dict,
+    "seconds": dict, "verified": dict, "hub": list, "parts": list, "divergence": list, "resumed": list,
+    "out_of_memory": list,
+}  # fmt: skip
+METRICS = {"tuned": dict, "rows": int}  # what metrics.json of a finished run has, and must have
+DATA_REPORT = {"prompts": list, "caveats": dict, "streamed": dict}  # the same of data_report.json, where it has them
+MEND = "go on with `ftkit train … --resume`, which takes the copy in the last checkpoint, or put a whole copy of it back"
+SMALL = 64 << 20  # bytes of a file that are read again whenever a run's model is loaded
 FINISHED, TRAINING, INTERRUPTED, FAILED = "finished", "training", "interrupted", "failed"
 
 
@@ -57,6 +70,7 @@ class Run:
         self.card = folder / "README.md"
         self.report = folder / "report.html"
         self.tensorboard = folder / "tensorboard"
+        self.seal = folder / "seal.json"  # of the files above, as they were when the run ended
         self.replaced = folder.with_name(f"{folder.name}.replaced")  # the run before, until this one is finished
         self.lock = folder.with_name(f".{folder.name}.lock")
 
@@ -67,12 +81,36 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """run.json, or an empty record where there is none."""
+        """run.json, or an empty record where there is none.
+
+        Raises:
+            Damaged: it cannot be read.
+        """
         try:
-            record: dict[str, Any] = json.loads(self.record_file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError, NotADirectoryError):
-            return {}
-        return record
+            return object_if_there(self.record_file, RECORD)
+        except Damaged as error:
+            raise Damaged(error.file, error.what, MEND) from None
+
+    def read_recipe(self) -> Recipe:
+        """The recipe as it lies in the folder.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            return load_recipe(self.recipe_file)
+        except UserError as error:
+            if not self.recipe_file.is_file():
+                raise Damaged(self.recipe_file, MISSING) from None
+            if self.has_its_recipe():
+                raise
+            words = str(error).splitlines()[0].removeprefix(f"{self.recipe_file}:").strip()
+            raise Damaged(self.recipe_file, f"it was changed since the run began, and does not hold: {words}") from error
+
+    def has_its_recipe(self) -> bool:
+        """Whether recipe.yaml is as it was when the run began, so far as run.json knows."""
+        recorded = self.record.get("fingerprints", {}).get("recipe")
+        return not recorded or describe(self.recipe_file)[1] == recorded
 
     @property
     def state(self) -> str:
@@ -80,23 +118,37 @@ class Run:
 
     def update(self, **fields: Any) -> None:
         """Change fields of run.json."""
-        write_json(self.record_file, self.record | fields)
+        self._write_record(self.record | fields)
 
     def forget(self, *names: str) -> None:
         """Take fields out of run.json."""
-        write_json(self.record_file, {name: value for name, value in self.record.items() if name not in names})
+        self._write_record({name: value for name, value in self.record.items() if name not in names})
+
+    def _write_record(self, record: dict[str, Any]) -> None:
+        write_json(self.record_file, record)
+        if self.seal.is_file():
+            write_json(self.seal, object_if_there(self.seal) | {self.record_file.name: describe(self.record_file)})
 
     def forget_steps(self, after: int) -> None:
-        """Take out of log.jsonl what was logged after a step, which is done again, and what ended an earlier training."""
+        """Take out of log.jsonl what was logged after a step, which is done again, and what ended an earlier training.
+
+        Lines that cannot be read go, too, and a warning says so.
+        """
         if self.log_file.is_file():
-            events = read_jsonl(self.log_file)
+            events = read_log(self.log_file)
             kept = [event for event in events if event.get("step", 0) <= after and "train_runtime" not in event]
             write_jsonl(self.log_file, kept)
 
     def log(self, event: dict[str, Any]) -> None:
-        """Append one event to log.jsonl."""
-        with self.log_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
+        """Append one event to log.jsonl, whole or not at all."""
+        size = self.log_file.stat().st_size if self.log_file.is_file() else 0
+        try:
+            with self.log_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+        except OSError:  # as of a full disk
+            if self.log_file.is_file():
+                os.truncate(self.log_file, size)
+            raise
 
 
 def default_folder(recipe: Recipe, *, smoke: bool) -> Path:
@@ -106,6 +158,13 @@ def default_folder(recipe: Recipe, *, smoke: bool) -> Path:
 
 def is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file() and (folder / "recipe.yaml").is_file()
+
+
+def require_files(run: Run) -> None:
+    """Raises Damaged where a folder holds a run, and lacks what says of which state or which recipe."""
+    for file, other in ((run.recipe_file, run.record_file), (run.record_file, run.recipe_file)):
+        if other.is_file() and not file.is_file() and (run.model.is_dir() or run.checkpoints.is_dir()):
+            raise Damaged(file, MISSING, MEND)
 
 
 def finished_run(name: Path) -> Run:
@@ -118,6 +177,7 @@ def finished_run(name: Path) -> Run:
 
     folder = run_folder(name)
     run = Run(folder)
+    require_files(run)
     if not is_run(folder):
         what = "is no run" if folder.exists() else "does not exist"
         raise UserError(f"{folder} {what}", "name a run's folder, as runs/my_recipe")
@@ -210,22 +270,71 @@ def start_run(run: Run, recipe: Recipe, fields: dict[str, Any]) -> None:
 
     A finished run that was in it is set aside until this one is finished; what is left of an unfinished one is removed.
     """
-    if run.state == FINISHED:
+    if may_be_finished(run):
         shutil.rmtree(run.replaced, ignore_errors=True)
         run.folder.rename(run.replaced)
     for path in (run.checkpoints, run.model, run.verification, run.tensorboard):
         shutil.rmtree(path, ignore_errors=True)
     files = (run.record_file, run.log_file, run.metrics_file, run.analysis_file, run.data_report, run.predictions_file)
-    for path in (*files, run.card, run.report):
+    for path in (*files, run.card, run.report, run.seal):
         path.unlink(missing_ok=True)
     write_text(run.recipe_file, dump_recipe(recipe))
     run.update(state=TRAINING, started=now(), **fields)
 
 
+def may_be_finished(run: Run) -> bool:
+    """Whether a run is finished, or its record cannot say."""
+    try:
+        return run.state == FINISHED
+    except Damaged:
+        return True
+
+
 def end_run(run: Run) -> None:
-    """The run is finished, and the one that it replaces is removed."""
+    """The run is finished, its files are sealed, and the one that it replaces is removed."""
     run.update(state=FINISHED, finished=now())
+    write_json(run.seal, seal_of(run.folder, sealed_files(run)))
     shutil.rmtree(run.replaced, ignore_errors=True)
+
+
+def sealed_files(run: Run) -> Iterator[Path]:
+    """What stays as it is once a run is finished: page and cards may be written again, checkpoints have own seals."""
+    apart = {run.report, run.card, run.model / run.card.name, run.seal}
+    for file in run.folder.rglob("*"):
+        inside = {run.checkpoints, run.tensorboard} & set(file.parents)
+        if file.is_file() and file not in apart and not inside and not file.name.startswith("."):
+            yield file
+
+
+def changed_files(run: Run, *, within: str = "", largest: int | None = None) -> dict[str, str]:
+    """Files of a finished run that are not as they were when it ended, and what is wrong; none where that was not noted.
+
+    Args:
+        within: a folder of the run, with a slash behind its name; all where it is empty.
+        largest: of files of more bytes the size alone is compared.
+
+    Raises:
+        Damaged: what was noted cannot be read.
+    """
+    seal = object_if_there(run.seal)
+    return unlike(run.folder, {name: known for name, known in seal.items() if name.startswith(within)}, largest=largest)
+
+
+@contextmanager
+def blaming_damage(run: Run) -> Iterator[None]:
+    """What goes wrong in the block is blamed on a file of the run that is not as it was when the run ended, if one is.
+
+    Raises:
+        Damaged: one is; else the error goes on as it is, being none of the files'.
+    """
+    try:
+        yield
+    except (FtkitError, MemoryError):
+        raise
+    except Exception as error:  # whatever libraries stumble over in files that they trust
+        for name, what in changed_files(run).items():
+            raise Damaged(run.folder / name, what) from error
+        raise
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -367,7 +476,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line] if path.is_file() else []

@@ -51,6 +51,7 @@ def test_a_finished_run_holds_all_it_should(recipe: RecipeMaker, tmp_path: Path)
         "verification",
         "README.md",
         "report.html",
+        "seal.json",
     }
     assert run.state == "finished"
     assert {

@@ -16,7 +16,7 @@ PACKAGE = Path(ftkit.__file__).parent
 # From the top down; a file may import from its own layer and from those above it.
 LAYERS = [
     ["errors", "deferral", "process", "cache", "shelf", "units", "escapes", "classes"],
-    ["console"],
+    ["console", "reading", "seals"],
     ["recipe"],
     ["trust"],
     ["hub"],

@@ -68,6 +68,7 @@ def stranger(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"), prepend=":")
     shutil.copytree(made / "run", tmp_path / "run")
+    (tmp_path / "run/seal.json").unlink()  # who changes files changes that, too
     return tmp_path / "run"
 
 

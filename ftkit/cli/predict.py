@@ -16,7 +16,6 @@ from ftkit import console
 from ftkit.cli.arguments import Quiet, TrustCode
 from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
-from ftkit.recipe.load import load_recipe
 from ftkit.run import Run, finished_run
 from ftkit.units import time_words
 
@@ -90,7 +89,7 @@ def look_at(source: "Source", run: Run, *, skip_bad: bool) -> None:
     with console.status(f"looking at {source.name}"):
         from ftkit.prediction.files import require_first_row  # pandas and Arrow come with it
 
-        require_first_row(source, load_recipe(run.recipe_file), skip_bad=skip_bad)
+        require_first_row(source, run.read_recipe(), skip_bad=skip_bad)
 
 
 def write_predictions(predictor: "Predictor", source: "Source", out: Path | None, done: int, *, resume: bool) -> None:

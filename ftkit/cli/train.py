@@ -13,6 +13,7 @@ from ftkit.hub.door import as_it_began, pinned
 from ftkit.recipe.limit import limited, require_limit
 from ftkit.recipe.load import load_recipe
 from ftkit.run import Run, default_folder, require_free
+from ftkit.training.checkpoints import put_back
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -48,6 +49,8 @@ def train(
     file, more = recipe_of(recipe, task, model)
     loaded = limited(load_recipe(file, [*more, *(overrides or [])]), limit)
     folder = output_dir or default_folder(loaded, smoke=smoke)
+    if resume and not overwrite:
+        put_back(Run(folder))
     require_free(folder, overwrite=overwrite, resume=resume)
     if not smoke:
         with loaded.located():

@@ -24,9 +24,8 @@ from ftkit.errors import UserError
 from ftkit.hub.door import pinned
 from ftkit.hub.offline import offline_mode_kept
 from ftkit.models.load import load_config, load_plain, load_tokenizer
-from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Model, Recipe
-from ftkit.run import Run, write_text
+from ftkit.run import Run, blaming_damage, write_text
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.dispatcher import load_trained
@@ -51,7 +50,8 @@ def export(folder: str | Path, target: str | Path, *, kind: str, trust_code: boo
         raise UserError(f"no format '{kind}'", f"there are {', '.join(FORMATS)}", "--format")
     run, target = finished_run(folder, trust_code), Path(target)
     require_new(target)
-    return FORMATS[kind](run, target)
+    with blaming_damage(run):
+        return FORMATS[kind](run, target)
 
 
 def export_safetensors(run: Run, target: Path) -> Comparison:
@@ -117,7 +117,7 @@ FORMATS: dict[str, Callable[[Run, Path], Comparison]] = {
 
 def parts_of(run: Run) -> tuple[Recipe, Task, Model, PretrainedConfig]:
     """The run's recipe and task, and its saved model as a block of a recipe with its config."""
-    recipe = load_recipe(run.recipe_file)
+    recipe = run.read_recipe()
     if (run.model / "adapter_config.json").is_file():
         recipe = pinned(recipe, ("model",))
     saved = recipe.model.model_copy(update={"name": str(run.model), "revision": None, "tokenizer": None})

@@ -31,9 +31,9 @@ from ftkit.hub.runs import run_folder
 from ftkit.models.architecture import meta_model
 from ftkit.models.load import load_config, load_plain, load_tokenizer
 from ftkit.models.save import save_model
-from ftkit.recipe.load import load_recipe
+from ftkit.models.saved import load_adapter, require_sound, warn_of_changes
 from ftkit.recipe.schema import Recipe
-from ftkit.run import FINISHED, Run, require_writable, write_text
+from ftkit.run import FINISHED, Run, blaming_damage, require_files, require_writable, write_text
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.dispatcher import load_trained, remember_stops
@@ -68,11 +68,11 @@ def merge_finished(run: Run, target: Path, dtype: str | None = None) -> Comparis
         hint = f"copy {run.model}"
         raise UserError("the run has no adapter; its model is whole already", hint, str(run.folder))
     require_new(target)
-    recipe = load_recipe(run.recipe_file)
+    recipe = run.read_recipe()
     dtype = dtype or ("bfloat16" if recipe.strategy.name == "qlora" else recipe.model.dtype)
     if dtype not in DTYPES:
         raise UserError(f"no dtype '{dtype}'", f"there are {', '.join(DTYPES)}", "--dtype")
-    with recipe.located():
+    with recipe.located(), blaming_damage(run):
         return merge_run(run, pinned(recipe, ("model",)), target, dtype)
 
 
@@ -110,7 +110,7 @@ def merged_model(run: Run, recipe: Recipe, task: Task, config: PretrainedConfig)
     adapted = load_trained(whole, task, config, saved, run.model)
     if recipe.strategy.name == "qlora":
         base = adapted.unload().dequantize(dtype=torch.float32).float()
-        adapted = PeftModel.from_pretrained(base, run.model)
+        adapted = load_adapter(base, run.model)
     try:
         merged = adapted.merge_and_unload(safe_merge=True).float()
     except ValueError as error:  # a weight that is not a number
@@ -148,14 +148,23 @@ def recorded_rows(run: Run) -> Encoded:
 
 
 def finished_run(folder: str | Path, trust_code: bool) -> Run:
-    """Raises UserError where there is no finished run, or it has code that is not to be run, or no rows to compare on."""
+    """A finished run whose model can be loaded, and compared on rows that it kept.
+
+    Raises:
+        UserError: it is none, a file of it is damaged, it kept no rows, or it has code that is not to be run.
+    """
     run = Run(run_folder(folder))
+    if not run.record_file.is_file():
+        require_files(run)
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
+    require_trust(run.folder, trust_code)
+    require_files(run)
     if not is_recorded(run.verification):
         hint = "train it without evaluation.verify: false, and push it --with-rows"
         raise UserError("the run kept no rows that the result could be compared on", hint, str(folder))
-    require_trust(run.folder, trust_code)
+    require_sound(run.model)
+    warn_of_changes(run.model)
     return run
 
 

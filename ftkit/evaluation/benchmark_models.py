@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedTokenizerBase
 
 from ftkit import console
@@ -15,8 +14,8 @@ from ftkit.errors import UserError
 from ftkit.hub.door import pinned, pinned_model
 from ftkit.hub.runs import found_run
 from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokenizer
+from ftkit.models.saved import load_adapter, require_sound, warn_of_changes
 from ftkit.models.strategies.table import STRATEGIES
-from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Model, Recipe
 from ftkit.run import FINISHED, Run
 from ftkit.tasks.language import decoder_class
@@ -53,7 +52,9 @@ def contenders(target: str, revision: str | None = None, *, trust_code: bool = F
     if run.state != FINISHED or not run.model.is_dir():
         raise UserError(f"the run in {target} is {run.state or 'broken'}", "finish it with `ftkit train … --resume`")
     require_trust(folder, trust_code)
-    recipe = pinned(load_recipe(run.recipe_file), ("model",))
+    require_sound(run.model)
+    warn_of_changes(run.model)
+    recipe = pinned(run.read_recipe(), ("model",))
     return run_contenders(recipe, run)
 
 
@@ -96,7 +97,7 @@ def load(
         fit_tokenizer(model, tokenizer)
         switch_router_loss(model, on=False)  # it is measured only
         if adapter:
-            model = PeftModel.from_pretrained(model, adapter)
+            model = load_adapter(model, adapter)
         if torch.cuda.is_available() and "device_map" not in arguments:
             model = model.to("cuda")
     return model.eval(), tokenizer

@@ -1,6 +1,5 @@
 """A run's training rows among the rows that its model is measured on, which are no evidence; looked for by `ftkit eval`."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +13,9 @@ from ftkit.data.ledger import ROW, Ledger, row_numbers
 from ftkit.data.splits import Splits, find_overlap, fingerprint, open_stream, read_splits
 from ftkit.data.texts import as_text
 from ftkit.errors import UserError
-from ftkit.recipe.load import load_recipe
+from ftkit.reading import object_if_there
 from ftkit.recipe.schema import Recipe
-from ftkit.run import Run
+from ftkit.run import DATA_REPORT, Run
 from ftkit.tasks.table import TASKS
 
 BATCH = 20_000  # streamed rows that are compared at a time
@@ -32,7 +31,7 @@ def training_row_caveats(run: Run, rows: Dataset, ledger: Ledger) -> list[str]:
         rows: what is measured, under the task's column names, each with its number in the ledger.
     """
     try:
-        recipe = load_recipe(run.recipe_file)
+        recipe = run.read_recipe()
         found: dict[int, Found] = {}
         for train, names in training_rows(recipe, run):
             for row, kind, other in copies(train, rows, recipe.data.gate.similarity):
@@ -69,7 +68,7 @@ def training_rows(recipe: Recipe, run: Run) -> Iterator[tuple[Dataset, Ledger]]:
     ledger = Ledger()
     stream = open_stream(block, recipe.spec, ledger)
     features = Features({**cleaned_features(stream.features, block.clean), ROW: stream.of_pass(0).features[ROW]})
-    report = json.loads(run.data_report.read_text(encoding="utf-8")) if run.data_report.is_file() else {}
+    report = object_if_there(run.data_report, DATA_REPORT)
     taken = stream.of_pass(0).take(report["streamed"]["read"]) if "streamed" in report else stream.of_pass(0)
     for batch in taken.iter(batch_size=BATCH):
         numbers = batch.pop(ROW)

@@ -1,5 +1,7 @@
 """Measure a model on encoded rows: the task's metrics, those of generated text, and what was predicted for each row."""
 
+import hashlib
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,10 +20,13 @@ from ftkit.evaluation.generation import generate_answers
 from ftkit.metrics.custom import CustomMetric
 from ftkit.metrics.resampling import Resampler, by_group, of_nothing
 from ftkit.metrics.text import health_scores, references_of, text_details, text_metrics, text_resamplers, text_scores
+from ftkit.reading import MISSING, Damaged, read_arrays, read_jsonl
 from ftkit.recipe.schema import Evaluation
 from ftkit.recipe.tasks import HEALTH_METRICS, TaskSpec
-from ftkit.run import read_jsonl, write_jsonl
+from ftkit.run import finite, write_jsonl
 from ftkit.tasks.base import Encoded, Task
+
+ANSWERS = "answers_sha256"  # in an .npz file, of what lies beside it
 
 
 @dataclass
@@ -39,16 +44,28 @@ class Outputs:
     def save(self, file: Path) -> None:
         """Write the arrays to an .npz file, and the answers beside it."""
         write_jsonl(file.with_suffix(".jsonl"), self.answers)
-        write_arrays(file, predictions=self.prediction.predictions, labels=self.prediction.label_ids, rows=self.rows)
+        found = {"predictions": self.prediction.predictions, "labels": self.prediction.label_ids, "rows": self.rows}
+        write_arrays(file, **found, **{ANSWERS: digest_of(self.answers)})
 
 
 def load_outputs(file: Path) -> Outputs:
-    """What `Outputs.save` wrote."""
-    with np.load(file) as arrays:
-        prediction = EvalPrediction(arrays["predictions"], arrays["labels"])
-        # a run of an earlier version kept none: each row had one entry there
-        rows = arrays["rows"].tolist() if "rows" in arrays else list(range(len(prediction.label_ids)))
-    return Outputs(prediction, read_jsonl(file.with_suffix(".jsonl")), rows)
+    """What `Outputs.save` wrote.
+
+    Raises:
+        Damaged: one of the two files is not as it was written.
+    """
+    arrays, beside = read_arrays(file, "predictions", "labels"), file.with_suffix(".jsonl")
+    prediction = EvalPrediction(arrays["predictions"], arrays["labels"])
+    # runs of earlier versions kept neither: each row had one entry there
+    rows = arrays["rows"].tolist() if "rows" in arrays else list(range(len(prediction.label_ids)))
+    answers = read_jsonl(beside)
+    if ANSWERS in arrays and str(arrays[ANSWERS]) != digest_of(answers):
+        raise Damaged(beside, "its answers are not those that were written" if beside.is_file() else MISSING)
+    return Outputs(prediction, answers, rows)
+
+
+def digest_of(answers: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(finite(answers), sort_keys=True).encode()).hexdigest()
 
 
 def write_arrays(file: Path, **arrays: Any) -> None:

@@ -4,7 +4,6 @@ While training, a few rows are written down with the token ids of their prompt. 
 saved folder alone: its tokenizer, its chat template, its prompt_template.json.
 """
 
-import json
 from dataclasses import dataclass
 from difflib import ndiff
 from pathlib import Path
@@ -17,6 +16,7 @@ from ftkit.data.chat_templates import TEMPLATE_ERRORS
 from ftkit.data.encode import Encoded
 from ftkit.data.ledger import Ledger, Outcome, row_numbers
 from ftkit.data.prompts import fill, last_answer
+from ftkit.reading import object_if_there
 from ftkit.run import PROMPT_TEMPLATE
 from ftkit.tasks.base import Task
 
@@ -57,7 +57,7 @@ def compare(folder: Path, entries: list[dict[str, Any]], *, own_code: bool) -> l
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=own_code)
     file = folder / PROMPT_TEMPLATE
-    forms = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    forms = object_if_there(file)
     differences = []
     for entry in entries:
         saved = build(tokenizer, forms, entry)

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ftkit.evaluation.scoring import Row
+from ftkit.reading import Damaged, opened_tensors
 from ftkit.run import as_umask_says
 
 INPUT, PADDED = "input", "padded"
@@ -34,18 +34,34 @@ def write_rows(file: Path, rows: list[Row], padded: list[Row], **scores: list[to
 
 
 def read_rows(file: Path, which: str = INPUT) -> list[Row]:
-    """The rows as they go into the model, or those that are PADDED."""
+    """The rows as they go into the model, or those that are PADDED.
+
+    Raises:
+        Damaged: the file cannot be read.
+    """
     rows: dict[int, Row] = {}
-    with safe_open(file, framework="pt") as held:
+    with opened_tensors(file) as held:
         for key in held.keys():  # noqa: SIM118, it is no mapping
             kind, index, *name = key.split(" ", 2)
             if kind == which:
-                rows.setdefault(int(index), {})[name[0]] = held.get_tensor(key)
+                rows.setdefault(number_of(index, file), {})[name[0] if name else ""] = held.get_tensor(key)
     return [rows[index] for index in sorted(rows)]
 
 
 def read_scores(file: Path, name: str) -> list[torch.Tensor]:
-    """A named list of scores; empty where it was never written."""
-    with safe_open(file, framework="pt") as held:
-        found = {int(key.split(" ")[1]): held.get_tensor(key) for key in held.keys() if key.startswith(f"{name} ")}  # noqa: SIM118
+    """A named list of scores; empty where it was never written.
+
+    Raises:
+        Damaged: the file cannot be read.
+    """
+    with opened_tensors(file) as held:
+        keys = [key for key in held.keys() if key.startswith(f"{name} ")]  # noqa: SIM118
+        found = {number_of(key.split(" ")[1], file): held.get_tensor(key) for key in keys}
     return [found[index] for index in sorted(found)]
+
+
+def number_of(word: str, file: Path) -> int:
+    """Which row a tensor is of."""
+    if not word.isdigit():
+        raise Damaged(file, f"it names a row '{word}'")
+    return int(word)

@@ -1,19 +1,17 @@
 """The losses that a run reports, held against what plain transformers says of the same rows by the saved model."""
 
-import json
 import math
-import zipfile
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from transformers import EvalPrediction
 
-from ftkit.errors import UserError
 from ftkit.evaluation.measure import Outputs, load_outputs, scores_of
 from ftkit.models.load import load_config
+from ftkit.reading import read_object
 from ftkit.recipe.schema import Recipe
-from ftkit.run import Run
+from ftkit.run import METRICS, Run
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 
@@ -64,17 +62,13 @@ def read_measured(run: Run, recipe: Recipe) -> Measured | None:
     """What a finished run measured; None where outputs/ is gone.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or the config of the model.
     """
     file, task = run.outputs / "tuned.npz", TASKS[recipe.task](recipe.data)
     if not file.is_file():
         return None
     task.recall(load_config(recipe.model.model_copy(update={"name": str(run.model), "revision": None}), {}))
-    try:
-        outputs = load_outputs(file)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file} cannot be read: {error}") from error
-    return as_measured(task, outputs)
+    return as_measured(task, load_outputs(file))
 
 
 def as_measured(task: Task, outputs: Outputs) -> Measured:
@@ -85,13 +79,13 @@ def figure_failures(run: Run, recipe: Recipe, measured: Measured) -> list[str]:
     """Whether the figures in metrics.json are those of outputs/tuned.npz; a metric of the user's may have their names."""
     if recipe.evaluation.metric_file is not None:
         return []
-    shown = json.loads(run.metrics_file.read_text(encoding="utf-8"))["tuned"]
+    shown = read_object(run.metrics_file, METRICS, METRICS)["tuned"]
     found = scores_of(measured.task, measured.task.merge(measured.prediction, measured.rows)[0])
     return [
         f"{run.metrics_file} reports {name} {shown[name]:.6g}, {run.outputs / 'tuned.npz'} has {value:.6g}: one of them was "
         "changed since the run"
         for name, value in found.items()
-        if shown.get(name) is not None and not math.isclose(shown[name], value, rel_tol=CLOSE, abs_tol=CLOSE)
+        if isinstance(shown.get(name), int | float) and not math.isclose(shown[name], value, rel_tol=CLOSE, abs_tol=CLOSE)
     ]
 
 

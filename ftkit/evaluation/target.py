@@ -12,7 +12,7 @@ from ftkit.hub.runs import found_run, run_repository
 from ftkit.recipe.load import load_recipe, load_values
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
-from ftkit.run import FINISHED, Run, resolved_values
+from ftkit.run import FINISHED, Run, require_files, resolved_values
 from ftkit.trust import require_trust, say_code
 
 SPLITS = ("eval", "test", "train")
@@ -50,6 +50,7 @@ def resolve_target(
     if split not in SPLITS:
         raise UserError(f"no split '{split}'", f"there are {', '.join(SPLITS)}", "--split")
     require_hub_id(name, revision)
+    require_files(Run(Path(name).expanduser()))
     folder = found_run(name, revision)
     trained = None
     given = load_recipe(recipe) if recipe is not None else None
@@ -62,7 +63,7 @@ def resolve_target(
         if run.state != FINISHED or not run.model.is_dir():
             raise UserError(f"the run in {name} is {run.state or 'broken'}", "finish it with `ftkit train … --resume`")
         require_trust(folder, trust_code, metric=True, recipe=given)
-        values = resolved_values(given or load_recipe(run.recipe_file))
+        values = resolved_values(given or run.read_recipe())
         trained = run.model
     elif given is not None:
         values = resolved_values(given) | {"model": model_block(name, revision)}

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from safetensors import SafetensorError, safe_open
 
 import ftkit
 from ftkit import console
@@ -30,8 +29,22 @@ from ftkit.evaluation.reload import FACTS, ROWS, saved_name
 from ftkit.evaluation.reported import LossCheck, Measured, check_losses
 from ftkit.evaluation.scoring import Row, digest, is_coarse, largest_difference, score_rows
 from ftkit.models.label_scale import KEY
-from ftkit.run import write_json
+from ftkit.models.saved import require_sound
+from ftkit.reading import Damaged, read_object
+from ftkit.run import finite, write_json
+from ftkit.seals import describe, difference
 
+FACT_TYPES = {
+    "load": dict,
+    "shift": bool,
+    "before": dict,
+    "after": dict,
+    "coarse": bool,
+    "rough": bool,
+    "entries": list,
+    "padded": list,
+}
+ROWS_SEAL = "rows_file"  # in the facts: size and SHA-256 of the file of rows
 ROW_COUNT = 32
 PADDED_COUNT = 3  # of them that are asked with padding too
 SHOWN = 3  # tensors that a finding names
@@ -82,7 +95,7 @@ class Verification:
 def begin(
     folder: Path, model: Any, rows: Dataset, load: dict[str, Any], collate: Callable[[list[Any]], Any], *, shift: bool
 ) -> None:
-    """Write down what the model is before training; a resumed run keeps what it began with.
+    """Write down what the model is before training; a resumed run keeps what it began with, where that can be read.
 
     Args:
         folder: the run's folder of verification.
@@ -91,16 +104,37 @@ def begin(
         collate: makes a padded batch of rows.
         shift: the logits at a position foretell the next token, as in decoder-only models.
     """
-    if (folder / FACTS).is_file():
-        return
     # drawn from all: the first may be of one label
     entries = sorted(np.random.default_rng(0).permutation(len(rows))[:ROW_COUNT].tolist())
     chosen = list(rows.select(entries))
     plain, places = [plain_row(row) for row in chosen], padded_places([len(row["input_ids"]) for row in chosen])
-    write_rows(folder / ROWS, plain, padded_rows(collate(chosen), places), before=score_rows(model, plain, shift=shift))
     scale = vars(model.config).get(KEY)
     facts = {"load": load, "shift": shift, "entries": entries, "padded": places, "before": digests(model), KEY: scale}
-    write_json(folder / FACTS, facts)
+    if was_begun(folder, facts):
+        return
+    write_rows(folder / ROWS, plain, padded_rows(collate(chosen), places), before=score_rows(model, plain, shift=shift))
+    write_json(folder / FACTS, facts | {ROWS_SEAL: describe(folder / ROWS)})
+
+
+def was_begun(folder: Path, facts: dict[str, Any]) -> bool:
+    """Whether what the model was before training is there, whole; a warning tells where it is not.
+
+    Args:
+        facts: what is known of the model now, which has not gone on from its checkpoint yet.
+    """
+    if not (folder / FACTS).is_file():
+        return False
+    try:
+        known, rows = read_facts(folder), folder / ROWS
+        if other := [name for name, value in json.loads(json.dumps(finite(facts))).items() if known.get(name) != value]:
+            raise Damaged(folder / FACTS, f"its '{other[0]}' is not that of the model")
+        if ROWS_SEAL in known and (what := difference(rows, known[ROWS_SEAL])):
+            raise Damaged(rows, what)
+        read_rows(rows)
+    except Damaged as error:
+        console.warn(f"{error.place}: {error.message}; written anew from the model before training")
+        return False
+    return True
 
 
 def plain_row(row: dict[str, Any]) -> Row:
@@ -136,12 +170,17 @@ def finish(folder: Path, model: Any, *, rough: bool) -> None:
     facts, rows = read_facts(folder), read_rows(folder / ROWS)
     before, after = read_scores(folder / ROWS, "before"), score_rows(model, rows, shift=facts["shift"])
     write_rows(folder / ROWS, rows, read_rows(folder / ROWS, PADDED), before=before, after=after)
-    write_json(folder / FACTS, facts | {"after": digests(model), "coarse": is_coarse(model), "rough": rough})
+    more = {"after": digests(model), "coarse": is_coarse(model), "rough": rough, ROWS_SEAL: describe(folder / ROWS)}
+    write_json(folder / FACTS, facts | more)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    return found
+    """What was written down of the model.
+
+    Raises:
+        Damaged: it cannot be read.
+    """
+    return read_object(folder / FACTS, FACT_TYPES, ("load", "shift", "before"))
 
 
 def is_recorded(folder: Path) -> bool:
@@ -252,21 +291,12 @@ def verify_model(model: Path, verification: Path, measured: Measured | None, *, 
         measured: what the run reports of the model; None where that is not known.
         own_code: code of the model's own may be run.
     """
-    if damage := damaged_file(model):
-        return Verification(failures=[damage])
+    try:
+        require_sound(model)
+    except Damaged as error:
+        return Verification(failures=[f"{error.file.relative_to(model)} is {error.message}"])
     with reloading(model, verification, own_code=own_code) as reloader:
         return judge(verification, reloader.answer() if reloader else {}, measured)
-
-
-def damaged_file(model: Path) -> str:
-    """Which file of weights cannot be read, and why; empty where all can."""
-    for file in sorted(model.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            return f"{file} is damaged: {' '.join(str(error).split())}"
-    return ""
 
 
 def judge(folder: Path, answer: dict[str, Any], measured: Measured | None) -> Verification:

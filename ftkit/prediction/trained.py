@@ -1,6 +1,5 @@
 """A finished run's model, ready to answer: with the tokenizer, prompt and template that it was trained with, and no data."""
 
-import json
 import tempfile
 import unicodedata
 from collections.abc import Mapping
@@ -20,12 +19,13 @@ from ftkit.errors import UserError
 from ftkit.evaluation.generation import prompt_and_target
 from ftkit.hub.door import pinned
 from ftkit.models.load import fit_tokenizer, load_config, load_tokenizer, usable_length
+from ftkit.models.saved import require_sound, warn_of_changes
 from ftkit.prediction.fields import fields_under_roles
 from ftkit.prediction.rows import TEXT
-from ftkit.recipe.load import load_recipe
+from ftkit.reading import object_if_there
 from ftkit.recipe.schema import Generation, Recipe
 from ftkit.recipe.tasks import BESIDE_CHATS
-from ftkit.run import Run
+from ftkit.run import DATA_REPORT, Run
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import autocast_dtype, training_arguments
@@ -135,7 +135,7 @@ def load_run(run: Run, *, max_length: int | None = None, max_new_tokens: int | N
     Raises:
         UserError: the task has nothing to predict, or the model cannot be loaded.
     """
-    recipe = adjusted(load_recipe(run.recipe_file), max_length, max_new_tokens)
+    recipe = adjusted(run.read_recipe(), max_length, max_new_tokens)
     if (run.model / "adapter_config.json").is_file():
         recipe = pinned(recipe, ("model",))
     saved = recipe.model.model_copy(update={"name": str(run.model), "revision": None, "tokenizer": None})
@@ -145,6 +145,8 @@ def load_run(run: Run, *, max_length: int | None = None, max_new_tokens: int | N
     if not (task.generates or task.new_head):
         message = f"a run of {recipe.task} has nothing to predict for a row"
         raise UserError(message, "measure it with `ftkit eval RUN --data FILE`", str(run.folder))
+    require_sound(run.model)
+    warn_of_changes(run.model)
     tokenizer, config = load_tokenizer(saved), load_config(saved, {})
     task.auto_class(config)
     task.recall(config)
@@ -187,7 +189,7 @@ def text_role(run: Run, recipe: Recipe) -> str:
     named = PLACEHOLDER.findall(recipe.data.prompt or "")
     if role := next((role for role in named if role in recipe.spec.roles), None):
         return role
-    prompts = json.loads(run.data_report.read_text(encoding="utf-8"))["prompts"] if run.data_report.is_file() else []
+    prompts = object_if_there(run.data_report, DATA_REPORT).get("prompts")
     trained = prompts[0] if prompts else {}
     if trained.get("form") == "prompt" and "prompt" in recipe.spec.roles:
         return "prompt"

@@ -1,6 +1,5 @@
 """Finished runs side by side: metrics with their intervals, and what each cost.."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Group
 from rich.measure import Measurement
 from rich.table import Table
@@ -19,10 +17,10 @@ from ftkit.errors import UserError
 from ftkit.metrics.estimates import Estimates, from_arrays
 from ftkit.metrics.intervals import difference_interval
 from ftkit.metrics.names import by_shown_name
-from ftkit.recipe.load import load_recipe
+from ftkit.reading import Damaged, read_arrays, read_object
 from ftkit.recipe.tasks import TASK_SPECS
 from ftkit.report.summary import model_name
-from ftkit.run import finished_run
+from ftkit.run import METRICS, Run, blaming_damage, finished_run
 from ftkit.units import number, size_words, time_words
 
 BEST = " *"
@@ -168,13 +166,19 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
 def read_entry(folder: Path, name: str) -> Entry:
     """What a run's files say; what a run of an earlier version does not know is left out."""
     run = finished_run(folder)
-    recipe, record = load_recipe(run.recipe_file), run.record
-    metrics = json.loads(run.metrics_file.read_text(encoding="utf-8"))
+    with blaming_damage(run):
+        return entry_of(run, str(folder), name)
+
+
+def entry_of(run: Run, folder: str, name: str) -> Entry:
+    """As `read_entry`."""
+    recipe, record = run.read_recipe(), run.record
+    metrics = read_object(run.metrics_file, METRICS, METRICS)
     found = (metrics.get("intervals") or {}).get("tuned") or {}
     named = partial(by_shown_name, details=metrics.get("details"))
     return Entry(
         name=name,
-        folder=str(folder),
+        folder=folder,
         task=recipe.task,
         model=model_name(record),
         strategy=recipe.strategy.name,
@@ -199,10 +203,14 @@ def read_entry(folder: Path, name: str) -> Entry:
 
 
 def read_draws(file: Path, rows: int) -> Estimates:
+    """The draws of a run's metrics; none where there is no file, or where it cannot be read, and a warning says so."""
     if not file.is_file():
         return {}
-    with np.load(file) as arrays:
-        return from_arrays(arrays, rows)
+    try:
+        return from_arrays(read_arrays(file), rows)
+    except Damaged as error:
+        console.warn(f"{file}: {error.message}; the run's intervals are taken in place of its draws")
+        return {}
 
 
 def differences(entries: list[Entry]) -> list[str]:

@@ -1,16 +1,15 @@
 """What a run left behind, read from its folder: all that the page and the card are made of. Imports nothing heavy."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ftkit.errors import UserError
 from ftkit.metrics.names import shown_name
-from ftkit.recipe.load import load_recipe
+from ftkit.reading import object_if_there, read_log, read_object, read_text
 from ftkit.recipe.schema import Recipe
 from ftkit.report.summary import run_title
-from ftkit.run import PROMPT_TEMPLATE, Run, read_jsonl
+from ftkit.run import DATA_REPORT, FINISHED, METRICS, PROMPT_TEMPLATE, Run, read_jsonl, require_files
 
 
 @dataclass(frozen=True)
@@ -78,36 +77,24 @@ def read_evidence(run: Run) -> Evidence:
     """Read a run's files.
 
     Raises:
-        UserError: the folder holds no run that was measured.
+        UserError: the folder holds no run that was measured, or a file is damaged.
     """
-    record, metrics = run.record, read_object(run.metrics_file)
+    require_files(run)
+    record = run.record
+    read = read_object if run.state == FINISHED else object_if_there
+    metrics = read(run.metrics_file, METRICS)
     if not record or "tuned" not in metrics or "seconds" not in record:
         hint = "name the folder of a run that has ended, as runs/my_recipe"
         raise UserError(f"{run.folder} holds no finished run", hint)
     return Evidence(
         folder=run.folder,
-        recipe=load_recipe(run.recipe_file),
-        recipe_text=run.recipe_file.read_text(encoding="utf-8"),
+        recipe=run.read_recipe(),
+        recipe_text=read_text(run.recipe_file),
         record=record,
         metrics=metrics,
-        analysis=read_object(run.folder / "analysis.json"),
-        data=read_object(run.data_report),
-        log=read_jsonl(run.log_file),
+        analysis=object_if_there(run.analysis_file),
+        data=object_if_there(run.data_report, DATA_REPORT),
+        log=read_log(run.log_file),
         rows=read_jsonl(run.predictions_file),
-        prompt_forms=read_object(run.model / PROMPT_TEMPLATE),
+        prompt_forms=object_if_there(run.model / PROMPT_TEMPLATE),
     )
-
-
-def read_object(file: Path) -> dict[str, Any]:
-    """One JSON object, empty where the file is absent.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    if not file.is_file():
-        return {}
-    try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"not JSON: {error.msg} in line {error.lineno}", place=str(file)) from None
-    return found

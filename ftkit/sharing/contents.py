@@ -10,15 +10,16 @@ from typing import Any
 import yaml
 
 from ftkit.hub.layout import CARD, RECIPE, RECORD, REPORT, ROW_FILES, RUN_FILES, TEMPLATES, is_model_file
-from ftkit.recipe.load import load_recipe
+from ftkit.reading import object_if_there, read_jsonl, read_log, read_object, read_text
 from ftkit.recipe.schema import Recipe
 from ftkit.report.base_card import base_card
-from ftkit.report.evidence import Evidence, read_evidence, read_object
+from ftkit.report.evidence import Evidence, read_evidence
 from ftkit.run import PROMPT_TEMPLATE, Run, write_json, write_text
 from ftkit.sharing.scrub import local_names, require_scrubbed, scrubbed
 
 UNTOLD = ("command", "machine", "git", "process", "error", "published", "python")  # of run.json: the machine and its user
 OF_ROWS = {"data_report.json": ("prompts",), "analysis.json": ("worst", "changed")}  # texts of the user's rows
+LOG = "log.jsonl"
 HEADER = "# The recipe of this run as resolved; of local paths the last part is left.\n"
 
 
@@ -58,11 +59,11 @@ def gather(run: Run, folder: Path, address: str, *, with_rows: bool) -> Contents
     from ftkit.report.card import card  # these two bring Bokeh, and other commands need not wait for it
     from ftkit.report.page import page
 
-    recipe, names = load_recipe(run.recipe_file), local_names(run, load_recipe(run.recipe_file))
+    recipe, names = run.read_recipe(), local_names(run, run.read_recipe())
     for name in RUN_FILES + (ROW_FILES if with_rows else ()):
         copy_scrubbed(run.folder / name, folder / name, names, with_rows=with_rows)
     write_recipe(run, folder, names)
-    evidence = replace(read_evidence(Run(folder)), prompt_forms=read_object(run.model / PROMPT_TEMPLATE))
+    evidence = replace(read_evidence(Run(folder)), prompt_forms=object_if_there(run.model / PROMPT_TEMPLATE))
     write_text(folder / REPORT, page(evidence, address))
     about = base_card(recipe.model)
     write_text(folder / CARD, card(evidence, address=address, about=about))
@@ -83,13 +84,13 @@ def copy_scrubbed(file: Path, target: Path, names: list[str], *, with_rows: bool
     if file.suffix not in (".json", ".jsonl"):
         shutil.copyfile(file, target)
         return
-    text = file.read_text(encoding="utf-8")
     if file.suffix == ".jsonl":
-        lines = [json.dumps(scrubbed(json.loads(line), names), ensure_ascii=False) for line in text.split("\n") if line]
+        rows = read_log(file) if file.name == LOG else read_jsonl(file)
+        lines = [json.dumps(scrubbed(row, names), ensure_ascii=False) for row in rows]
         write_text(target, "".join(f"{line}\n" for line in lines))
         return
     left_out = UNTOLD if file.name == RECORD else () if with_rows else OF_ROWS.get(file.name, ())
-    known = json.loads(text)
+    known = read_object(file)
     values = {name: value for name, value in known.items() if name not in left_out}
     if "prompts" in known and "prompts" in left_out:
         values["prompts"] = [without_texts(prompt) for prompt in known["prompts"]]
@@ -104,7 +105,7 @@ def without_texts(prompt: dict[str, Any]) -> dict[str, Any]:
 
 def write_recipe(run: Run, folder: Path, names: list[str]) -> None:
     """The recipe without local paths, and its digest in place of that of the run's own."""
-    values = scrubbed(yaml.safe_load(run.recipe_file.read_text(encoding="utf-8")), names)
+    values = scrubbed(yaml.safe_load(read_text(run.recipe_file)), names)
     text = HEADER + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
     write_text(folder / RECIPE, text)
     shared = Run(folder)

@@ -17,7 +17,6 @@ from ftkit.errors import UserError
 from ftkit.hub.door import fetching
 from ftkit.hub.layout import CARD, OWN_FILES
 from ftkit.hub.names import Repository, is_hub_id
-from ftkit.recipe.load import load_recipe
 from ftkit.run import Run, now
 from ftkit.sharing.contents import Contents, gather
 
@@ -87,7 +86,7 @@ def publication(run: Run, repository: Repository, *, private: bool, with_rows: b
 
 def require_usable(run: Run) -> None:
     """Raises UserError where nobody else could load what is pushed."""
-    recipe = load_recipe(run.recipe_file)
+    recipe = run.read_recipe()
     if run.record.get("adapter") and not is_hub_id(recipe.model.name):
         hint = "name it by its hub id in model.name, or push a run of the strategy full"
         raise UserError(f"the adapter stands on {recipe.model.name}, a folder that nobody else has", hint, str(run.folder))
@@ -95,7 +94,7 @@ def require_usable(run: Run) -> None:
 
 def is_smoke(run: Run) -> bool:
     """Whether a stand-in was trained, which is of no use to anybody."""
-    model = Path(load_recipe(run.recipe_file).model.name)
+    model = Path(run.read_recipe().model.name)
     return model.is_absolute() and model.is_relative_to((cache_folder() / "standins").absolute())
 
 

@@ -5,7 +5,6 @@ killed counts up to the checkpoint that another goes on from, and no step counts
 before its first step, loading and passing over rows, is told apart: the other sums are those of an unbroken run.
 """
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +15,9 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftkit.models.frozen import FROZEN
+from ftkit.reading import read_objects
 from ftkit.run import Run, now, write_json
+from ftkit.training.checkpoints import keep_copies
 from ftkit.training.energy import EnergyMeter
 from ftkit.training.memory import peak_memory_bytes, peak_now
 from ftkit.training.micro_batches import count_rows
@@ -52,7 +53,7 @@ class Account(TrainerCallback):
     def go_on(self, checkpoint: Path, step: int) -> None:
         """Add this process to those that led to the checkpoint."""
         file = checkpoint / FILE  # absent from checkpoints of an earlier version
-        self.earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+        self.earlier = read_objects(file) if file.is_file() else []
         self.first, self.goes_on = step, True
 
     def start_training(self) -> None:
@@ -112,6 +113,7 @@ class Account(TrainerCallback):
             parts = self.parts(state.global_step)
             write_json(checkpoint / FILE, parts)
             self.run.update(parts=parts)
+            keep_copies(self.run, checkpoint)
 
     def parts(self, step: int) -> list[Part]:
         """All processes, this one as far as it has come."""

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ftkit.errors import UserError
-from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.run import FINISHED, Run, resolved_values
 
@@ -82,5 +81,5 @@ def known_batch(recipe: Recipe, run: Run, *, resume: bool) -> BatchSize | None:
     size = BatchSize(**found)
     if resume:
         return size if size.effective == effective_batch(recipe) else None
-    same = resolved_values(load_recipe(run.recipe_file)) == resolved_values(size.applied(recipe))
+    same = resolved_values(run.read_recipe()) == resolved_values(size.applied(recipe))
     return size if same and run.state == FINISHED else None

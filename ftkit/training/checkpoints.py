@@ -4,23 +4,22 @@ The Trainer writes a checkpoint file by file and resumes from the highest number
 or a flipped byte it does not notice. The seal lists every file with its size and SHA-256, and is written last.
 """
 
-import hashlib
-import json
 import shutil
 from pathlib import Path
 
-from ftkit.run import as_umask_says, write_json
+from ftkit import console
+from ftkit.reading import DAMAGED, UNREADABLE, Damaged, read_bytes, read_object, read_text
+from ftkit.run import RECORD, Run, as_umask_says, write_json, write_text
+from ftkit.seals import seal_of, unlike
 
 SEAL = "ftkit_seal.json"
 KEPT = "kept-"  # before the name of a checkpoint that is being written again
-CHUNK = 1 << 20
 
 
 def seal(checkpoint: Path) -> None:
     """Note size and SHA-256 of every file of a checkpoint, which takes the place of one that was set aside for it."""
     as_umask_says(checkpoint)
-    files = {str(file.relative_to(checkpoint)): _describe(file) for file in _files(checkpoint)}
-    write_json(checkpoint / SEAL, files)
+    write_json(checkpoint / SEAL, seal_of(checkpoint, _files(checkpoint)))
     shutil.rmtree(kept_of(checkpoint), ignore_errors=True)
 
 
@@ -37,26 +36,94 @@ def kept_of(checkpoint: Path) -> Path:
 
 def is_whole(checkpoint: Path) -> bool:
     """Whether the checkpoint is sealed and every file is as it was sealed."""
+    return not damage_in(checkpoint)
+
+
+def damage_in(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint, in words; empty where it is whole."""
+    if not (checkpoint / SEAL).is_file():
+        return "it was broken off while it was written"
     try:
-        files = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
-        return bool(files) and all(_describe(checkpoint / name) == found for name, found in files.items())
-    except (OSError, json.JSONDecodeError, AttributeError):
-        return False
+        files = read_object(checkpoint / SEAL)
+    except Damaged as error:
+        return f"{SEAL}: {error.message}"
+    found = unlike(checkpoint, files)
+    return next((f"{name}: {what}" for name, what in found.items()), "" if files else f"{SEAL}: empty")
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole, or was set aside; those that are not are removed on the way."""
-    for kept in folder.glob(f"{KEPT}checkpoint-*"):
-        checkpoint = kept.with_name(kept.name.removeprefix(KEPT))
-        if not is_whole(checkpoint):
-            shutil.rmtree(checkpoint, ignore_errors=True)
-            kept.rename(checkpoint)
-    numbered = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
-    for checkpoint in sorted(numbered, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
-        if is_whole(checkpoint):
-            return checkpoint
-        shutil.rmtree(checkpoint)
+    """The newest checkpoint that is whole, or was set aside; of others it is said what is wrong, and they are removed.
+
+    What the disk or the rights keep from being read is left where it is.
+    """
+    for checkpoint in newest_first(folder):
+        if not (what := damage_in(checkpoint)):
+            return _in_its_place(checkpoint)
+        unreadable = UNREADABLE in what
+        console.warn(f"{checkpoint} is not whole, and {'left aside' if unreadable else 'removed'}: {what}")
+        if not unreadable:
+            shutil.rmtree(checkpoint)
     return None
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """All checkpoints, whole or not, each before the one that was set aside for it."""
+    named = [*folder.glob("checkpoint-*"), *folder.glob(f"{KEPT}checkpoint-*")]
+    numbered = [path for path in named if path.name.rpartition("-")[2].isdigit()]
+    return sorted(numbered, key=lambda path: (step_of(path), not path.name.startswith(KEPT)), reverse=True)
+
+
+def _in_its_place(checkpoint: Path) -> Path:
+    """A whole checkpoint under its own name, without what was set aside for it."""
+    place = checkpoint.with_name(checkpoint.name.removeprefix(KEPT))
+    if place == checkpoint:
+        shutil.rmtree(kept_of(checkpoint), ignore_errors=True)
+        return checkpoint
+    return checkpoint if place.exists() else checkpoint.rename(place)
+
+
+def keep_copies(run: Run, checkpoint: Path) -> None:
+    """Lay record and recipe of the run into a checkpoint that is not sealed yet, to be put back where they get lost."""
+    for name, file in copies(run).items():
+        if file.is_file():
+            shutil.copyfile(file, checkpoint / name)
+
+
+def copies(run: Run) -> dict[str, Path]:
+    """By the name that each has in a checkpoint."""
+    return {"ftkit_run.json": run.record_file, "ftkit_recipe.yaml": run.recipe_file}
+
+
+def put_back(run: Run) -> None:
+    """Put run.json and recipe.yaml of a run that is to go on back where they are lost or damaged, from its last checkpoint.
+
+    Raises:
+        Damaged: one of them is, and no whole checkpoint has a copy.
+    """
+    if not (run.record_file.exists() or run.recipe_file.exists()):
+        return  # there is no run
+    whole = None
+    for name, file in copies(run).items():  # the record first, which knows the recipe's digest
+        if not (what := damage_of(run, file)):
+            continue
+        whole = whole or next((checkpoint for checkpoint in newest_first(run.checkpoints) if is_whole(checkpoint)), None)
+        if whole is None or not (whole / name).is_file():
+            hint = "no whole checkpoint has a copy: put one back, or start anew with --overwrite"
+            raise Damaged(file, what.removeprefix(DAMAGED), hint)
+        write_text(file, read_text(whole / name))
+        console.warn(f"{file}: {what}; put back from {whole}")
+
+
+def damage_of(run: Run, file: Path) -> str:
+    """What is wrong with run.json or recipe.yaml; empty where nothing is."""
+    try:
+        if file == run.record_file:
+            read_object(file, RECORD, ("state", "load"))
+            return ""
+        read_bytes(file)
+        return "" if run.has_its_recipe() else f"{DAMAGED}not as it was when the run began"
+    except Damaged as error:
+        return error.message
 
 
 def step_of(checkpoint: Path) -> int:
@@ -65,11 +132,3 @@ def step_of(checkpoint: Path) -> int:
 
 def _files(checkpoint: Path) -> list[Path]:
     return sorted(file for file in checkpoint.rglob("*") if file.is_file() and file.name != SEAL)
-
-
-def _describe(file: Path) -> list[int | str]:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return [file.stat().st_size, digest.hexdigest()]

@@ -9,7 +9,6 @@ from pathlib import Path
 from ftkit import console
 from ftkit.errors import UserError
 from ftkit.hub.pins import as_asked, as_begun
-from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.run import FINISHED, Run, dump_recipe, is_run, require_writable, resolved_values, write_text
 
@@ -66,7 +65,7 @@ def plan(recipe: Recipe, folder: Path, *, smoke: bool, overwrite: bool) -> list[
         return ["--overwrite"] if is_run(folder) else []
     if smoke:  # the recipe of such a run is that of its stand-in
         return ["--overwrite"]
-    if resolved_values(load_recipe(run.recipe_file)) != resolved_values(recipe):
+    if resolved_values(run.read_recipe()) != resolved_values(recipe):
         hint = "choose another --output-dir, or replace it with --overwrite"
         raise UserError(f"{folder} holds a run of another recipe", hint, "--output-dir")
     if run.state == FINISHED and run.model.is_dir():

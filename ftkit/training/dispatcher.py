@@ -34,6 +34,7 @@ from ftkit.models.label_scale import OWN
 from ftkit.models.load import first_line, fit_tokenizer, load_base, load_config, load_tokenizer, require_weights
 from ftkit.models.precision import rests_in_half
 from ftkit.models.save import on_its_base
+from ftkit.models.saved import load_adapter, require_sound, warn_of_changes
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.process import return_blocks
 from ftkit.recipe.schema import Model as ModelBlock
@@ -256,6 +257,9 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
     )
     arguments = training_arguments(recipe.training, output_dir, recipe.spec.metrics)
     task = TASKS[recipe.task](recipe.data)
+    if target.trained:
+        require_sound(target.trained)
+        warn_of_changes(target.trained)
     tokenizer, config = load_tokenizer(saved), load_config(saved, {})
     task.auto_class(config)
     data = prepare(recipe, task, tokenizer, config, (target.split,), lambda splits: task.recall(config)).measured_on(
@@ -305,7 +309,7 @@ def load_as_trained(
     dtype = recipe.model.dtype if autocast or not task.new_head else "float32"
     arguments = strategy.load_arguments(recipe.strategy, dtype, head)
     base = load_base(auto_class, recipe.model, config, new_head=task.new_head, **arguments)
-    return PeftModel.from_pretrained(base, folder)
+    return load_adapter(base, folder)
 
 
 def build_trainer(

@@ -24,6 +24,7 @@ from ftkit.metrics.custom import CustomMetric
 from ftkit.metrics.estimates import estimate_all, to_arrays
 from ftkit.metrics.text import signatures
 from ftkit.models.architecture import named_positions
+from ftkit.reading import Damaged, read_arrays
 from ftkit.recipe.schema import Recipe, Source
 from ftkit.recipe.tasks import HEALTH_METRICS
 from ftkit.run import Run, write_json, write_jsonl
@@ -80,10 +81,13 @@ def measure_before(recipe: Recipe, run: Run, parts: Parts, text: GeneralText | N
 
 
 def remembered(file: Path, name: str, recipe: Recipe, parts: Parts, encoded: Encoded | None = None) -> Measurement:
-    """A measurement, whose outputs are read from the file where it is, else kept there."""
+    """A measurement, whose outputs are read from the file where it is whole, else kept there."""
     if file.is_file():
-        with console.status(f"reading what was measured of the {name}", after=console.SOON):
-            return assessed(load_outputs(file), recipe, parts)
+        try:
+            with console.status(f"reading what was measured of the {name}", after=console.SOON):
+                return assessed(load_outputs(file), recipe, parts)
+        except Damaged as error:
+            console.warn(f"{error.place}: {error.message}; the {name} is measured again")
     found = measured(name, recipe, parts, encoded)
     keep(found, file)
     return found
@@ -146,8 +150,10 @@ def remembered_general(file: Path, parts: Parts, text: GeneralText | None) -> np
     if text is None:
         return None
     if file.is_file():
-        with np.load(file) as arrays:
-            return np.array(arrays["values"])
+        try:
+            return np.array(read_arrays(file, "values")["values"])
+        except Damaged as error:
+            console.warn(f"{error.place}: {error.message}; general text is measured again")
     values = on_general_text(parts, text)
     write_arrays(file, values=values)
     return values

@@ -6,7 +6,6 @@ from typing import Any
 
 from ftkit.data.splits import fingerprint, read_splits
 from ftkit.errors import UserError
-from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.run import PACKAGES, Run, code_digest, environment
 from ftkit.tasks.table import TASKS
@@ -24,8 +23,7 @@ def sha256(file: Path) -> str:
 
 def recipe_failures(run: Run) -> list[str]:
     """Whether recipe.yaml is as it was when the run began."""
-    recorded = run.record.get("fingerprints", {}).get("recipe")
-    if recorded and recorded != sha256(run.recipe_file):
+    if not run.has_its_recipe():
         return [f"{run.recipe_file} was changed since the run began"]
     return []
 
@@ -34,7 +32,7 @@ def data_findings(run: Run) -> tuple[list[str], str]:
     """Which splits are no longer the rows of the run, and what was found in words."""
     recorded = {name: split["sha256"] for name, split in run.record.get("data", {}).items()}
     try:
-        recipe = load_recipe(run.recipe_file)
+        recipe = run.read_recipe()
         found = read_fingerprints(recipe, run)
     except UserError as error:
         return [], f"not checked: {error}"

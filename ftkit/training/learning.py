@@ -7,11 +7,12 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftkit import console
 from ftkit.errors import Diverged, UserError
+from ftkit.reading import read_tensors
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run
 from ftkit.training.blame import blamed
@@ -168,7 +169,7 @@ def go_back(recipe: Recipe, run: Run, trainer: Trainer, checkpoint: Path | None)
     trainer.model.zero_grad(set_to_none=True)
     run.forget_steps(step_of(checkpoint) if checkpoint else 0)
     if checkpoint is None:
-        kept = load_file(run.checkpoints / START)
+        kept = read_tensors(run.checkpoints / START)
         with torch.no_grad():
             for name, weight in trainer.model.named_parameters():
                 if weight.requires_grad:

@@ -1,6 +1,5 @@
 """What resuming needs beyond the Trainer: the same recipe, and a run whose training had already ended."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,11 @@ from transformers.trainer_callback import TrainerState
 
 from ftkit.errors import UserError
 from ftkit.hub.pins import as_asked
-from ftkit.recipe.load import load_recipe
+from ftkit.reading import read_jsonl, read_object
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run, resolved_values
 
+STATE = {"global_step": int, "max_steps": int}  # of a checkpoint
 MAY_CHANGE = ("training.on_divergence",)  # says nothing of the steps that go well
 
 
@@ -22,7 +22,7 @@ def require_same_recipe(run: Run, recipe: Recipe) -> None:
     Raises:
         UserError: the recipe differs from the one that the run began with; the keys are named.
     """
-    began = load_recipe(run.recipe_file)
+    began = run.read_recipe()
     began.keep_pins(run.record.get("hub", []))
     recipe = recipe if began.pins else as_asked(recipe)  # a run of before ftkit noted commits
     before, after = (flatten(resolved_values(r)) for r in (began, recipe))
@@ -47,13 +47,19 @@ def flatten(value: Any, key: str = "") -> dict[str, Any]:
     return {name: item for part, inner in value.items() for name, item in flatten(inner, f"{key}.{part}".strip(".")).items()}
 
 
+def lost_steps(run: Run, checkpoint: Path) -> list[int]:
+    """Steps of which the checkpoint knows that something was logged, and log.jsonl has nothing."""
+    history = read_object(checkpoint / "trainer_state.json", {"log_history": list}).get("log_history", [])
+    return sorted({entry["step"] for entry in history} - {event.get("step") for event in read_jsonl(run.log_file)})
+
+
 def load_finished(trainer: Trainer, checkpoint: Path) -> bool:
     """Load a checkpoint of the last step, if this is one: the Trainer would take one step more on it.
 
     Returns:
         Whether the training had already ended there.
     """
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    state = read_object(checkpoint / "trainer_state.json", STATE, STATE)
     if state["global_step"] < state["max_steps"]:
         return False
     trainer._load_from_checkpoint(str(checkpoint))

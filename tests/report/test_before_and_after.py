@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from browser import Page
 
-from ftkit.report.evidence import read_object
+from ftkit.reading import read_object
 from ftkit.report.publish import write_report
 from ftkit.run import Run, write_json, write_jsonl
 
