@@ -2,14 +2,13 @@
 
     python scripts/oldest.py [EXTRA]... > build/oldest.txt
 
-torch alone stays at the version of constraints.txt: an older one would bring gigabytes of a GPU's libraries along, or is in no
-index for this Python.
+torch alone stays at the version of constraints.txt: an older one would bring gigabytes of a GPU's libraries along.
 """
 
 import sys
-import tomllib
 from pathlib import Path
 
+import tomllib
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,8 +21,8 @@ ftkit doctor --json
 def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON object."), quiet: Quiet = False) -> None:
     """Look at versions, disk, hub, hardware and extras, and train for some seconds without a network.
 
-    A line with `!` is broken, and the exit status is then 1; one with `?` is worth a look. Nothing is asked of the hub, no token
-    is shown, and home folders are written as `~`: what is printed can go into an issue.
+    A line with `!` is broken, and the exit status is then 1; one with `?` is worth a look. Nothing is asked of the hub, no
+    token is shown, and home folders are written as `~`: what is printed can go into an issue.
     """
     console.set_quiet(quiet or as_json)
     findings, found = examine(console.status), []

@@ -4,12 +4,11 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 
 from ftkit.doctor.examine import examine
 from ftkit.doctor.findings import BROKEN, Finding, error_words, lines, public
 from ftkit.escapes import visible
-
-COMMAND = "ftkit"
 
 
 def without_libraries(words: Sequence[str], error: Exception) -> int:
@@ -23,12 +22,10 @@ def without_libraries(words: Sequence[str], error: Exception) -> int:
         say = f"error: ftkit cannot be loaded: {public(error_words(error))}; `ftkit doctor` says what is broken"
         print(visible(say), file=sys.stderr)
         return 1
-    own = Finding("the command", COMMAND, f"cannot be loaded: {error_words(error)}", BROKEN).public()
+    own = Finding("command", "ftkit", f"cannot be loaded: {error_words(error)}", BROKEN).public()
     if "--json" in words:
         print(json.dumps({"good": False, "findings": [asdict(one) for one in (own, *examine())]}, indent=2))
         return 1
-    for line in lines(iter([own])):
-        print(visible(line))
-    for line in lines(examine()):
+    for line in lines(chain([own], examine())):
         print(visible(line), flush=True)
     return 1

@@ -14,7 +14,9 @@ from typing import Any
 import ftkit
 
 LIMIT = 180.0  # seconds that a process may take
-COMMAND = "import sys; sys.path[:0] = [place for place in {paths!r} if place not in sys.path]; from {module} import main; main()"
+COMMAND = (
+    "import sys; sys.path[:0] = [place for place in {paths!r} if place not in sys.path]; from {module} import main; main()"
+)
 
 
 @contextmanager
@@ -30,7 +32,9 @@ def answering() -> Iterator[Callable[[Mapping[str, Any]], None]]:
     yield tell
 
 
-def answers(module: str, *words: str, folder: Path | None = None, variables: Mapping[str, str] | None = None) -> Iterator[Any]:
+def answers(
+    module: str, *words: str, folder: Path | None = None, variables: Mapping[str, str] | None = None
+) -> Iterator[Any]:
     """What the `main` of a module tells, run in a process of its own; the last is `{"ended": why}`, empty if all is well.
 
     Args:

@@ -1,4 +1,4 @@
-"""What `ftkit doctor` looks at, in its order: what is known at once first, then what needs the libraries, then a training."""
+"""What `ftkit doctor` looks at, in its order: what is known at once, what needs the libraries, a training."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 from ftkit.doctor.children import answers
 from ftkit.doctor.findings import BROKEN, GOOD, NOTE, Finding, error_words
 from ftkit.doctor.imports import HARDWARE
-from ftkit.doctor.installed import TRIED, VERSIONS, declared, extras, module_of, of_ftkit, parsed, serving, version_of, versions
+from ftkit.doctor.installed import (
+    TRIED,
+    VERSIONS,
+    declared,
+    extras,
+    module_of,
+    of_ftkit,
+    parsed,
+    serving,
+    version_of,
+    versions,
+)
 from ftkit.doctor.places import disk, hub
 
 if TYPE_CHECKING:
@@ -37,7 +48,9 @@ def _examine(status: Status) -> Iterator[Finding]:
         needed = serving(requirements)
     except ImportError as error:
         yield of_ftkit()
-        yield Finding(VERSIONS, "packaging", f"the ranges are not known: {error_words(error)}", BROKEN, "pip install packaging")
+        yield Finding(
+            VERSIONS, "packaging", f"the ranges are not known: {error_words(error)}", BROKEN, "pip install packaging"
+        )
     else:
         yield from versions(needed, python)
     yield from disk()
@@ -56,14 +69,15 @@ def imports(
     Args:
         errors: is filled with why a module cannot be imported, by its name.
     """
+    needed = sorted(needed, key=lambda one: one.name != "torch")  # on which most others stand
     tried = needed + [one for extra in TRIED for one in serving(requirements, extra)]
     modules = dict.fromkeys(module_of(one) for one in tried if version_of(one.name) is not None)
     with status("importing the libraries"):
         hardware = import_all(list(modules), errors)
     required = [name for name in map(module_of, needed) if name in modules]
-    for name in required:
-        if name in errors:
-            yield Finding(IMPORTS, name, f"cannot be imported: {errors[name]}", BROKEN, "install it anew")
+    for why in dict.fromkeys(errors[name] for name in required if name in errors):  # one fault may be that of several
+        names = [name for name in required if errors.get(name) == why]
+        yield Finding(IMPORTS, ", ".join(names), f"cannot be imported: {why}", BROKEN, "install anew what it names")
     good = sum(name not in errors for name in required)
     yield Finding(IMPORTS, "required", f"{good} of {len(required)} can be imported", GOOD if good == len(required) else NOTE)
     yield from hardware

@@ -8,7 +8,6 @@ import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ftkit.doctor.children import answering
 from ftkit.doctor.findings import BROKEN, GOOD, NOTE, Finding, error_words
@@ -68,10 +67,12 @@ def processor() -> Finding:
 def memory() -> Finding:
     import psutil
 
-    from ftkit.training.memory import container_free, room_bytes
-
     machine = psutil.virtual_memory()
     words = f"{size_words(machine.total)}, {size_words(machine.available)} free"
+    try:
+        from ftkit.training.memory import container_free, room_bytes
+    except Exception:  # torch is broken, which its own line says
+        return Finding(HARDWARE, "memory", words)
     if (left := container_free()) and min(left) < machine.available:
         words += f", the container has {size_words(min(left))} left"
     return Finding(HARDWARE, "memory", f"{words}; a run may take {size_words(room_bytes())}")
@@ -85,7 +86,9 @@ def precision() -> Finding:
     kinds = {"AMX": torch.cpu._is_amx_tile_supported(), "AVX512-BF16": torch.cpu._is_avx512_bf16_supported()}
     found = ", ".join(name for name, there in kinds.items() if there) or "neither AMX nor AVX512-BF16"
     computes = "bfloat16" if has_bf16() else "float32"
-    return Finding(HARDWARE, "precision", f"training computes in {computes} (processor: {found}; {torch.get_num_threads()} threads)")
+    return Finding(
+        HARDWARE, "precision", f"training computes in {computes} (processor: {found}; {torch.get_num_threads()} threads)"
+    )
 
 
 def gpu() -> Finding:

@@ -1,6 +1,7 @@
 """Versions against the ranges of ftkit's own metadata, and the extras: there or not, what for, and how to get them."""
 
 import platform
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -64,12 +65,15 @@ def parsed(requirements: Iterable[str]) -> list["Requirement"]:
 
 def serving(requirements: Iterable["Requirement"], extra: str = "") -> list["Requirement"]:
     """Those of an extra that are meant for this machine; without a name those that are always needed."""
-    wanted = []
-    for one in requirements:
-        always = one.marker is None or one.marker.evaluate({"extra": ""})
-        if always is not bool(extra) and (not extra or (one.marker is not None and one.marker.evaluate({"extra": extra}))):
-            wanted.append(one)
-    return wanted
+    needed = [one for one in requirements if one.marker is None or one.marker.evaluate({"extra": ""})]
+    if not extra:
+        return needed
+    return [one for one in requirements if one not in needed and one.marker and one.marker.evaluate({"extra": extra})]
+
+
+def is_of(requirement: "Requirement", extra: str) -> bool:
+    """Whether a requirement is of an extra, on whatever system."""
+    return re.search(rf"extra == [\"']{extra}[\"']", str(requirement.marker)) is not None
 
 
 def module_of(requirement: "Requirement") -> str:
@@ -92,7 +96,9 @@ def versions(required: Iterable["Requirement"], python: str) -> Iterator[Finding
     yield of_ftkit()
     here = platform.python_version()
     inside = SpecifierSet(python).contains(here, prereleases=True)
-    yield Finding(VERSIONS, "python", f"{here} ({python or 'any'})", GOOD if inside else BROKEN, "" if inside else f"takes {python}")
+    yield Finding(
+        VERSIONS, "python", f"{here} ({python or 'any'})", GOOD if inside else BROKEN, "" if inside else f"takes {python}"
+    )
     for one in required:
         yield of_package(one)
 
@@ -125,10 +131,12 @@ def extras(requirements: list["Requirement"], errors: Mapping[str, str]) -> Iter
     """
     for name, purpose in PURPOSES.items():
         wanted = serving(requirements, name)
-        if not wanted:
+        if wanted:
+            yield of_extra(name, purpose, wanted, errors)
+        elif any(is_of(one, name) for one in requirements):
             yield Finding(EXTRAS, name, f"not for this system (for {purpose})")
-            continue
-        yield of_extra(name, purpose, wanted, errors)
+        else:
+            yield Finding(EXTRAS, name, "the ftkit that is installed does not know it", NOTE, "install ftkit anew")
 
 
 def of_extra(name: str, purpose: str, wanted: list["Requirement"], errors: Mapping[str, str]) -> Finding:
@@ -142,9 +150,7 @@ def of_extra(name: str, purpose: str, wanted: list["Requirement"], errors: Mappi
         for one in wanted
         if not one.specifier.contains(str(here[one.name]), prereleases=True)
     ]
-    refused = [
-        f"{one.name} cannot be imported: {errors[module_of(one)]}" for one in wanted if module_of(one) in errors
-    ]
+    refused = [f"{one.name} cannot be imported: {errors[module_of(one)]}" for one in wanted if module_of(one) in errors]
     if found := [*outside, *refused]:
         return Finding(EXTRAS, name, f"{', '.join(found)} (for {purpose})", NOTE, install)
     shown = ", ".join(f"{one} {version}" for one, version in here.items()) if len(here) < 4 else f"{len(here)} packages"

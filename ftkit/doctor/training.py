@@ -1,6 +1,6 @@
 """The process that trains for some seconds, of nothing but what comes with ftkit; started by ftkit/doctor/examine.py.
 
-A tiny decoder with random weights learns a few sample texts by adapters, in the folder that it runs in, and tells what came of it.
+A tiny decoder with random weights learns a few sample texts by adapters, in the folder that it runs in.
 """
 
 from pathlib import Path
