@@ -1,6 +1,7 @@
 """The oldest versions that pyproject.toml allows, as constraints for pip: what `make test-oldest` installs.
 
-    python scripts/oldest.py [EXTRA]... > build/oldest.txt
+    python scripts/oldest.py > build/oldest.txt
+    python scripts/oldest.py qlora > build/oldest-qlora.txt      what an extra asks for, alone
 
 torch alone stays at the version of constraints.txt: an older one would bring gigabytes of a GPU's libraries along.
 """
@@ -42,11 +43,11 @@ def pinned(name: str) -> str:
     return next(line.partition("==")[2] for line in lines if line.startswith(f"{name}=="))
 
 
-def main(extras: list[str]) -> None:
+def main(extra: str = "") -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
+    wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
     print("\n".join(oldest(wanted, {"torch": pinned("torch")})))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])
