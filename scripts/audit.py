@@ -2,8 +2,8 @@
 
     python scripts/audit.py .venv/bin/python       the environment whose Python that is; pip-audit is in this one
 
-pip-audit ends well where it could look up nothing at all. Here that is no good end: status 0 is said of packages that were all
-looked up, 1 of vulnerabilities, 2 where a package could not be audited.
+pip-audit ends well where it could look up nothing at all. Here that is no good end: 0 says that every package was looked up
+and none is known to be vulnerable, 1 that some are, 2 that a package could not be audited.
 """
 
 import json

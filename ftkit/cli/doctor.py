@@ -1,6 +1,7 @@
 """`ftkit doctor`: what there is, what is missing, and whether a training works here."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import typer
@@ -8,7 +9,7 @@ import typer
 from ftkit import console
 from ftkit.cli.arguments import Quiet
 from ftkit.doctor.examine import examine
-from ftkit.doctor.findings import BROKEN, lines
+from ftkit.doctor.findings import BROKEN, Finding, lines
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -25,14 +26,24 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="Print one JSON ob
     token is shown, and home folders are written as `~`: what is printed can go into an issue.
     """
     console.set_quiet(quiet or as_json)
-    findings, found = examine(console.status), []
-
+    found: list[Finding] = []
+    findings = kept(examine(console.status), found)
     if as_json:
-        found = list(findings)
-        good = all(one.state != BROKEN for one in found)
-        console.out.print_json(json.dumps({"good": good, "findings": [asdict(one) for one in found]}))
+        told = [asdict(one) for one in findings]
+        console.out.print_json(json.dumps({"good": not any_broken(found), "findings": told}))
     else:
-        for line in lines(one for one in findings if not found.append(one)):
+        for line in lines(findings):
             console.out.print(console.Line(line))
-    if any(one.state == BROKEN for one in found):
+    if any_broken(found):
         raise typer.Exit(1)
+
+
+def kept(findings: Iterator[Finding], found: list[Finding]) -> Iterator[Finding]:
+    """The findings as they come, put into the list as well."""
+    for one in findings:
+        found.append(one)
+        yield one
+
+
+def any_broken(found: list[Finding]) -> bool:
+    return any(one.state == BROKEN for one in found)

@@ -52,16 +52,13 @@ def answers(
     timer = threading.Timer(LIMIT, process.kill)
     timer.start()
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            yield json.loads(line)
+        yield from map(json.loads, process.stdout or ())
         process.wait()
         overdue = not timer.is_alive()
     finally:
         timer.cancel()
         process.kill()
-        process.wait()
-        process.stdout.close()
+        process.communicate()
     yield {"ended": ending(process.returncode, overdue=overdue)}
 
 

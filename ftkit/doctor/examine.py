@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftkit.doctor.children import answers
 from ftkit.doctor.findings import BROKEN, GOOD, NOTE, Finding, error_words
@@ -107,7 +107,7 @@ def import_all(modules: list[str], errors: dict[str, str]) -> list[Finding]:
 
 def training(status: Status) -> Finding:
     """What came of a short training without network, of which nothing stays."""
-    told = {}
+    told: dict[str, Any] = {}
     try:
         with status("training for some seconds"), tempfile.TemporaryDirectory(prefix="ftkit-doctor-") as name:
             folder = Path(name)
