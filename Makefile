@@ -50,7 +50,7 @@ test-oldest: install
 	$(BIN)/python scripts/oldest.py qlora > build/oldest-qlora.txt
 	$(OLDEST_PIP) --constraint build/oldest.txt torch
 	$(OLDEST_PIP) --constraint build/oldest.txt --editable . pytest pytest-timeout hypothesis
-	$(OLDEST_PYTEST) tests/prediction/test_predict.py tests/tasks/test_tasks.py
+	$(OLDEST_PYTEST) tests/prediction/test_predict.py tests/tasks/test_tasks.py -k "not qlora"
 	$(OLDEST_PYTEST) tests/smoke/test_recipes.py -k "(lora_distilbert or transfer or flan or entities or gpt2_instruction) and not qlora"
 	$(OLDEST_PIP) --constraint build/oldest-qlora.txt --editable '.[qlora]'
 	$(OLDEST_PYTEST) tests/smoke/test_recipes.py -k qlora_distilbert

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from audit import verdict  # noqa: E402
-from oldest import oldest  # noqa: E402
+from audit import verdict
+from oldest import oldest
 
 FAULT = {"id": "PYSEC-1", "fix_versions": ["1.1"]}
 SOUND: dict[str, Any] = {"name": "a", "version": "1.0", "vulns": []}

@@ -4,6 +4,7 @@ Kind: a library, or ftkit, that asks a host for what lies on the disk, be it for
 commands to stay offline here. The namespace is Linux's (`unshare -rn`); attempts are what strace sees of all their processes.
 """
 
+import importlib.util
 import os
 import re
 import shutil
@@ -18,9 +19,16 @@ import pytest
 from ftkit.recipe.load import load_values
 from ftkit.run import dump_recipe
 
+pytestmark = pytest.mark.timeout(900)  # of which the first case waits for all commands
+
 ALONE = ["unshare", "--map-root-user", "--net"]
 WATCHED = ["strace", "--follow-forks", "--seccomp-bpf", "--trace=connect,sendto,sendmsg,sendmmsg", "--quiet=all"]
 OUTSIDE = re.compile(r"AF_INET6?\b")
+LIBRARIES = (
+    "torch", "transformers", "datasets", "peft", "accelerate", "evaluate", "huggingface_hub", "bitsandbytes.nn", "onnxruntime",
+    "onnxscript", "tensorboard", "lm_eval", "liger_kernel", "bokeh", "sklearn",
+)  # fmt: skip
+LONG_ENOUGH = 15  # seconds after which onnxruntime would have looked up its host
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 COMMANDS = {
     "check": "my.yaml", "train": "my.yaml --output-dir run", "eval": "run", "predict": "run rows.csv --out answers.jsonl",
@@ -83,6 +91,17 @@ def test_a_command_attempts_nothing(ended: dict[str, Done], command: str) -> Non
     if ended[command].asked is None:
         pytest.skip("strace is not installed, or may not watch")
     assert ended[command].asked == []
+
+
+@pytest.mark.slow
+def test_no_library_tells_that_it_is_used(tmp_path: Path) -> None:
+    """Kind: telemetry of a library, sent by a thread some seconds after it was imported."""
+    if not works(ALONE) or not works([*WATCHED, "--output=/dev/null"]):
+        pytest.skip("needs unshare and strace")
+    here = [name for name in LIBRARIES if importlib.util.find_spec(name.partition(".")[0])]
+    code = f"import ftkit, importlib, time; [importlib.import_module(name) for name in {here}]; time.sleep({LONG_ENOUGH})"
+    done = alone(["-c", code], tmp_path / "notes")
+    assert (done.status, done.asked) == (0, []), done.printed
 
 
 def test_an_attempt_is_seen(tmp_path: Path) -> None:
