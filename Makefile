@@ -6,11 +6,11 @@ STAMP := $(VENV)/.installed
 
 # Two processes, a file in one of them, each with one thread: most tests wait for imports and disk.
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15
-test test-slow test-sweeps test-wheel recipe-table: export OMP_NUM_THREADS := 1
+test test-slow test-sweeps test-wheel test-oldest recipe-table: export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow test-sweeps test-wheel lint docs site sweep hub recipe-table bench bench-curves bench-gpu bench-plain clean
+.PHONY: install demo test test-slow test-sweeps test-wheel test-oldest lint docs site audit sbom sweep hub recipe-table bench bench-curves bench-gpu bench-plain clean
 
 install: $(STAMP)
 
@@ -38,6 +38,23 @@ test-sweeps: install
 test-wheel: install
 	$(BIN)/python -m pytest -m wheel --durations 5 tests/docs/test_first_hour.py
 
+# Training, measuring and predicting with the oldest versions that pyproject.toml allows, in an environment of their own that
+# takes 2 GB; torch is that of constraints.txt. The extra qlora asks for newer ones. Ten minutes, needs the package index.
+OLDEST := build/oldest
+OLDEST_PIP := $(OLDEST)/bin/python -m pip install --quiet
+OLDEST_PYTEST := $(OLDEST)/bin/python -m pytest --durations 5
+test-oldest: install
+	rm -rf $(OLDEST)
+	$(PYTHON) -m venv $(OLDEST)
+	$(BIN)/python scripts/oldest.py > build/oldest.txt
+	$(BIN)/python scripts/oldest.py qlora > build/oldest-qlora.txt
+	$(OLDEST_PIP) --constraint build/oldest.txt torch
+	$(OLDEST_PIP) --constraint build/oldest.txt --editable . pytest pytest-timeout hypothesis
+	$(OLDEST_PYTEST) tests/prediction/test_predict.py tests/tasks/test_tasks.py -k "not qlora"
+	$(OLDEST_PYTEST) tests/smoke/test_recipes.py -k "(lora_distilbert or transfer or flan or entities or gpt2_instruction) and not qlora"
+	$(OLDEST_PIP) --constraint build/oldest-qlora.txt --editable '.[qlora]'
+	$(OLDEST_PYTEST) tests/smoke/test_recipes.py -k qlora_distilbert
+
 lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -50,6 +67,22 @@ docs: install
 # docs/ as a site, in build/site; any warning ends it.
 site: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# pip-audit and cyclonedx-bom bring libraries of their own, which no environment that is looked at should have.
+SUPPLY := build/supply
+$(SUPPLY)/.installed:
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip install --quiet pip-audit cyclonedx-bom
+	touch $@
+
+# Known vulnerabilities of what is installed; ends with 2 where no service answers for a package, and says so.
+audit: install $(SUPPLY)/.installed
+	$(SUPPLY)/bin/python scripts/audit.py $(BIN)/python
+
+# What is installed as a bill of materials (CycloneDX), in build/sbom.json, held to its schema.
+sbom: install $(SUPPLY)/.installed
+	$(SUPPLY)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
+		--output-file build/sbom.json $(BIN)/python
 
 # Small models of all types with all levers, with none and in the plain Trainer, half an hour; writes docs/models.md.
 SWEEP := $(BIN)/python tests/architectures/sweep.py

@@ -114,6 +114,7 @@ CASES = [
     Case("export, onnx", "export runs/labels onnx --format onnx"),
     Case("report", "report runs/labels"),
     Case("verify", "verify runs/labels"),
+    Case("doctor", "doctor"),
     Case("synth, model", "synth {data}/self-instruct/seed_tasks.jsonl --output none.jsonl --rows 1 --patience 2 "
          "--max-new-tokens 60 --model {models}/stories260K", status=2),  # it is too small to make a row
     Case("synth, service", "synth {data}/self-instruct/seed_tasks.jsonl --output made.jsonl --rows 20 --endpoint {service} "

@@ -28,6 +28,7 @@ DEFAULTS = {
     "LRU_CACHE_CAPACITY": "32",
     "TOKENIZERS_PARALLELISM": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime tells a host of its own that it was imported
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",  # datasets would ask another host than the hub, for local files too
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }

@@ -34,6 +34,7 @@ LAYERS = [
     ["report"],
     ["sharing"],
     ["api"],
+    ["doctor"],
     ["cli", "__main__", "__init__"],
 ]
 LIGHT = [

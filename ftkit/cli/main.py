@@ -15,6 +15,7 @@ from ftkit.cli import (
     chat,
     check,
     compare,
+    doctor,
     evaluate,
     export,
     init,
@@ -62,6 +63,7 @@ app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("recipes", epilog=recipes.EXAMPLES)(recipes.recipes)
 app.command("init", epilog=init.EXAMPLES)(init.init)
 app.command("schema", epilog=schema.EXAMPLES)(schema.schema)
+app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command("synth", epilog=synth.EXAMPLES)(synth.synth)
 
 
