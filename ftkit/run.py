@@ -23,6 +23,7 @@ from ftkit import __version__
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
+from ftkit.secrets import all_without_secrets
 
 PACKAGES = ("ftkit", "torch", "transformers", "datasets", "peft", "accelerate", "bitsandbytes", "tokenizers", "numpy")
 PROMPT_TEMPLATE = "prompt_template.json"  # in model/: the forms that become a prompt when filled with a row's columns
@@ -79,8 +80,8 @@ class Run:
         return str(self.record.get("state", ""))
 
     def update(self, **fields: Any) -> None:
-        """Change fields of run.json."""
-        write_json(self.record_file, self.record | fields)
+        """Change fields of run.json; no secret is written, as of a command or a library's error."""
+        write_json(self.record_file, self.record | all_without_secrets(fields))
 
     def forget(self, *names: str) -> None:
         """Take fields out of run.json."""

@@ -6,7 +6,9 @@ import os
 import shlex
 import sys
 import threading
+import traceback
 from contextlib import suppress
+from types import TracebackType
 
 import typer
 
@@ -33,6 +35,7 @@ from ftkit.cli import (
 from ftkit.cli.libraries import hush_from_the_start
 from ftkit.cli.other_words import at_home, refuse_other_words
 from ftkit.errors import Diverged, FtkitError, Interrupted, UserError
+from ftkit.secrets import without_secrets
 
 LAST_WAIT = 2.0  # seconds for a thread that goes on behind a command
 INTERRUPTED = 130
@@ -81,6 +84,7 @@ def options(
 def main() -> None:
     """Run the command; the user's errors are one line and status 2, what is unverified or diverged is 3, a signal 130."""
     console.show_unencodable()
+    sys.excepthook = show_fault
     sys.argv[1:] = at_home(sys.argv[1:])
     hush_from_the_start()
     try:
@@ -116,6 +120,11 @@ def main() -> None:
             atexit._run_exitfuncs()
             leave(error.code)
         raise
+
+
+def show_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The traceback of what nobody foresaw, as Python prints it, but for secrets."""
+    sys.stderr.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
 
 
 def end_threads() -> None:

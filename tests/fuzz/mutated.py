@@ -123,7 +123,7 @@ def cases(recipes: list[Values], seed: int, command: str, folder: Path, only: in
     """The number of each case and the bytes of its recipe; a case follows from seed and number alone."""
     for number in [only] if only is not None else range(count):
         fiend = Fiend(seed * 1_000_003 + number, folder)
-        recipe = fiend.mutate(fiend.random.choice(recipes))
+        recipe = fiend.mutate(fiend.random.choice(recipes), number)
         if command == "train":
             keep_short(recipe)
         yield number, fiend.text(recipe)
@@ -187,6 +187,8 @@ def sweep(command: str, count: int, seed: int, only: int | None = None, most: fl
             if outcome.is_fault:
                 faults.append(fault_words(number, seed, data, outcome))
                 print(faults[-1], flush=True)
+            if found.total() % 100 == 0:
+                print(f"{found.total()} recipes, {len(faults)} faults", file=sys.stderr, flush=True)
             if only is not None:
                 print(data.decode(errors="replace"), outcome.kind, outcome.words, sep="\n")
     return found, faults

@@ -47,6 +47,18 @@ WORDS = (
     "all-linear", "q_lin", "c_attn", "classifier", "lm_head", "gaussian", "orthogonal", "pissa", "pissa_niter_2", "olora", "loftq", "eva", "cosine", "adamw_torch",
     "adamw_bnb_8bit", "galore_adamw", "bfloat16", "float16", "int8", "cuda", "cuda:9", "meta", "nccl", "chatml", "alpaca",
 )  # fmt: skip
+# Keys inside the mappings that the libraries take whole.
+INNER_KEYS = {
+    "accelerator_config": ("split_batches", "dispatch_batches", "even_batches", "use_seedable_sampler", "gradient_accumulation_kwargs", "non_blocking", "use_configured_state"),
+    "lr_scheduler_kwargs": ("num_cycles", "min_lr", "power", "lr_end", "num_decay_steps", "num_stable_steps", "mode", "factor", "patience", "timescale"),
+    "optim_args": ("rank", "eps", "betas", "foreach", "fused", "lr"), "activation_checkpointing_kwargs": ("use_reentrant", "every_n_layers", "offload"),
+    "fsdp_config": ("min_num_params", "xla", "activation_checkpointing", "version", "backward_prefetch", "transformer_layer_cls_to_wrap"),
+    "deepspeed": ("zero_optimization", "train_batch_size", "bf16"), "liger_kernel_config": ("rope", "swiglu", "cross_entropy"),
+    "loftq_config": ("loftq_bits", "loftq_iter"), "runtime_config": ("ephemeral_gpu_offload",), "megatron_config": ("tensor_model_parallel_size",),
+    "rank_pattern": ("q_lin", "c_attn", "attention", "("), "alpha_pattern": ("q_lin", "c_attn", "("), "trainable_token_indices": ("embed_tokens", "wte", "word_embeddings"),
+    "aconda_config": ("rank",), "parallelism_config": ("tp_size", "dp_replicate_size"), "layer_replication": (), "columns": ("text", "label", "labels", "document", "messages", "tokens"),
+    "label_map": ("positive", "negative"), "values": ("text", "label"), "template_arguments": ("enable_thinking", "messages", "bos_token"), "tools": ("type", "function"),
+}  # fmt: skip
 
 
 def make_files(folder: Path) -> None:
@@ -93,8 +105,8 @@ def keys_of(recipe: Values) -> list[Where]:
     found: list[Where] = [(name,) for name in Recipe.model_fields]
     found += [(name, key) for name, block in BLOCKS.items() for key in block.model_fields]
     found += [(*path, key) for path, block in INNER_BLOCKS.items() for key in block.model_fields]
-    strategy = recipe["strategy"]["name"] if isinstance(recipe.get("strategy"), dict) else "lora"
-    found += [("strategy", key) for key in STRATEGY_CLASSES.get(strategy, STRATEGY_CLASSES["lora"]).model_fields]
+    strategy = recipe["strategy"].get("name") if isinstance(recipe.get("strategy"), dict) else "lora"
+    found += [("strategy", key) for key in STRATEGY_CLASSES.get(str(strategy), STRATEGY_CLASSES["lora"]).model_fields]
     found += [("training", key) for key in OWNED_TRAINING] + [("strategy", key) for key in OWNED_LORA]
     return found
 
@@ -145,9 +157,14 @@ class Fiend:
         makers: dict[str, Callable[[], Any]] = {
             "bool": self.truth, "int": lambda: self.random.choice((0, 1, 2, 3, 8, -1, 1000)), "float": self.number, "str": self.word,
             "null": lambda: None, "list": lambda: [self.plain() for _ in range(self.random.randint(0, 3))],
-            "dict": lambda: {self.word(): self.value(2) for _ in range(self.random.randint(0, 3))},
+            "dict": lambda: self.mapping(where),
         }  # fmt: skip
         return makers[self.random.choice(entry["type"].split(" | "))]()
+
+    def mapping(self, where: Where) -> Values:
+        known = INNER_KEYS.get(str(where[-1]), ())
+        names = [self.random.choice(known) if known and self.random.random() < 0.8 else self.word() for _ in range(self.random.randint(0, 3))]
+        return {name: self.value(2) for name in names}
 
     def alike(self, where: Where) -> Any:
         """A value by what stands in the schema for the key."""
@@ -157,7 +174,7 @@ class Fiend:
         if "Literal" in kind and self.random.random() < 0.9:
             return self.random.choice([word.strip(" '") for word in kind.partition("Literal[")[2].partition("]")[0].split(",")])
         if "dict" in kind:
-            return {self.word(): self.plain() for _ in range(self.random.randint(1, 2))}
+            return self.mapping(where)
         if "list" in kind or "Names" in kind:
             return [self.word() for _ in range(self.random.randint(1, 3))]
         if "str" in kind:
@@ -166,9 +183,14 @@ class Fiend:
             return self.truth()
         return abs(self.random.choice(NUMBERS)) if "int" in kind or "float" in kind else self.value()
 
-    def mutate(self, recipe: Values) -> Values:
-        """One to three things done to it."""
+    def mutate(self, recipe: Values, turn: int) -> Values:
+        """One to three things done to it; every other turn one key alone, each key in its turn."""
         changed = copy.deepcopy(recipe)
+        if turn % 2:
+            keys = keys_of(recipe)
+            where = keys[turn // 2 % len(keys)]
+            put(changed, where, self.fitting(where) if self.random.random() < 0.7 else self.value())
+            return changed
         for _ in range(self.random.choice((1, 1, 2, 3))):
             self.random.choice((self.set, self.set, self.set, self.set_wildly, self.slip))(changed)
         return changed
@@ -187,7 +209,7 @@ class Fiend:
 
     def slip(self, recipe: Values) -> None:
         """A key is gone, misspelt, one block too high, or what it holds is in a list."""
-        places = [where for where in walk(recipe) if where]
+        places = [where for where in walk(recipe) if where]  # not the whole
         if not places:
             return
         where = self.random.choice(places)
