@@ -84,7 +84,6 @@ def options(
 def main() -> None:
     """Run the command; the user's errors are one line and status 2, what is unverified or diverged is 3, a signal 130."""
     console.show_unencodable()
-    sys.excepthook = show_fault
     sys.argv[1:] = at_home(sys.argv[1:])
     hush_from_the_start()
     try:
@@ -120,6 +119,8 @@ def main() -> None:
             atexit._run_exitfuncs()
             leave(error.code)
         raise
+    finally:
+        sys.excepthook = show_fault  # typer sets its own
 
 
 def show_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
