@@ -10,6 +10,7 @@ traceback, a process that dies, one that does not end. Each is printed with its 
 
 import argparse
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -165,6 +166,7 @@ def warm_up(recipes: list[Values], folder: Path) -> None:
         if name.partition(".")[0] in LIBRARIES:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
+    gc.freeze()  # or each fork would copy all objects, to count what refers to them
 
 
 def sweep(command: str, count: int, seed: int, only: int | None = None, most: float = 1e9) -> tuple[Counter[str], list[str]]:
