@@ -32,7 +32,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ftkit.errors import FtkitError
+from ftkit.errors import FtkitError, RecipeError
 from ftkit.escapes import visible
 from ftkit.secrets import without_secrets
 from ftkit.units import time_words
@@ -137,9 +137,10 @@ def show(table: Table) -> None:
 
 
 def show_error(error: FtkitError) -> None:
-    """An error of the user's on one line, or one line each."""
+    """An error of the user's on one line, the mistakes of a recipe on one each; a name may hold what ends lines."""
     quiet, err.quiet = err.quiet, False
-    for line in without_secrets(str(error)).splitlines():
+    for said in error.mistakes if isinstance(error, RecipeError) else [error]:
+        line = "\\n".join(without_secrets(str(said)).splitlines())
         err.print(Line(Text.assemble(("error: ", "bold red"), line)))
     err.quiet = quiet
 

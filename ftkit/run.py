@@ -58,8 +58,8 @@ class Run:
         self.card = folder / "README.md"
         self.report = folder / "report.html"
         self.tensorboard = folder / "tensorboard"
-        self.replaced = folder.with_name(f"{folder.name}.replaced")  # the run before, until this one is finished
-        self.lock = folder.with_name(f".{folder.name}.lock")
+        self.replaced = folder.parent / f"{folder.name}.replaced"  # the run before, until this one is finished
+        self.lock = folder.parent / f".{folder.name}.lock"
 
     def clear_outputs(self) -> None:
         """An empty folder for the arrays."""

@@ -39,6 +39,7 @@ from ftkit.secrets import without_secrets
 
 LAST_WAIT = 2.0  # seconds for a thread that goes on behind a command
 INTERRUPTED = 130
+NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)  # a file cannot be used so
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 app = typer.Typer(
@@ -106,6 +107,9 @@ def main() -> None:
         console.say(str(error))
         leave(error.exit_status)
     except OSError as error:
+        if error.errno in NAMES and error.filename is not None:
+            console.show_error(UserError(str(error.strerror).lower(), "check the name and who may use it", str(error.filename)))
+            leave(UserError.exit_status)
         if error.errno not in FULL or error.filename is not None:
             raise
         with suppress(OSError):
