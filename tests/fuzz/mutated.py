@@ -8,12 +8,15 @@ Each case runs in a fork that has so many seconds of processor and so much memor
 traceback, a process that dies, one that does not end. Each is printed with its recipe; 1 at the end where there was one.
 """
 
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 import argparse
 import contextlib
 import gc
 import importlib
 import json
-import os
 import resource
 import signal
 import sys
@@ -24,6 +27,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import datasets.config
 
 from ftkit import api, console
 from ftkit.cli import check as check_command
@@ -169,14 +174,28 @@ def warm_up(recipes: list[Values], folder: Path) -> None:
     gc.freeze()  # or each fork would copy all objects, to count what refers to them
 
 
+@contextlib.contextmanager
+def caches_in(folder: Path) -> Iterator[None]:
+    """Inside the block nothing is kept outside the folder."""
+    before = datasets.config.HF_DATASETS_CACHE, os.environ.get("FTKIT_CACHE")
+    datasets.config.HF_DATASETS_CACHE = folder / "rows"
+    os.environ["FTKIT_CACHE"] = str(folder / "cache")
+    try:
+        yield
+    finally:
+        datasets.config.HF_DATASETS_CACHE = before[0]
+        os.environ.pop("FTKIT_CACHE")
+        if before[1] is not None:
+            os.environ["FTKIT_CACHE"] = before[1]
+
+
 def sweep(command: str, count: int, seed: int, only: int | None = None, most: float = 1e9) -> tuple[Counter[str], list[str]]:
     """How often each outcome came, and the faults in words; ends early after `most` seconds."""
     found: Counter[str] = Counter()
     faults: list[str] = []
     until = time.monotonic() + most
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, caches_in(Path(name)):
         folder = Path(name).resolve()
-        os.environ |= {"FTKIT_CACHE": f"{folder}/cache", "HF_DATASETS_CACHE": f"{folder}/rows", "HF_HUB_OFFLINE": "1"}
         in_child(lambda: make_files(folder / "fuzz"), folder / "printed.txt")
         recipes = sound_recipes(folder / "fuzz")
         warm_up(recipes, folder)
