@@ -3,6 +3,7 @@
 import copy
 import errno
 import json
+import os
 import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -168,7 +169,7 @@ def train(
     """
     hush_libraries()
     recipe = as_recipe(recipe)
-    folder = Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke)
+    folder = true_folder(Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke))
     require_free(folder, overwrite=overwrite, resume=resume)
     console.say(f"{recipe.task} · {recipe.strategy.name} · {model_name({'model': recipe.model.name})}, into {folder}")
     say_code(recipe)
@@ -179,6 +180,20 @@ def train(
     with recipe.located():
         recipe = as_it_began(recipe, Run(folder).record.get("hub", [])) if resume else recipe
         return _train(pinned(recipe), Run(folder), resume=resume, stands_for=meant)
+
+
+def true_folder(folder: Path) -> Path:
+    """The folder that a link leads to: a run is set aside and replaced as a whole, which would be the link.
+
+    Raises:
+        UserError: its name is not UTF-8, in which all that is written of a run is.
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        shown = str(folder).encode(errors="backslashreplace").decode()
+        raise UserError(f"the name {shown} is not UTF-8", "choose another --output-dir", "--output-dir") from None
+    return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
 
 
 @contextmanager

@@ -25,7 +25,7 @@ VARIABLES = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "CLEARML_API_SECRET_KEY", "AZURE_CLIENT_SECRET", "GITHUB_TOKEN", "PGPASSWORD",
 )  # fmt: skip
 ENVIRONMENT = {name: f"{MARK}-{name.lower()}-7" for name in VARIABLES}
-PROXIES = {name: f"http://user:{MARK}@127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY")}
+PROXIES = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), f"http://user:{MARK}@127.0.0.1:9")
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,21 @@ def test_the_environment_tells_secrets_and_leaves_words(monkeypatch: pytest.Monk
 
 def kept(folder: Path) -> list[Path]:
     """The files below a folder in which the mark stands, in their names or in what they hold."""
-    return [file for file in folder.rglob("*") if MARK in str(file.relative_to(folder)) or (file.is_file() and MARK.encode() in file.read_bytes())]
+    return [
+        file
+        for file in folder.rglob("*")
+        if MARK in str(file.relative_to(folder)) or (file.is_file() and MARK.encode() in file.read_bytes())
+    ]
 
 
 @pytest.fixture
 def planted(recipe: Callable[..., Recipe], tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """A recipe, and an environment full of secrets whose cache lies in the test's folder."""
     (tmp_path / "r.yaml").write_text(dump_recipe(recipe("lora", training={"max_steps": 1})))
-    return tmp_path / "r.yaml", ENVIRONMENT | PROXIES | {"FTKIT_CACHE": str(tmp_path / "cache"), "HF_DATASETS_CACHE": str(tmp_path / "rows")}
+    return tmp_path / "r.yaml", ENVIRONMENT | PROXIES | {
+        "FTKIT_CACHE": str(tmp_path / "cache"),
+        "HF_DATASETS_CACHE": str(tmp_path / "rows"),
+    }
 
 
 @pytest.mark.slow
@@ -106,7 +113,9 @@ def test_no_command_keeps_or_shows_a_secret(planted: tuple[Path, dict[str, str]]
     ],
 )  # fmt: skip
 @pytest.mark.slow
-def test_an_address_in_a_recipe_is_refused_without_its_secret(override: str, planted: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+def test_an_address_in_a_recipe_is_refused_without_its_secret(
+    override: str, planted: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
     file, variables = planted
     done = ftkit("train", file, override, "-o", "run", **variables)
     assert one_line(done)
@@ -130,13 +139,28 @@ class Echo(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:{port}/v1", f"http://u:{MARK}@127.0.0.1:{{port}}/v1", f"http://127.0.0.1:1/v1?api_key={MARK}"])
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:{port}/v1", f"http://u:{MARK}@127.0.0.1:{{port}}/v1", f"http://127.0.0.1:1/v1?api_key={MARK}"],
+)
 def test_an_endpoint_tells_no_key(address: str, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "seeds.jsonl", [{"instruction": f"Name {n} birds", "input": "", "output": "a"} for n in range(9)])
     server = HTTPServer(("127.0.0.1", 0), Echo)
     Thread(target=server.serve_forever, daemon=True).start()
     url = address.format(port=server.server_port)
-    done = ftkit("synth", "seeds.jsonl", "--output", "o.jsonl", "--rows", "2", "--endpoint", url, "--endpoint-model", "m", **ENVIRONMENT)
+    done = ftkit(
+        "synth",
+        "seeds.jsonl",
+        "--output",
+        "o.jsonl",
+        "--rows",
+        "2",
+        "--endpoint",
+        url,
+        "--endpoint-model",
+        "m",
+        **ENVIRONMENT,
+    )
     server.shutdown()
     assert one_line(done)
     assert MARK not in done.stdout + done.stderr

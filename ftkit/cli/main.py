@@ -108,7 +108,9 @@ def main() -> None:
         leave(error.exit_status)
     except OSError as error:
         if error.errno in NAMES and error.filename is not None:
-            console.show_error(UserError(str(error.strerror).lower(), "check the name and who may use it", str(error.filename)))
+            console.show_error(
+                UserError(str(error.strerror).lower(), "check the name and who may use it", str(error.filename))
+            )
             leave(UserError.exit_status)
         if error.errno not in FULL or error.filename is not None:
             raise

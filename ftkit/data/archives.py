@@ -155,7 +155,9 @@ def unpack(path: Path, format: str | None = None, member: str = "*", name: str =
     except (*LIBRARY_ERRORS, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a full disk, no broken archive
             raise
-        raise UserError(f"{name or path} cannot be unpacked: {str(error)[:100] or 'it ends early'}", "check the file") from error
+        raise UserError(
+            f"{name or path} cannot be unpacked: {str(error)[:100] or 'it ends early'}", "check the file"
+        ) from error
     return [DataFile(path, str(path), ending)]
 
 

@@ -46,9 +46,7 @@ def gzipped(path: Path) -> Path:
 BOMBS = {
     "one member": lambda folder: zipped(folder / "a.zip", {"a.csv": b"text\n" + b"x\n" * (4 << 20)}),
     "many members": lambda folder: zipped(folder / "a.zip", {f"{n}.csv": b"text\n" + b"x\n" * (1 << 18) for n in range(9)}),
-    "a zip within": lambda folder: zipped(
-        folder / "b.zip", {"rows.csv.gz": gzip.compress(b"text\n" + b"x\n" * (4 << 20))}
-    ),
+    "a zip within": lambda folder: zipped(folder / "b.zip", {"rows.csv.gz": gzip.compress(b"text\n" + b"x\n" * (4 << 20))}),
     "it lies": lambda folder: lying(folder / "a.zip"),
     "gzip": lambda folder: gzipped(folder / "a.csv.gz"),
 }
@@ -88,5 +86,7 @@ def test_a_members_name_leads_nowhere(name: str, tmp_path: Path, small_cache: Pa
         assert rows is not None
     except UserError as error:
         assert "\x1b" not in str(error)
-    assert {file for file in tmp_path.rglob("*") if small_cache not in file.parents} - {small_cache} == before - {small_cache}
+    assert {file for file in tmp_path.rglob("*") if small_cache not in file.parents} - {small_cache} == before - {
+        small_cache
+    }
     assert not (tmp_path.parent / "out.csv").exists()

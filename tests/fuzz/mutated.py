@@ -38,7 +38,18 @@ from tests.fuzz.mutations import Fiend, Values, make_files, sound_recipes
 SECONDS = 60  # of processor
 WALL_SECONDS = 240
 BYTES = 16 << 30
-LIBRARIES = ("ftkit", "transformers", "torch", "peft", "datasets", "accelerate", "bitsandbytes", "sklearn", "scipy", "pyarrow")
+LIBRARIES = (
+    "ftkit",
+    "transformers",
+    "torch",
+    "peft",
+    "datasets",
+    "accelerate",
+    "bitsandbytes",
+    "sklearn",
+    "scipy",
+    "pyarrow",
+)
 SOUND, REFUSED = "sound", "refused"
 
 
@@ -125,7 +136,9 @@ def waited(child: int, until: float) -> int | None:
     return status
 
 
-def cases(recipes: list[Values], seed: int, command: str, folder: Path, only: int | None, count: int) -> Iterator[tuple[int, bytes]]:
+def cases(
+    recipes: list[Values], seed: int, command: str, folder: Path, only: int | None, count: int
+) -> Iterator[tuple[int, bytes]]:
     """The number of each case and the bytes of its recipe; a case follows from seed and number alone."""
     for number in [only] if only is not None else range(count):
         fiend = Fiend(seed * 1_000_003 + number, folder)
@@ -231,7 +244,9 @@ def main() -> int:
     console.set_quiet(True)
     begun = time.monotonic()
     found, faults = sweep(given.command, given.cases, given.seed, given.only, given.seconds)
-    print(f"{given.command}: {found.total()} recipes of seed {given.seed} in {time.monotonic() - begun:.0f} s: {dict(found)}")
+    print(
+        f"{given.command}: {found.total()} recipes of seed {given.seed} in {time.monotonic() - begun:.0f} s: {dict(found)}"
+    )
     print(f"{len(faults)} faults")
     return 1 if faults else 0
 

@@ -67,7 +67,9 @@ def make_files(folder: Path) -> None:
     for sample, name in FILES.items():
         write_jsonl(folder / f"{name}.jsonl", generate(sample, rows=ROWS, split="train", seed=1))
     rows = [json.loads(line) for line in (folder / "instructions.jsonl").read_text().splitlines()]
-    pairs = [[("user", f"{row['instruction']} {row.get('input', '')}".strip()), ("assistant", row["output"])] for row in rows]
+    pairs = [
+        [("user", f"{row['instruction']} {row.get('input', '')}".strip()), ("assistant", row["output"])] for row in rows
+    ]
     chats = [{"messages": [{"role": role, "content": text} for role, text in pair]} for pair in pairs]
     write_jsonl(folder / "chats.jsonl", chats)
     (folder / "broken.json").write_text('{"text": ["a", {"b": ')
@@ -163,7 +165,10 @@ class Fiend:
 
     def mapping(self, where: Where) -> Values:
         known = INNER_KEYS.get(str(where[-1]), ())
-        names = [self.random.choice(known) if known and self.random.random() < 0.8 else self.word() for _ in range(self.random.randint(0, 3))]
+        names = [
+            self.random.choice(known) if known and self.random.random() < 0.8 else self.word()
+            for _ in range(self.random.randint(0, 3))
+        ]
         return {name: self.value(2) for name in names}
 
     def alike(self, where: Where) -> Any:
@@ -172,7 +177,9 @@ class Fiend:
         field = block.model_fields.get(str(where[-1])) if block else None
         kind = str(field.annotation) if field else ""
         if "Literal" in kind and self.random.random() < 0.9:
-            return self.random.choice([word.strip(" '") for word in kind.partition("Literal[")[2].partition("]")[0].split(",")])
+            return self.random.choice(
+                [word.strip(" '") for word in kind.partition("Literal[")[2].partition("]")[0].split(",")]
+            )
         if "dict" in kind:
             return self.mapping(where)
         if "list" in kind or "Names" in kind:

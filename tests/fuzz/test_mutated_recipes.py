@@ -75,7 +75,9 @@ def test_an_adapter_is_made_or_refused_by_the_key(
     for value in drawn("strategy", key, tmp_path, 8):
         try:
             made = load_values(values | {"strategy": values["strategy"] | {key: value}})
-            LoraStrategy().apply(model_of(), made.strategy, ("pre_classifier", "classifier"), AutoModelForSequenceClassification)
+            LoraStrategy().apply(
+                model_of(), made.strategy, ("pre_classifier", "classifier"), AutoModelForSequenceClassification
+            )
         except RecipeError:
             continue
         except UserError as error:

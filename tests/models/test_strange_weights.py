@@ -46,7 +46,9 @@ KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_that_are_none_are_one_line(kind: str, recipe: Callable[..., Recipe], stand_in: Callable[[str], Path], tmp_path: Path) -> None:
+def test_weights_that_are_none_are_one_line(
+    kind: str, recipe: Callable[..., Recipe], stand_in: Callable[[str], Path], tmp_path: Path
+) -> None:
     write, words = KINDS[kind]
     shutil.copytree(stand_in("gpt2"), tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()
