@@ -20,7 +20,14 @@ READING = [
     ["compare", "{}", "{}"], ["push", "{}", "owner/name", "--yes"], ["check", "{}"], ["plan", "{}"], ["preview", "{}"], ["train", "{}"],
     ["synth", "{}", "--output", "o.jsonl", "--rows", "2", "--endpoint", "http://127.0.0.1:1", "--endpoint-model", "m"],
 ]  # fmt: skip
-WRITTEN = set(NAMES) - {"a line end", "an escape", "empty folder", "a link to nowhere", "a hub id", "a blank"}  # where a run may be
+WRITTEN = set(NAMES) - {
+    "a line end",
+    "an escape",
+    "empty folder",
+    "a link to nowhere",
+    "a hub id",
+    "a blank",
+}  # where a run may be
 
 
 @pytest.fixture
@@ -49,7 +56,9 @@ def require_one_line(done: Done) -> None:
 def refused(words: list[str], name: str, folder: Path, beside: Path) -> None:
     """The command is refused in one line, and leaves all as it was."""
     before = tree(folder)
-    require_one_line(forked([name if word == "{}" else word for word in words], folder, beside, {"FTKIT_CACHE": str(beside / "cache")}))
+    require_one_line(
+        forked([name if word == "{}" else word for word in words], folder, beside, {"FTKIT_CACHE": str(beside / "cache")})
+    )
     assert tree(folder) == before
 
 
