@@ -15,13 +15,14 @@ LEAST = 6  # letters of a value from which on it is no word that stands in texts
 _NAMED = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|APIKEY|(^|_)(PASS|PWD|KEY|KEY_ID|AUTH|CREDENTIALS?))$", re.I)
 _ORDINARY = {"PWD", "OLDPWD"}
 _WORDS = r"[\w.-]*(?:token|secret|passw(?:or)?d|api_?key|apikey|access_?key|signature|credential|auth|sig)[\w.-]*"
+_GIVEN = r"['\"]?\s*[:=]\s*['\"]?"  # between a header's name and its value
 _PATTERNS = (
     # a name and password before a host; a password alone
     (re.compile(r"(?<=://)[^\s/@'\"<>]*@"), f"{HIDDEN}@"),
     # ?token=…, &api_key=…, X-Amz-Signature=…; "key" alone is too ordinary a word but for a query
     (re.compile(rf"(?i)([?&;](?:{_WORDS}|key)=)[^\s&;#'\"<>]+"), rf"\1{HIDDEN}"),
     # headers as libraries show them
-    (re.compile(r"(?i)\b((?:proxy-)?authorization['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic|token)\s+)?)[^\s'\",}]+"), rf"\1{HIDDEN}"),
+    (re.compile(rf"(?i)\b((?:proxy-)?authorization{_GIVEN}(?:(?:bearer|basic|token)\s+)?)[^\s'\",}}]+"), rf"\1{HIDDEN}"),
     (re.compile(r"(?i)\b(x-api-key|api-key)(['\"]?\s*[:=]\s*['\"]?)[^\s'\",}]+"), rf"\1\2{HIDDEN}"),
     (re.compile(r"\b(Bearer|Basic) (?=\S*\d)[\w.~+/=-]{12,}"), rf"\1 {HIDDEN}"),
     # tokens of the hub, which may come from a file

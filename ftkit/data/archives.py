@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,7 +48,8 @@ class Room:
         """Raises UserError where so many bytes more are too many."""
         self.taken += count
         if self.taken > self.most:
-            message = f"{self.name} holds more than {size_words(self.most)}, {self.most // self.path.stat().st_size} times its size"
+            times = self.most // self.path.stat().st_size
+            message = f"{self.name} holds more than {size_words(self.most)}, {times} times its size"
             raise UserError(message, "if that is right, unpack it and name what it held")
 
 
@@ -146,7 +148,7 @@ def unpack(path: Path, format: str | None = None, member: str = "*", name: str =
     ending = ending_of(path.name)
     try:
         if start[:2] == b"\x1f\x8b":
-            copy = _unpacked(path, content_digest(path), "", lambda: gzip.open(path, "rb"), Room(path, name or str(path)))
+            copy = _unpacked(path, content_digest(path), "", partial(gzip.open, path, "rb"), Room(path, name or str(path)))
             return [DataFile(copy, str(path), ending)]
         if path.suffix.lower() == ".gz":
             raise UserError(f"{name or path} is no gzip file", "give the file its true name")

@@ -95,10 +95,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("seed", "data_seed"), (0, 2**32 - 1)),
     "max_steps": (-1, 2**31),
 }
+# The library takes any text for these, and fails later.
 LOG_LEVELS = ["detail", "debug", "info", "warning", "error", "critical", "passive"]
-TRAINING_CHOICES = dict.fromkeys(
-    ("log_level", "log_level_replica"), LOG_LEVELS
-)  # the library takes any text, and fails later
+TRAINING_CHOICES = dict.fromkeys(("log_level", "log_level_replica"), LOG_LEVELS)
 TRAINING_WORDS: dict[str, dict[str, Any]] = {  # words that ftkit takes beside the library's values
     "per_device_train_batch_size": {
         "words": ["auto"],

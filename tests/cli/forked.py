@@ -50,7 +50,7 @@ def be_command(words: Sequence[str], folder: Path, beside: Path, variables: dict
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(beside / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         encoding = variables.get("PYTHONIOENCODING", "utf-8")
-        sys.stdout, sys.stderr = (open(number, "w", encoding=encoding, closefd=False) for number in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding=encoding, closefd=False) for number in (1, 2))
         sys.argv = ["ftkit", *words]
         try:
             main()
