@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import os
 import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -172,7 +173,7 @@ def train(
     """
     hush_libraries()
     recipe = as_recipe(recipe)
-    folder = Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke)
+    folder = true_folder(Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke))
     if resume and not overwrite:
         put_back(Run(folder))
     require_free(folder, overwrite=overwrite, resume=resume)
@@ -185,6 +186,20 @@ def train(
     with recipe.located():
         recipe = as_it_began(recipe, Run(folder).record.get("hub", [])) if resume else recipe
         return _train(pinned(recipe), Run(folder), resume=resume, stands_for=meant)
+
+
+def true_folder(folder: Path) -> Path:
+    """The folder that a link leads to: a run is set aside and replaced as a whole, which would be the link.
+
+    Raises:
+        UserError: its name is not UTF-8, in which all that is written of a run is.
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        shown = str(folder).encode(errors="backslashreplace").decode()
+        raise UserError(f"the name {shown} is not UTF-8", "choose another --output-dir", "--output-dir") from None
+    return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
 
 
 @contextmanager

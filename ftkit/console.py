@@ -1,6 +1,6 @@
 """The one place that prints: results on standard output, messages and progress on standard error.
 
-Nothing that comes from data reaches a terminal as anything but text: see `Screen`.
+Nothing that comes from data reaches a terminal as anything but text, and no secret reaches a stream: see `Screen`.
 """
 
 import codecs
@@ -32,19 +32,20 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ftkit.errors import FtkitError
+from ftkit.errors import FtkitError, RecipeError
 from ftkit.escapes import visible
+from ftkit.secrets import without_secrets
 from ftkit.units import time_words
 
 PIPE = "|"  # the one word of a command that no shell may have in quotes
 
 
 class Screen(Console):
-    """A console on which control characters of a text are shown and not obeyed."""
+    """A console on which control characters of a text are shown and not obeyed, and secrets are hidden."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for part in super().render(renderable, options):
-            yield part if part.control else Segment(visible(part.text), part.style)
+            yield part if part.control else Segment(visible(without_secrets(part.text)), part.style)
 
 
 out = Screen(highlight=False, soft_wrap=True)
@@ -111,6 +112,7 @@ def say(message: str) -> None:
 
 
 def warn(message: str) -> None:
+    message = without_secrets(message)  # what is heard may be kept
     for heard in _listening:
         heard.append(message)
     if not is_silent():
@@ -135,9 +137,10 @@ def show(table: Table) -> None:
 
 
 def show_error(error: FtkitError) -> None:
-    """An error of the user's on one line, or one line each."""
+    """An error of the user's on one line, the mistakes of a recipe on one each; a name may hold what ends lines."""
     quiet, err.quiet = err.quiet, False
-    for line in str(error).splitlines():
+    for said in error.mistakes if isinstance(error, RecipeError) else [error]:
+        line = "\\n".join(without_secrets(str(said)).splitlines())
         err.print(Line(Text.assemble(("error: ", "bold red"), line)))
     err.quiet = quiet
 
@@ -306,7 +309,7 @@ class Line:
     """A line that a terminal breaks between words alone, so that paths stay whole; a pipe gets it as it is."""
 
     def __init__(self, text: str | Text, style: str = "") -> None:
-        self.text = Text(visible(text), style=style) if isinstance(text, str) else text
+        self.text = Text(visible(without_secrets(text)), style=style) if isinstance(text, str) else text
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for line in self.text.split("\n", allow_blank=True):

@@ -27,6 +27,7 @@ from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
 from ftkit.seals import describe, seal_of, unlike
+from ftkit.secrets import all_without_secrets
 
 PACKAGES = ("ftkit", "torch", "transformers", "datasets", "peft", "accelerate", "bitsandbytes", "tokenizers", "numpy")
 PROMPT_TEMPLATE = "prompt_template.json"  # in model/: the forms that become a prompt when filled with a row's columns
@@ -71,8 +72,8 @@ class Run:
         self.report = folder / "report.html"
         self.tensorboard = folder / "tensorboard"
         self.seal = folder / "seal.json"  # of the files above, as they were when the run ended
-        self.replaced = folder.with_name(f"{folder.name}.replaced")  # the run before, until this one is finished
-        self.lock = folder.with_name(f".{folder.name}.lock")
+        self.replaced = folder.parent / f"{folder.name}.replaced"  # the run before, until this one is finished
+        self.lock = folder.parent / f".{folder.name}.lock"
 
     def clear_outputs(self) -> None:
         """An empty folder for the arrays."""
@@ -117,8 +118,8 @@ class Run:
         return str(self.record.get("state", ""))
 
     def update(self, **fields: Any) -> None:
-        """Change fields of run.json."""
-        self._write_record(self.record | fields)
+        """Change fields of run.json; no secret is written, as of a command or a library's error."""
+        self._write_record(self.record | all_without_secrets(fields))
 
     def forget(self, *names: str) -> None:
         """Take fields out of run.json."""

@@ -6,7 +6,9 @@ import os
 import shlex
 import sys
 import threading
+import traceback
 from contextlib import suppress
+from types import TracebackType
 
 import typer
 
@@ -34,9 +36,11 @@ from ftkit.cli import (
 from ftkit.cli.libraries import hush_from_the_start
 from ftkit.cli.other_words import at_home, refuse_other_words
 from ftkit.errors import Diverged, FtkitError, Interrupted, UserError
+from ftkit.secrets import without_secrets
 
 LAST_WAIT = 2.0  # seconds for a thread that goes on behind a command
 INTERRUPTED = 130
+NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)  # a file cannot be used so
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 app = typer.Typer(
@@ -105,6 +109,11 @@ def main() -> None:
         console.say(str(error))
         leave(error.exit_status)
     except OSError as error:
+        if error.errno in NAMES and error.filename is not None:
+            console.show_error(
+                UserError(str(error.strerror).lower(), "check the name and who may use it", str(error.filename))
+            )
+            leave(UserError.exit_status)
         if error.errno not in FULL or error.filename is not None:
             raise
         with suppress(OSError):
@@ -118,6 +127,13 @@ def main() -> None:
             atexit._run_exitfuncs()
             leave(error.code)
         raise
+    finally:
+        sys.excepthook = show_fault  # typer sets its own
+
+
+def show_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The traceback of what nobody foresaw, as Python prints it, but for secrets."""
+    sys.stderr.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
 
 
 def end_threads() -> None:

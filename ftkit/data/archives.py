@@ -6,12 +6,12 @@ import gzip
 import hashlib
 import os
 import re
-import shutil
 import zipfile
 import zlib
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,8 +22,12 @@ from datasets import exceptions as datasets_errors
 from ftkit.data.paths import GLOB_CHARACTERS, KINDS, PART_NAMES, archive_of, ending_of, split_in
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
+from ftkit.units import size_words
 
 MOST_SHOWN = 10
+MOST_BYTES = 1 << 30  # that an archive may hold, however small it is
+MOST_GROWTH = 100  # times its size that a larger one may hold: texts grow tenfold, a bomb a thousandfold
+LONGEST_NAME = 200  # bytes of a copy's name
 GLOB_SIGN = re.compile(r"[*?\[]")  # of a pattern, behind which a path says no more
 
 # What the libraries raise on data that they cannot read; each wraps some of them in its own.
@@ -31,6 +35,22 @@ LIBRARY_ERRORS = (
     datasets_errors.DatasetsError, pa.ArrowException, csv.Error, ValueError, OSError, TypeError, LookupError, AttributeError,
     ArithmeticError, NotImplementedError, RecursionError,
 )  # fmt: skip
+
+
+class Room:
+    """What the members of an archive may take together on the disk."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name, self.taken = path, name, 0
+        self.most = max(MOST_BYTES, MOST_GROWTH * path.stat().st_size)
+
+    def take(self, count: int) -> None:
+        """Raises UserError where so many bytes more are too many."""
+        self.taken += count
+        if self.taken > self.most:
+            times = self.most // self.path.stat().st_size
+            message = f"{self.name} holds more than {size_words(self.most)}, {times} times its size"
+            raise UserError(message, "if that is right, unpack it and name what it held")
 
 
 @dataclass(frozen=True)
@@ -112,10 +132,13 @@ def _of_split(source: Source, named: dict[DataFile, str]) -> list[DataFile]:
     return found
 
 
-def unpack(path: Path, format: str | None = None, member: str = "*") -> list[DataFile]:
+def unpack(path: Path, format: str | None = None, member: str = "*", name: str = "") -> list[DataFile]:
     """The readable files of a file: itself, or copies in the cache of what a .gz or .zip holds.
 
     A copy is kept, under a digest of what it was made from, beside the rows that `datasets` keeps.
+
+    Args:
+        name: what it is called in messages, where that is not its path.
 
     Raises:
         UserError: it is broken, locked, or holds no data files.
@@ -125,15 +148,18 @@ def unpack(path: Path, format: str | None = None, member: str = "*") -> list[Dat
     ending = ending_of(path.name)
     try:
         if start[:2] == b"\x1f\x8b":
-            return [DataFile(_unpacked(path, content_digest(path), "", lambda: gzip.open(path, "rb")), str(path), ending)]
+            copy = _unpacked(path, content_digest(path), "", partial(gzip.open, path, "rb"), Room(path, name or str(path)))
+            return [DataFile(copy, str(path), ending)]
         if path.suffix.lower() == ".gz":
-            raise UserError(f"{path} is no gzip file", "give the file its true name")
+            raise UserError(f"{name or path} is no gzip file", "give the file its true name")
         if path.suffix.lower() == ".zip":
             return _unzip(path, format, member)
     except (*LIBRARY_ERRORS, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a full disk, no broken archive
             raise
-        raise UserError(f"{path} cannot be unpacked: {str(error)[:100] or 'it ends early'}", "check the file") from error
+        raise UserError(
+            f"{name or path} cannot be unpacked: {str(error)[:100] or 'it ends early'}", "check the file"
+        ) from error
     return [DataFile(path, str(path), ending)]
 
 
@@ -145,10 +171,10 @@ def _unzip(path: Path, format: str | None, member: str) -> list[DataFile]:
         if not data:
             raise UserError(f"{path} holds no data files", f"readable are {', '.join(KINDS)}")
         data = [name for name in data if fnmatch(name, member)] or _missing(path, member, data)
-        files, digest = [], content_digest(path)
+        files, digest, room = [], content_digest(path), Room(path, str(path))
         for name in data:
-            copy = _unpacked(path, digest, name, lambda name=name: archive.open(name))  # type: ignore[misc]
-            files += [DataFile(file.path, f"{path}/{name}", ending_of(name)) for file in unpack(copy)]
+            copy = _unpacked(path, digest, name, lambda name=name: archive.open(name), room)  # type: ignore[misc]
+            files += [DataFile(file.path, f"{path}/{name}", ending_of(name)) for file in unpack(copy, name=f"{path}/{name}")]
     return files
 
 
@@ -162,23 +188,26 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in Path(name).parts)
 
 
-def _unpacked(path: Path, digest: str, member: str, opened: Any) -> Path:
+def _unpacked(path: Path, digest: str, member: str, opened: Any, room: Room) -> Path:
     key = f"{digest}\0{member}"
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "ftkit-unpacked" / hashlib.sha256(key.encode()).hexdigest()[:24]
     packed = Path(member or path.name).name
     # A known ending, since `datasets` looks for other compressions in a file that has none.
-    copy = folder / (packed if member else f"rows{ending_of(packed) if ending_of(packed) in KINDS else '.txt'}")
+    named = member and len(os.fsencode(packed)) <= LONGEST_NAME
+    copy = folder / (packed if named else f"rows{ending_of(packed) if ending_of(packed) in KINDS else '.txt'}")
     if not copy.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         beside = folder / f".{os.getpid()}"
         try:
             with opened() as stream, beside.open("wb") as target:
-                _copy(stream, target)
+                _copy(stream, target, room)
             beside.replace(copy)
         finally:
             beside.unlink(missing_ok=True)
     return copy
 
 
-def _copy(stream: BinaryIO, target: BinaryIO) -> None:
-    shutil.copyfileobj(stream, target, 1 << 20)
+def _copy(stream: BinaryIO, target: BinaryIO, room: Room) -> None:
+    while block := stream.read(1 << 20):
+        room.take(len(block))
+        target.write(block)

@@ -2,6 +2,7 @@
 
 import difflib
 import glob
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -106,13 +107,17 @@ def locate(name: str, key: str = "model.name") -> str:
         UserError: there is no such folder, and it is no hub id.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if os.path.isdir(folder):  # no error for a name that no file can have, unlike Path.is_dir
         return str(folder.resolve())
-    if folder.exists():
+    if os.path.exists(folder):
         raise UserError(f"{name} is a file, not a model folder", "name the folder that holds config.json", key=key)
     if is_hub_id(name):
         return name
-    near = difflib.get_close_matches(str(folder), map(str, folder.parent.iterdir()), n=1) if folder.parent.is_dir() else []
+    near = (
+        difflib.get_close_matches(str(folder), map(str, folder.parent.iterdir()), n=1)
+        if os.path.isdir(folder.parent)
+        else []
+    )
     raise UserError(f"no model folder {name}", f"did you mean {near[0]}?" if near else "name a folder or a hub id", key=key)
 
 
@@ -123,9 +128,9 @@ def find_files(path: str, key: str, format: str | None = None) -> list[Path]:
         UserError: it is no hub id and there are no such files, or files of several kinds.
     """
     place = Path(path).expanduser()
-    if place.is_file():
+    if os.path.isfile(place):
         files = [place]
-    elif place.is_dir():
+    elif os.path.isdir(place):
         found = sorted(file for file in place.rglob("*") if file.is_file())
         files = found if format else [file for file in found if _is_data(file.name)]
         if not files:
@@ -153,7 +158,7 @@ def _is_data(name: str) -> bool:
 
 
 def _nearest_file(path: Path) -> str:
-    names = [str(file) for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    names = [str(file) for file in path.parent.iterdir()] if os.path.isdir(path.parent) else []
     near = difflib.get_close_matches(str(path), names, n=1)
     return f"did you mean {near[0]}?" if near else "paths start from the current folder"
 

@@ -8,7 +8,9 @@ from typing import Literal
 
 from ftkit.recipe.schema import Model, Recipe, Source
 
-HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
+# As the hub's library has it, which raises at any other.
+_PART = "[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+HUB_ID = re.compile(rf"(?!.*(?:--|\.\.|\.git\Z)){_PART}(?:/{_PART})?\Z", re.ASCII)
 FILE_ENDINGS = {  # of a file, not of a hub id
     ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ".text", ".conll", ".conllu", ".gz", ".zip",
 }  # fmt: skip

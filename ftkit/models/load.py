@@ -1,6 +1,8 @@
 """Config, tokenizer and weights of a pretrained model, from a local folder or the hub; a clear line where they lack."""
 
 import math
+import pickle
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,7 +19,7 @@ from transformers.utils import CONFIG_NAME
 from ftkit import console
 from ftkit.compat import answer_in_autocast, keep_4bit_weights
 from ftkit.data.paths import locate
-from ftkit.errors import UserError
+from ftkit.errors import FtkitError, UserError
 from ftkit.hub.door import fetch_weights
 from ftkit.hub.names import TOKENIZER_KEY, Repository, is_hub_id
 from ftkit.hub.reasons import reason_of
@@ -172,14 +174,12 @@ def load_base(
         raise UserError(
             f"{block.name} does not fit into memory", "choose a smaller model, or strategy qlora", key="model.name"
         ) from error
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except FtkitError:
+        raise
+    except Exception as error:  # of files of others a library raises whatever it stumbles over
         if lacks_memory(error):
             raise
-        raise refused(name, block.revision, "model.name", error) from error
-    except SafetensorError as error:
-        raise UserError(
-            f"the weights of {block.name} are damaged: {first_line(error)}", "fetch them again", key="model.name"
-        ) from error
+        raise unreadable(name, block.revision, error) from error
     keep_4bit_weights(model)
     answer_in_autocast(model)
     remember_config(model)
@@ -189,6 +189,16 @@ def load_base(
         remember_drawn(model, missing)
         console.warn(f"{block.name} lacks {len(missing)} weights, which start at random: {', '.join(missing[:3])}, …")
     return model
+
+
+def unreadable(name: str, revision: str | None, error: Exception) -> UserError:
+    """Why weights could not be loaded, by what loading them raised."""
+    if isinstance(error, pickle.UnpicklingError):
+        message = f"the weights of {name} are a pickle that holds more than tensors, or is damaged; it is not run"
+        return UserError(message, "use a model with .safetensors, or convert this one where you trust it", key="model.name")
+    if isinstance(error, SafetensorError | EOFError | struct.error):
+        return UserError(f"the weights of {name} are damaged: {first_line(error)}", "fetch them again", key="model.name")
+    return refused(name, revision, "model.name", error)
 
 
 @contextmanager

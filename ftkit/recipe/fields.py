@@ -95,6 +95,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("seed", "data_seed"), (0, 2**32 - 1)),
     "max_steps": (-1, 2**31),
 }
+# The library takes any text for these, and fails later.
+LOG_LEVELS = ["detail", "debug", "info", "warning", "error", "critical", "passive"]
+TRAINING_CHOICES = dict.fromkeys(("log_level", "log_level_replica"), LOG_LEVELS)
 TRAINING_WORDS: dict[str, dict[str, Any]] = {  # words that ftkit takes beside the library's values
     "per_device_train_batch_size": {
         "words": ["auto"],
@@ -114,6 +117,8 @@ def library_fields() -> dict[str, dict[str, dict[str, Any]]]:
         table["training"][name]["default"] = default
     for name, type_text in TRAINING_TYPES.items():
         table["training"][name]["type"] = type_text
+    for name, choices in TRAINING_CHOICES.items():
+        table["training"][name]["choices"] = choices
     for name, entry in TRAINING_WORDS.items():
         table["training"][name] |= entry
     return table

@@ -1,5 +1,6 @@
 """Finished runs side by side: metrics with their intervals, and what each cost.."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -151,9 +152,10 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
     Raises:
         UserError: one of them is no finished run.
     """
-    short = Counter(folder.resolve().name for folder in folders)
+    names = [Path(os.path.realpath(folder)).name for folder in folders]  # Path.resolve fails where links go in a circle
+    short = Counter(names)
     entries = [
-        read_entry(folder, folder.resolve().name if short[folder.resolve().name] == 1 else str(folder)) for folder in folders
+        read_entry(folder, name if short[name] == 1 else str(folder)) for folder, name in zip(folders, names, strict=True)
     ]
     if repeated := [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]:
         raise UserError(f"{repeated[0]} is named twice", "name each run once")

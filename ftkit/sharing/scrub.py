@@ -10,6 +10,7 @@ from ftkit.errors import UserError
 from ftkit.hub.names import is_hub_id
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run
+from ftkit.secrets import names_secret
 
 PART = r"[^\s\"'`,;:<>()\[\]{}|]*"  # of a path, as it stands in texts
 KINDS = (".json", ".jsonl", ".yaml", ".md", ".html", ".txt", ".jinja", ".py")
@@ -62,13 +63,16 @@ def require_scrubbed(files: Iterable[Path], run: Run, recipe: Recipe) -> None:
     """Look once more, at whatever is to be made public.
 
     Raises:
-        UserError: a folder of this machine is still named somewhere; nothing is pushed.
+        UserError: a folder of this machine is still named somewhere, or a secret of its environment; nothing is pushed.
     """
     private = [f"{folder}/" for folder in folders(run, recipe)] + [f"/home/{_user()}/", f"/Users/{_user()}/"]
     for file in files:
         text = file.read_text(encoding="utf-8", errors="replace") if file.suffix in KINDS else ""
         if found := next((name for name in private if name in text), None):
             raise UserError(f"{file.name} would make the folder {found} public", "take it out of the file", str(run.folder))
+        if names_secret(text):
+            message = f"{file.name} would make a token or password of the environment public"
+            raise UserError(message, "take it out of the file", str(run.folder))
 
 
 def _user() -> str:

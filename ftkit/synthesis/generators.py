@@ -201,11 +201,14 @@ def chat_url(url: str) -> str:
     """The address of chat completions, from one that names the host, ends in /v1, or is whole.
 
     Raises:
-        UserError: it is no http address.
+        UserError: it is no http address, or holds a password.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"'{url}' is no address", "as http://localhost:8000/v1", "--endpoint")
+    if "@" in parts.netloc:
+        message = "the address holds a name or password, which would stand in the history of the shell"
+        raise UserError(message, "leave it out; the key is taken from OPENAI_API_KEY", "--endpoint")
     whole = url.rstrip("/")
     if whole.endswith("/chat/completions"):
         return whole

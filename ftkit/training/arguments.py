@@ -10,11 +10,13 @@ from transformers import TrainingArguments
 from ftkit import console
 from ftkit.compat import refuse_idle_fp16
 from ftkit.errors import UserError
-from ftkit.models.load import first_line
 from ftkit.models.precision import has_bf16
+from ftkit.models.refusals import refusing
 from ftkit.recipe.fields import TRAINING_DEFAULTS
 from ftkit.recipe.schema import Recipe, Training
 from ftkit.training.trackers import find_trackers
+
+REFUSES = "transformers refuses"
 
 
 def training_arguments(block: Training, output_dir: Path, metrics: dict[str, bool]) -> TrainingArguments:
@@ -51,10 +53,15 @@ def training_arguments(block: Training, output_dir: Path, metrics: dict[str, boo
     values.setdefault("log_level", "error")
     if best := values.get("metric_for_best_model"):
         values.setdefault("greater_is_better", metrics[best.removeprefix("eval_")])
-    try:
+    own = block.model_fields_set & known
+    with refusing(REFUSES, "training", own, lambda key: TrainingArguments(**{k: v for k, v in values.items() if k != key})):
         return TrainingArguments(**values)
-    except (ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-        raise UserError(f"transformers refuses: {first_line(error)}", key="training") from error
+
+
+def arguments_without(key: str, block: Training, output_dir: Path, metrics: dict[str, bool]) -> TrainingArguments:
+    """As `training_arguments`, with one key as if the recipe did not say it."""
+    values = {name: getattr(block, name) for name in block.model_fields_set - {key}}
+    return training_arguments(Training.model_construct(**values), output_dir, metrics)
 
 
 def needs_autocast(strategy: str, dtype: str) -> bool:

@@ -31,17 +31,18 @@ from ftkit.models.as_loaded import lent_pad_token
 from ftkit.models.heads import find_head
 from ftkit.models.label_head import head_words
 from ftkit.models.label_scale import OWN
-from ftkit.models.load import first_line, fit_tokenizer, load_base, load_config, load_tokenizer, require_weights
+from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokenizer, require_weights
 from ftkit.models.precision import rests_in_half
+from ftkit.models.refusals import refusing
 from ftkit.models.save import on_its_base
 from ftkit.models.saved import load_adapter, require_sound, warn_of_changes
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.process import return_blocks
 from ftkit.recipe.schema import Model as ModelBlock
-from ftkit.recipe.schema import Recipe, Transfer
+from ftkit.recipe.schema import Recipe, Training, Transfer
 from ftkit.tasks.base import Task, has_targets
 from ftkit.tasks.table import TASKS
-from ftkit.training.arguments import autocast_dtype, require_autocast, training_arguments
+from ftkit.training.arguments import REFUSES, arguments_without, autocast_dtype, require_autocast, training_arguments
 from ftkit.training.decoder_loss import settle_decoder_loss
 from ftkit.training.frozen_body import FrozenBody, KeptCollator, why_not
 from ftkit.training.in_precision import settle_in_precision
@@ -95,7 +96,7 @@ def build(recipe: Recipe, output_dir: Path, callbacks: list[TrainerCallback]) ->
     return_blocks()  # what reading and quantizing the weights took beside them
     if task.generates:
         remember_stops(model, data.encoded["eval"], task.end_tokens(tokenizer))
-    trainer = build_trainer(task, tokenizer, model, data, arguments, callbacks)
+    trainer = build_trainer(task, tokenizer, model, data, arguments, callbacks, recipe.training, recipe.spec.metrics)
     settle_labels(task, trainer)
     require_step(recipe, trainer, data)
     tried = data.encoded["eval" if recipe.data.packing else "train"].dataset
@@ -269,7 +270,7 @@ def build_for_evaluation(target: Target, output_dir: Path) -> Parts:
     with console.status(f"loading {target.name}"):
         model = load_trained(recipe, task, config, saved, target.trained, autocast=bool(autocast_dtype(arguments)))
         fit_tokenizer(model, tokenizer)
-    trainer = build_trainer(task, tokenizer, model, data, arguments, [])
+    trainer = build_trainer(task, tokenizer, model, data, arguments, [], recipe.training, recipe.spec.metrics)
     require_step(recipe, trainer, data, learning=False)
     targets = has_targets(task, config)
     rows = batch_of(trainer, trial_rows(trainer, data.encoded["eval"].dataset, target=targets))
@@ -314,15 +315,25 @@ def load_as_trained(
 
 def build_trainer(
     task: Task, tokenizer: PreTrainedTokenizerBase, model: Any, data: Data,
-    arguments: TrainingArguments, callbacks: list[TrainerCallback],
+    arguments: TrainingArguments, callbacks: list[TrainerCallback], block: Training, metrics: dict[str, bool],
 ) -> Trainer:  # fmt: skip
-    """The Trainer as it is, with the task's collator and metrics; ftkit shows progress in place of its bars."""
-    try:
+    """The Trainer as it is, with the task's collator and metrics; ftkit shows progress in place of its bars.
+
+    Args:
+        block: what the arguments were made of, with the task's metrics, to say which key is to blame.
+    """
+
+    def made(arguments: TrainingArguments) -> Trainer:
         trainer = make_trainer(task, tokenizer, model, data, arguments, callbacks)
         if "train" in data.encoded:
             require_optimizer(trainer)
-    except (ImportError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise UserError(f"transformers refuses: {first_line(error)}", key="training") from error
+        return trainer
+
+    def without(key: str) -> Trainer:
+        return made(arguments_without(key, block, Path(arguments.output_dir), metrics))
+
+    with refusing(REFUSES, "training", block.model_fields_set, without):
+        trainer = made(arguments)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     return trainer

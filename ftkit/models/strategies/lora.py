@@ -1,9 +1,11 @@
 """LoRA: low-rank adapters on frozen layers (any field of peft.LoraConfig); a new head is trained and saved with them."""
 
+import copy
 import difflib
 import re
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraRuntimeConfig
 from torch import nn
@@ -19,7 +21,7 @@ from ftkit.compat import hold_in_float32, is_adaptable, own_copy, require_target
 from ftkit.errors import UserError
 from ftkit.models.architecture import word_embedding
 from ftkit.models.heads import beside_text
-from ftkit.models.load import first_line
+from ftkit.models.refusals import refusing
 from ftkit.models.strategies.base import plain_arguments
 from ftkit.recipe.schema import Lora, QLora
 
@@ -46,12 +48,19 @@ class LoraStrategy:
     def apply(self, model: PreTrainedModel, block: Lora | QLora, head: tuple[str, ...], auto_class: Any = None) -> PeftModel:
         require_targets(model, block.target_modules)
         require_named(model, block)
-        try:
-            adapted = get_peft_model(model, lora_config(model, block, head, TASK_TYPES.get(auto_class)))
-        except (ValueError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-            message = first_line(error)
-            hint = f"this model has {', '.join(layer_names(model))}" if "target_modules" in message else ""
-            raise UserError(f"peft: {message}", hint, key="strategy") from error
+        names, kind = ", ".join(layer_names(model)), TASK_TYPES.get(auto_class)
+
+        def without(key: str) -> None:
+            values = {name: getattr(block, name) for name in block.model_fields_set - {key}}
+            with torch.device("meta"):
+                like = type(model)(copy.deepcopy(model.config))  # peft has changed the model before it refused
+            get_peft_model(like, lora_config(like, type(block).model_construct(**values), head, kind))
+
+        def hint(message: str) -> str:
+            return f"this model has {names}" if "target_modules" in message else ""
+
+        with refusing("peft", "strategy", block.model_fields_set - OWN_KEYS, without, hint):
+            adapted = get_peft_model(model, lora_config(model, block, head, kind))
         hold_in_float32(adapted)
         return adapted
 
@@ -93,7 +102,8 @@ def require_named(model: nn.Module, block: Lora | QLora) -> None:
                 raise UserError(f"{key}: '{pattern}' matches no module", hint, key=f"strategy.{key}")
     embedding, tokens = word_embedding(model), block.trainable_token_indices
     entries: int = 0 if embedding is None else embedding.weight.shape[0]  # type: ignore[union-attr, assignment]
-    for token in [token for tokens in tokens.values() for token in tokens] if isinstance(tokens, dict) else tokens or []:
+    lists = list(tokens.values()) if isinstance(tokens, dict) else [tokens or []]
+    for token in [token for part in lists for token in (part if isinstance(part, list) else [part])]:
         if not (isinstance(token, int) and 0 <= token < entries):
             message = f"trainable_token_indices: {token} is no token of this model"
             raise UserError(message, f"its ids go from 0 to {entries - 1}", key="strategy.trainable_token_indices")
