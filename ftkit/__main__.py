@@ -1,5 +1,20 @@
-"""`python -m ftkit`, the same as the `ftkit` command."""
+"""The `ftkit` command, also as `python -m ftkit`: signals are heeded before anything else is imported."""
 
-from ftkit.cli.main import main
+import sys
 
-main()
+from ftkit.signals import exit_status, heed_signals, stop_words
+
+
+def main() -> None:
+    """As `ftkit.cli.main.main`."""
+    heed_signals()
+    try:
+        from ftkit.cli.main import main as run_command  # takes a third of a second
+    except KeyboardInterrupt:
+        print(stop_words(), file=sys.stderr)
+        sys.exit(exit_status())
+    run_command()
+
+
+if __name__ == "__main__":
+    main()

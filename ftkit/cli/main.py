@@ -33,6 +33,7 @@ from ftkit.cli import (
 from ftkit.cli.libraries import hush_from_the_start
 from ftkit.cli.other_words import at_home, refuse_other_words
 from ftkit.errors import Diverged, FtkitError, Interrupted, UserError
+from ftkit.signals import arrived, exit_status, heed_signals, stop_words
 
 LAST_WAIT = 2.0  # seconds for a thread that goes on behind a command
 INTERRUPTED = 130
@@ -79,7 +80,17 @@ def options(
 
 
 def main() -> None:
-    """Run the command; the user's errors are one line and status 2, what is unverified or diverged is 3, a signal 130."""
+    """Run the command; the user's errors are one line and status 2, what is unverified or diverged 3, a signal 128 + N."""
+    heed_signals()
+    try:
+        run_command()
+    except KeyboardInterrupt:  # before or behind what heeds it
+        say_interrupted()
+        leave(exit_status())
+
+
+def run_command() -> None:
+    """As `main`."""
     console.show_unencodable()
     sys.argv[1:] = at_home(sys.argv[1:])
     hush_from_the_start()
@@ -110,12 +121,19 @@ def main() -> None:
         os._exit(1)  # what standard output still holds would be written once more
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer's word for Ctrl-C
-            console.err.print("interrupted")
+            say_interrupted()
+            error.code = exit_status()
         if "torch" in sys.modules and isinstance(error.code, int):  # taking it down takes seconds in which nothing is said
             end_threads()
             atexit._run_exitfuncs()
             leave(error.code)
         raise
+
+
+def say_interrupted() -> None:
+    """The one line of who was stopped by a signal."""
+    arrived()
+    console.err.print(stop_words())
 
 
 def end_threads() -> None:
