@@ -769,6 +769,7 @@ def record_start(run: Run, built: Built, fields: dict[str, Any]) -> None:
     recipe, parts = built.recipe, built.parts
     hub_ids = sorted({repository.name for repository in hub_names(recipe)})
     names: dict[str, Any] = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids, "hub": recipe.pins}
+    names |= {"task": recipe.task, "strategy": recipe.strategy.name}
     if built.batch is not None:
         names["batch_size"] = asdict(built.batch)
     if built.choice is not None:
@@ -924,7 +925,7 @@ def finish(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measur
     tell_trackers(parts.trainer, "tuned", tuned.metrics, ended=True)
     state = parts.trainer.state
     kept = state.best_global_step if parts.trainer.args.load_best_model_at_end else state.global_step
-    run.update(steps=state.global_step, kept_step=kept or state.global_step, finished=now())
+    run.update(steps=state.global_step, kept_step=kept or state.global_step, finished=now(), result=main_result(metrics))
     account.close(state)
     with console.status("writing the report", after=console.SOON):
         write_report(run)
@@ -933,6 +934,12 @@ def finish(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measur
     if unknown := [name for name, value in tuned.metrics.items() if not np.isfinite(value)]:
         console.warn(f"not a number on these rows: {', '.join(unknown)}")
     return Result(run.folder, metrics, run.record)
+
+
+def main_result(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What run.json says of the metric that the verdict is about."""
+    metric = metrics["verdict"]["metric"]
+    return {"metric": metric, **{name: (metrics.get(name) or {}).get(metric) for name in ("baseline", "tuned")}}
 
 
 @contextmanager

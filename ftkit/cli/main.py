@@ -25,6 +25,7 @@ from ftkit.cli import (
     push,
     recipes,
     report,
+    runs,
     schema,
     synth,
     train,
@@ -60,6 +61,7 @@ app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("push", epilog=push.EXAMPLES)(push.push)
 app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("runs", epilog=runs.EXAMPLES)(runs.runs)
 app.command("recipes", epilog=recipes.EXAMPLES)(recipes.recipes)
 app.command("init", epilog=init.EXAMPLES)(init.init)
 app.command("schema", epilog=schema.EXAMPLES)(schema.schema)
