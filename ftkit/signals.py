@@ -15,7 +15,7 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasatt
 AGAIN = 10.0  # seconds after which a signal comes again that somebody's `except` has swallowed
 
 _received: list[int] = []
-_arrived = threading.Event()
+_tellers: list[threading.Timer] = []
 
 
 class Stopped(KeyboardInterrupt):
@@ -61,6 +61,8 @@ def signals_heeded() -> Iterator[None]:
     try:
         yield
     finally:
+        if before:
+            arrived()
         restore_signals(before)
 
 
@@ -73,16 +75,11 @@ def _as_a_child() -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     note(number)
-    if not _arrived.is_set():
-        teller = threading.Timer(AGAIN, _again, (number,))
-        teller.daemon = True
-        teller.start()
+    teller = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
+    teller.daemon = True
+    _tellers.append(teller)
+    teller.start()
     raise Stopped(number)
-
-
-def _again(number: int) -> None:
-    if not _arrived.is_set():
-        os.kill(os.getpid(), number)
 
 
 def note(number: int) -> None:
@@ -91,8 +88,9 @@ def note(number: int) -> None:
 
 
 def arrived() -> None:
-    """Whoever brings things in order has heard of the signal, and is not to be disturbed by it again."""
-    _arrived.set()
+    """Whoever brings things in order has heard of the signal, which need not come again."""
+    while _tellers:
+        _tellers.pop().cancel()
 
 
 def exit_status() -> int:

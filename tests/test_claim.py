@@ -71,7 +71,7 @@ def begun(recipe: RecipeMaker, tmp_path: Path) -> Run:
     return run
 
 
-def test_a_running_run_is_called_running_and_a_killed_one_dead_at_once(begun: Run) -> None:
+def test_a_running_run_is_called_running_and_a_killed_one_dead_at_once(begun: Run, reviews: Path) -> None:
     refused = lambda: pytest.raises(UserError, match=r"another process is training into .*pid .* step 40 of 100")  # noqa: E731
     with holder(begun.folder) as process:
         assert begun.true_state == "running"
@@ -88,7 +88,7 @@ def test_a_running_run_is_called_running_and_a_killed_one_dead_at_once(begun: Ru
     words = r"is dead: killed at step 40 of 100 .*; go on with `ftkit train .*recipe.yaml --resume --output-dir"
     with pytest.raises(UserError, match=words):
         finished_run(begun.folder)
-    for command in (["predict", begun.folder, begun.recipe_file], ["eval", begun.folder], ["verify", begun.folder], ["merge", begun.folder, "m"],
+    for command in (["predict", begun.folder, reviews], ["eval", begun.folder], ["verify", begun.folder], ["merge", begun.folder, "m"],
                     ["report", begun.folder], ["compare", begun.folder], ["chat", begun.folder]):  # fmt: skip
         done = CliRunner().invoke(app, list(map(str, command)))
         assert "is dead: killed at step 40 of 100" in str(done.exception), (command, done.output)

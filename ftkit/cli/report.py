@@ -8,7 +8,7 @@ import typer
 from ftkit import console
 from ftkit.claim import claimed
 from ftkit.hub.runs import run_folder
-from ftkit.run import Run, is_run
+from ftkit.run import FINISHED, Run, is_run
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -27,7 +27,8 @@ def report(
         from ftkit.report.publish import write_report  # the hub's library, for the card
 
         found = Run(run_folder(run))
-        with claimed(found.folder, "writing the report") if is_run(found.folder) else nullcontext():
+        ended = is_run(found.folder) and found.state == FINISHED  # of another one the lock says what became of it
+        with claimed(found.folder, "writing the report") if ended else nullcontext():
             page = write_report(found)
     console.out.print(str(page), markup=False)
     if open_page:

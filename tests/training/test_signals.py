@@ -68,7 +68,9 @@ def test_a_run_is_interrupted_in_every_phase(phase: str, number: int, recipe: Re
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_a_stop_while_training_says_which_signal_it_was(number: int, recipe: RecipeMaker, tmp_path: Path) -> None:
+def test_a_stop_while_training_says_which_signal_it_was(
+    number: int, recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = Claim.at_step
 
     def at_step(self: Claim, step: int, steps: int) -> None:
@@ -77,8 +79,8 @@ def test_a_stop_while_training_says_which_signal_it_was(number: int, recipe: Rec
             os.kill(os.getpid(), number)
             time.sleep(0.01)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted) as caught:
-        patch.setattr(Claim, "at_step", at_step)
+    monkeypatch.setattr(Claim, "at_step", at_step)
+    with pytest.raises(Interrupted) as caught:
         train(recipe("lora", evaluation=QUICK, training=STEPS), output_dir=tmp_path / "run")
     assert caught.value.exit_status == 128 + number
 
