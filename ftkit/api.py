@@ -3,7 +3,6 @@
 import copy
 import errno
 import shlex
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -79,6 +78,7 @@ from ftkit.run import (
     write_json,
     write_jsonl,
 )
+from ftkit.scratch import scratch
 from ftkit.sharing.push import Publication, is_smoke, repository_for, require_usable
 from ftkit.sharing.push import publication as make_publication
 from ftkit.signals import arrived, signals_heeded, signals_held
@@ -222,7 +222,7 @@ def check(recipe: GivenRecipe, *, smoke: bool = False) -> CheckReport:
     say_code(recipe)
     if smoke:
         recipe = smoke_recipe(recipe, train)
-    with recipe.located(), tempfile.TemporaryDirectory() as folder:
+    with recipe.located(), scratch() as folder:
         recipe = pinned(recipe)
         limit = memory_limit(recipe)
         recipe, _ = settle_strategy(recipe)
@@ -349,7 +349,7 @@ def evaluate_target(target: Target) -> Score:
     hush_libraries()
     run = run_of(target)
     blaming = blaming_damage(run) if run else nullcontext()
-    with target.recipe.located(), tempfile.TemporaryDirectory() as folder, blaming:
+    with target.recipe.located(), scratch() as folder, blaming:
         parts = build_for_evaluation(target, Path(folder))
         found = measured("model", target.recipe, parts)
     generated = sum("generated" in row for row in found.rows)
