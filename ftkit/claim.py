@@ -34,6 +34,9 @@ OFTEN = 0.5  # seconds between two where there is something new
 FRESH = 60.0  # seconds for which a sign from another machine is taken for life
 TRIES, PAUSE = 5, 0.05  # of locking: whoever asks after a lock holds it for an instant
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # a file system's word that it has none
+# A stranger's folder may hold anything under the lock's name.
+NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+FIELDS = {"pid": int, "host": str, "doing": str, "step": int, "steps": int, "time": float, "boot": str, "born": str}
 
 _held: set[int] = set()
 
@@ -203,9 +206,6 @@ def taken(file: Path) -> int | None:
             return handle
 
 
-NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-
-
 def is_momentary(file: Path) -> bool:
     """Whether the lock may be held for an instant alone, by one who asks after it or has just begun."""
     sign = sign_of(file)
@@ -307,9 +307,6 @@ def read_sign(handle: int) -> Sign | None:
         return Sign(**{**vars(sign), "running": is_process(sign)})
     running = held or (sign.boot != boot_id() and sign.age < FRESH)
     return Sign(**{**vars(sign), "running": running})
-
-
-FIELDS = {"pid": int, "host": str, "doing": str, "step": int, "steps": int, "time": float, "boot": str, "born": str}
 
 
 def is_held(handle: int) -> bool | None:
