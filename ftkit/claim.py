@@ -298,7 +298,7 @@ def read_sign(handle: int) -> Sign | None:
         held = is_held(handle)
         os.lseek(handle, 0, os.SEEK_SET)
         found: Any = json.loads(os.read(handle, SIZE))
-        sign = Sign(held, *(kind(found[key]) for key, kind in FIELDS.items()))
+        sign = Sign(bool(held), *(kind(found[key]) for key, kind in FIELDS.items()))
     except OSError:
         return None
     except (ValueError, KeyError, TypeError, RecursionError):  # its holder has written nothing yet, or was killed before

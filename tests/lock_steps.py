@@ -18,6 +18,7 @@ from typing import Any
 
 from ftkit import claim, console, run
 from ftkit.claim import Busy, claimed
+from ftkit.errors import UserError
 from ftkit.recipe.load import load_values
 from ftkit.run import Run, end_run, finished_run, require_free, start_run, write_json
 from ftkit.training import place
@@ -120,7 +121,7 @@ def three(folder: Path) -> int:
             if late > 1:
                 first = forked(lambda: claims(folder), number)
                 assert ended(first) is None
-            second = forked(lambda at=late: claims(folder), late)
+            second = forked(lambda: claims(folder), late)
             status = ended(second)
             found = {ended(forked(lambda: claims(folder)))}
             for child in (first, second) if turn % 2 else (second, first):
@@ -204,7 +205,7 @@ def refuses(folder: Path) -> int:
     try:
         with place_claimed(folder, overwrite=False, resume=False):
             require_free(folder, overwrite=False, resume=False)
-    except run.UserError:
+    except UserError:
         return REFUSED
     return WON
 

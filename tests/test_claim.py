@@ -72,11 +72,11 @@ def begun(recipe: RecipeMaker, tmp_path: Path) -> Run:
 
 
 def test_a_running_run_is_called_running_and_a_killed_one_dead_at_once(begun: Run, reviews: Path) -> None:
-    refused = lambda: pytest.raises(UserError, match=r"another process is training into .*pid .* step 40 of 100")  # noqa: E731
+    words = r"another process is training into .*pid .* step 40 of 100"
     with holder(begun.folder) as process:
         assert begun.true_state == "running"
         for resume, overwrite in ((False, False), (True, False), (False, True)):
-            with refused(), place_claimed(begun.folder, resume=resume, overwrite=overwrite):
+            with pytest.raises(UserError, match=words), place_claimed(begun.folder, resume=resume, overwrite=overwrite):
                 pass
         with pytest.raises(UserError, match=rf"is running \(pid {process.pid} on .*step 40 of 100, last sign of life"):
             finished_run(begun.folder)
@@ -223,8 +223,9 @@ def test_other_ranks_of_a_launch_take_no_lock(tmp_path: Path, monkeypatch: pytes
 
 def test_runs_lists_each_with_its_true_state(begun: Run, tmp_path: Path) -> None:
     """Kind: a state that is not true any more, and a record that cannot be read, which ends no listing."""
-    for name, record in {"done": {"state": "finished", "result": {"metric": "accuracy", "tuned": 0.75}}, "bad": None, "list": [],
-                         "failed": {"state": "failed", "error": "OSError: no\x1b[31m"}, "stopped": {"state": "interrupted"}}.items():  # fmt: skip
+    records: dict[str, object] = {"done": {"state": "finished", "result": {"metric": "accuracy", "tuned": 0.75}}, "bad": None, "list": [],
+                                  "failed": {"state": "failed", "error": "OSError: no\x1b[31m"}, "stopped": {"state": "interrupted"}}  # fmt: skip
+    for name, record in records.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "recipe.yaml").write_text("")
         (tmp_path / name / "run.json").write_text(json.dumps(record) if record is not None else "{")

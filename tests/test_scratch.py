@@ -40,6 +40,6 @@ def test_only_folders_of_the_dead_are_swept(tmp_path: Path, monkeypatch: pytest.
     process.communicate()
     sweep_scratch()
     assert sorted(tmp_path.iterdir()) == sorted(others)
-    with scratch() as folder:
-        assert list(Path(folder).iterdir()) == []
-    assert not Path(folder).exists()
+    with scratch() as made:
+        assert list(Path(made).iterdir()) == []
+    assert not Path(made).exists()

@@ -13,6 +13,7 @@ import pytest
 
 from ftkit import Interrupted, Recipe, api, train
 from ftkit.claim import Claim, sign_of
+from ftkit import run as run_folder
 from ftkit.run import Run, dump_recipe, require_free
 from ftkit.signals import Stopped
 from tests.cli.command import heed_ctrl_c
@@ -88,7 +89,7 @@ def test_a_stop_while_training_says_which_signal_it_was(
 def test_what_comes_after_the_end_leaves_the_run_finished(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = api.end_run
+    plain = run_folder.end_run
 
     def end_and_stop(run: Run) -> None:
         plain(run)
