@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ftkit import Interrupted, Recipe, api, train
-from ftkit.claim import Claim, sign_of
 from ftkit import run as run_folder
+from ftkit.claim import Claim, sign_of
 from ftkit.run import Run, dump_recipe, require_free
 from ftkit.signals import Stopped
 from tests.cli.command import heed_ctrl_c
