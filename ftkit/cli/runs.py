@@ -18,7 +18,7 @@ ftkit runs experiments --json
 
 
 def runs(
-    folder: Path = typer.Argument(Path("runs"), metavar="[FOLDER]", help="Where the runs lie."),
+    folder: Path = typer.Argument(Path("runs"), metavar="FOLDER", help="Where the runs lie."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON list."),
 ) -> None:
     """List runs, the one that changed last first: its state, what it trains, its result."""
