@@ -2,9 +2,7 @@
 
 import copy
 import errno
-import os
 import shlex
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from rich.console import Group
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from ftkit import console
+from ftkit.claim import Claim, claimed
 from ftkit.classes import OWN_CODE
 from ftkit.compat import hush_libraries
 from ftkit.data.splits import STREAM_HEAD
@@ -64,7 +63,6 @@ from ftkit.run import (
     Run,
     blaming_damage,
     changed_files,
-    claimed,
     default_folder,
     end_run,
     environment,
@@ -74,21 +72,24 @@ from ftkit.run import (
     read_jsonl,
     remove_empty,
     require_files,
-    require_free,
+    require_finished,
     start_run,
+    sweep,
     write_json,
     write_jsonl,
 )
+from ftkit.scratch import scratch
 from ftkit.sharing.push import Publication, is_smoke, repository_for, require_usable
 from ftkit.sharing.push import publication as make_publication
+from ftkit.signals import arrived, signals_heeded, signals_held
 from ftkit.tasks.base import has_targets
 from ftkit.tasks.table import TASKS
 from ftkit.training.account import Account
 from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.batch_search import find_batch
 from ftkit.training.batch_size import BatchSize, in_one, known_batch, row_by_row
-from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
-from ftkit.training.checkpoints import last_whole_checkpoint, put_back, step_of
+from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, TellStep, WriteLog
+from ftkit.training.checkpoints import last_whole_checkpoint, step_of
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything, take_kept_rows
 from ftkit.training.evidence import (
     Before,
@@ -104,6 +105,7 @@ from ftkit.training.fingerprints import code_words, data_findings, fingerprints,
 from ftkit.training.learning import in_numbers, keep_watch, learn
 from ftkit.training.levers import speed_facts, speed_reasons, speed_words
 from ftkit.training.memory import peak_within
+from ftkit.training.place import place_claimed
 from ftkit.training.plan import Plan, make_plan
 from ftkit.training.planner import predicted_peaks
 from ftkit.training.prepare import allowances, kept_rows, prepare
@@ -173,33 +175,25 @@ def train(
     """
     hush_libraries()
     recipe = as_recipe(recipe)
-    folder = true_folder(Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke))
-    if resume and not overwrite:
-        put_back(Run(folder))
-    require_free(folder, overwrite=overwrite, resume=resume)
+    folder = Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke)
+    with signals_heeded(), place_claimed(folder, overwrite=overwrite, resume=resume) as claim:
+        return train_into(folder, claim, recipe, smoke=smoke, resume=resume)
+
+
+@offline_mode_kept()
+def train_into(folder: Path, claim: Claim, recipe: Recipe, *, smoke: bool, resume: bool) -> Result:
+    """As `train`, into a folder that this process has claimed."""
+    hush_libraries()
     console.say(f"{recipe.task} · {recipe.strategy.name} · {model_name({'model': recipe.model.name})}, into {folder}")
     say_code(recipe)
     meant = recipe.model.name if smoke else ""
+    claim.at("building")
     if smoke:
         with said_that_nothing_began(folder):
             recipe = smoke_recipe(recipe, train)
     with recipe.located():
         recipe = as_it_began(recipe, Run(folder).record.get("hub", [])) if resume else recipe
-        return _train(pinned(recipe), Run(folder), resume=resume, stands_for=meant)
-
-
-def true_folder(folder: Path) -> Path:
-    """The folder that a link leads to: a run is set aside and replaced as a whole, which would be the link.
-
-    Raises:
-        UserError: its name is not UTF-8, in which all that is written of a run is.
-    """
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        shown = str(folder).encode(errors="backslashreplace").decode()
-        raise UserError(f"the name {shown} is not UTF-8", "choose another --output-dir", "--output-dir") from None
-    return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
+        return _train(pinned(recipe), Run(folder), claim, resume=resume, stands_for=meant)
 
 
 @contextmanager
@@ -228,7 +222,7 @@ def check(recipe: GivenRecipe, *, smoke: bool = False) -> CheckReport:
     say_code(recipe)
     if smoke:
         recipe = smoke_recipe(recipe, train)
-    with recipe.located(), tempfile.TemporaryDirectory() as folder:
+    with recipe.located(), scratch() as folder:
         recipe = pinned(recipe)
         limit = memory_limit(recipe)
         recipe, _ = settle_strategy(recipe)
@@ -355,7 +349,7 @@ def evaluate_target(target: Target) -> Score:
     hush_libraries()
     run = run_of(target)
     blaming = blaming_damage(run) if run else nullcontext()
-    with target.recipe.located(), tempfile.TemporaryDirectory() as folder, blaming:
+    with target.recipe.located(), scratch() as folder, blaming:
         parts = build_for_evaluation(target, Path(folder))
         found = measured("model", target.recipe, parts)
     generated = sum("generated" in row for row in found.rows)
@@ -438,8 +432,9 @@ def verify(folder: str | Path, *, trust_code: bool = False) -> CheckReport:
     run = Run(run_folder(folder))
     if not run.record_file.is_file():
         require_files(run)
-    if run.state != FINISHED or not run.model.is_dir():
+    if not run.record_file.is_file():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
+    require_finished(run)
     require_trust(run.folder, trust_code)
     require_files(run)
     hush_libraries()
@@ -519,7 +514,7 @@ def publication(
     """
     require_trust(run.folder, trust_code)
     hush_libraries()
-    with offline_mode_kept():
+    with offline_mode_kept(), claimed(run.folder, "writing what is pushed"):
         if not unverified:
             require_recorded(run)
         require_usable(run)
@@ -701,22 +696,23 @@ class Built:
     choice: dict[str, Any] | None
 
 
-def _train(recipe: Recipe, run: Run, *, resume: bool, stands_for: str) -> Result:
+def _train(recipe: Recipe, run: Run, claim: Claim, *, resume: bool, stands_for: str) -> Result:
     """As `train`.
 
     Args:
+        claim: on the run's folder, where it is said what is going on.
         stands_for: in a smoke run, the model in whose place a stand-in is; else empty.
     """
     account, stop = Account(run), StopOnSignal()
     forecast = ForecastTime(run)
-    built = build_run(recipe, run, [stop, forecast, account], resume=resume)
+    built = build_run(recipe, run, [stop, forecast, account, TellStep(claim)], resume=resume)
     recipe, parts = built.recipe, built.parts
     place_tensorboard(parts.trainer, run.tensorboard)
     console.say(speed_words(parts.trainer))
     checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
     if resume and checkpoint is None:
         console.warn("there is no whole checkpoint: the run begins at step 0")
-    with claimed(run), recorded(run):
+    with recorded(run):
         with console.status("writing down what the run begins with", after=console.SOON):
             if checkpoint is None:
                 record_start(run, built, {"smoke": {"stands_for": stands_for}} if stands_for else {})
@@ -724,6 +720,7 @@ def _train(recipe: Recipe, run: Run, *, resume: bool, stands_for: str) -> Result
                 record_going_on(run, account, checkpoint)
             write_json(run.data_report, data_report(parts))
         keep_watch(run, parts.trainer)
+        claim.at("measuring the baseline")
         with in_numbers(recipe, run, parts):
             before = measure_before(recipe, run, parts, built.text, known=checkpoint is not None)
         if before.baseline is not None and checkpoint is None:
@@ -731,9 +728,12 @@ def _train(recipe: Recipe, run: Run, *, resume: bool, stands_for: str) -> Result
         if recipe.evaluation.verify:
             with console.status("taking down the model as it is", after=console.SOON):
                 note_untrained(run, parts)
+        claim.at("training")
         fit(recipe, run, parts, Watching(account, stop, forecast), checkpoint)
+        claim.at("saving and measuring")
         with in_numbers(recipe, run, parts):
             tuned = save_and_measure(recipe, run, parts)
+        claim.at("writing the report")
         return finish(recipe, run, parts, before, tuned, account)
 
 
@@ -769,6 +769,7 @@ def record_start(run: Run, built: Built, fields: dict[str, Any]) -> None:
     recipe, parts = built.recipe, built.parts
     hub_ids = sorted({repository.name for repository in hub_names(recipe)})
     names: dict[str, Any] = {"name": run.folder.name, "model": recipe.model.name, "hub_ids": hub_ids, "hub": recipe.pins}
+    names |= {"task": recipe.task, "strategy": recipe.strategy.name}
     if built.batch is not None:
         names["batch_size"] = asdict(built.batch)
     if built.choice is not None:
@@ -899,8 +900,9 @@ def fit(recipe: Recipe, run: Run, parts: Parts, watching: Watching, checkpoint: 
     finally:
         progress.close()
     account.end_training(peak)
-    if stop.asked and trainer.state.global_step < trainer.state.max_steps:
-        raise Interrupted(run.folder, trainer.state.global_step)
+    step = trainer.state.global_step
+    if stop.asked and (step < trainer.state.max_steps or (run.checkpoints / f"checkpoint-{step}").is_dir()):
+        raise Interrupted(run.folder, step, stop.number)
 
 
 def keep_parts_small(run: Run, trainer: Trainer) -> None:
@@ -923,7 +925,7 @@ def finish(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measur
     tell_trackers(parts.trainer, "tuned", tuned.metrics, ended=True)
     state = parts.trainer.state
     kept = state.best_global_step if parts.trainer.args.load_best_model_at_end else state.global_step
-    run.update(steps=state.global_step, kept_step=kept or state.global_step, finished=now())
+    run.update(steps=state.global_step, kept_step=kept or state.global_step, finished=now(), result=main_result(metrics))
     account.close(state)
     with console.status("writing the report", after=console.SOON):
         write_report(run)
@@ -934,18 +936,21 @@ def finish(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measur
     return Result(run.folder, metrics, run.record)
 
 
+def main_result(metrics: dict[str, Any]) -> dict[str, Any]:
+    """What run.json says of the metric that the verdict is about."""
+    metric = metrics["verdict"]["metric"]
+    return {"metric": metric, **{name: (metrics.get(name) or {}).get(metric) for name in ("baseline", "tuned")}}
+
+
 @contextmanager
 def recorded(run: Run) -> Iterator[None]:
     """Whatever ends the block, run.json says how."""
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as error:
-        run.update(state=INTERRUPTED, finished=now())
-        say_what_is_kept(run)
-        if isinstance(error, KeyboardInterrupt):
-            console.warn(
-                f"interrupted; go on with the same command and --resume --output-dir {shlex.quote(str(run.folder))}"
-            )
+        arrived()
+        with signals_held():
+            record_interruption(run, error)
         raise
     except Exception as error:
         full = disk_is_full(error)
@@ -959,6 +964,17 @@ def recorded(run: Run) -> Iterator[None]:
             hint = f"free some, then go on with --resume --output-dir {shlex.quote(str(run.folder))}"
             raise UserError(f"no space is left for {run.folder}", hint) from error
         raise
+
+
+def record_interruption(run: Run, error: BaseException) -> None:
+    """Write down and say that a run was interrupted, unless it is finished, or was never begun."""
+    if run.state in (FINISHED, ""):
+        sweep(run)
+        return
+    run.update(state=INTERRUPTED, finished=now())
+    say_what_is_kept(run)
+    if isinstance(error, KeyboardInterrupt):
+        console.warn(f"interrupted; go on with the same command and --resume --output-dir {shlex.quote(str(run.folder))}")
 
 
 def say_what_is_kept(run: Run) -> None:

@@ -285,10 +285,16 @@ def download_bar() -> Progress:
     )  # fmt: skip
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> Table:
-    """A table whose columns after the first stand to the right where they hold numbers."""
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True, lines: bool | None = None
+) -> Table:
+    """A table whose columns after the first stand to the right where they hold numbers.
+
+    Args:
+        lines: between its rows; default where they hold texts, of several lines each.
+    """
     grid = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", box=box.SIMPLE_HEAD)
-    grid.show_lines = not numbers  # rows of text take several lines each
+    grid.show_lines = not numbers if lines is None else lines
     for index, column in enumerate(columns):
         grid.add_column(column, justify="right" if numbers and index else "left", overflow="fold")
     for row in rows:

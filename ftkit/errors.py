@@ -6,7 +6,7 @@ FtkitError
 │   └── RecipeError  several mistakes of one recipe, each with its place
 ├── Unverified       exit 3: what was saved is not what was trained
 ├── Diverged         exit 3: training diverged and was stopped; good checkpoints are kept
-└── Interrupted      exit 130: stopped by a signal, after a checkpoint was saved
+└── Interrupted      exit 130, 143, 129: stopped by Ctrl-C, SIGTERM, SIGHUP, after a checkpoint was saved
 """
 
 from collections.abc import Callable, Iterator
@@ -126,10 +126,9 @@ class Diverged(FtkitError):
 
 
 class Interrupted(FtkitError):
-    """A run that a signal stopped after its checkpoint was saved; `folder` is the run's."""
+    """A run that a signal stopped after its checkpoint was saved; `folder` is the run's, `number` the signal's."""
 
-    exit_status = 130
-
-    def __init__(self, folder: Path, step: int) -> None:
-        self.folder, self.step = folder, step
+    def __init__(self, folder: Path, step: int, number: int = 2) -> None:
+        self.folder, self.step, self.number = folder, step, number
+        self.exit_status = 128 + number
         super().__init__(f"stopped at step {step}; the run is in {folder}")

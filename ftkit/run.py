@@ -5,6 +5,8 @@ import json
 import math
 import os
 import platform
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,17 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from ftkit import __version__
+from ftkit.claim import LOCK, Busy, Sign, is_first_rank, sign_of
 from ftkit.errors import FtkitError, UserError
 from ftkit.reading import MISSING, Damaged, object_if_there, read_log
 from ftkit.reading import read_jsonl as read_jsonl  # the other half of write_jsonl
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
-from ftkit.seals import describe, seal_of, unlike
+from ftkit.seals import describe, digest_of, seal_of, unlike
 from ftkit.secrets import all_without_secrets
+from ftkit.signals import signals_held
+from ftkit.units import ago
 
 PACKAGES = ("ftkit", "torch", "transformers", "datasets", "peft", "accelerate", "bitsandbytes", "tokenizers", "numpy")
 PROMPT_TEMPLATE = "prompt_template.json"  # in model/: the forms that become a prompt when filled with a row's columns
@@ -41,6 +45,8 @@ DATA_REPORT = {"prompts": list, "caveats": dict, "streamed": dict}  # the same o
 MEND = "go on with `ftkit train … --resume`, which takes the copy in the last checkpoint, or put a whole copy of it back"
 SMALL = 64 << 20  # bytes of a file that are read again whenever a run's model is loaded
 FINISHED, TRAINING, INTERRUPTED, FAILED = "finished", "training", "interrupted", "failed"
+RUNNING, DEAD = "running", "dead"  # what a run that is training may truly be; nobody can write down that he died
+UNFINISHED_NAME = re.compile(r"\..+\.[a-z0-9_]{8}")  # of a file that `write_text` has not renamed yet
 
 
 UMASK = os.umask(0o077)  # which can be read by setting it alone
@@ -50,7 +56,7 @@ os.umask(UMASK)
 class Run:
     """One execution and its folder.
 
-    run.json holds the state: training, interrupted, failed or finished.
+    run.json holds the state: training, interrupted, failed or finished. Whether one that is training lives, its lock says.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,8 +78,9 @@ class Run:
         self.report = folder / "report.html"
         self.tensorboard = folder / "tensorboard"
         self.seal = folder / "seal.json"  # of the files above, as they were when the run ended
-        self.replaced = folder.parent / f"{folder.name}.replaced"  # the run before, until this one is finished
-        self.lock = folder.parent / f".{folder.name}.lock"
+        self.replaced = folder / "replaced"  # the finished run before, until this one is finished
+        self.setting_aside = folder / "replaced.part"  # the same while it is put there
+        self.lock = folder / LOCK
 
     def clear_outputs(self) -> None:
         """An empty folder for the arrays."""
@@ -115,7 +122,25 @@ class Run:
 
     @property
     def state(self) -> str:
+        """As run.json says; see `true_state`."""
         return str(self.record.get("state", ""))
+
+    @property
+    def sign(self) -> Sign | None:
+        """The last sign of life of the process that works on the folder, or died at it; None where none does or did."""
+        return sign_of(self.lock)
+
+    @property
+    def true_state(self) -> str:
+        """The state, with running and dead where run.json says training, or nothing yet; empty where no run was begun.
+
+        Raises:
+            Damaged: run.json cannot be read.
+        """
+        sign, state = self.sign, self.state
+        if sign is not None and sign.running:
+            return RUNNING
+        return DEAD if state == TRAINING or (sign is not None and not state) else state
 
     def update(self, **fields: Any) -> None:
         """Change fields of run.json; no secret is written, as of a command or a library's error."""
@@ -179,12 +204,38 @@ def finished_run(name: Path) -> Run:
     folder = run_folder(name)
     run = Run(folder)
     require_files(run)
-    if not is_run(folder):
+    if not is_run(folder) and not (folder / LOCK).exists():
         what = "is no run" if folder.exists() else "does not exist"
         raise UserError(f"{folder} {what}", "name a run's folder, as runs/my_recipe")
-    if run.state != FINISHED or not run.model.is_dir():
-        raise UserError(f"the run in {folder} is {run.state or 'broken'}", "finish it with `ftkit train … --resume`")
+    require_finished(run)
     return run
+
+
+def require_finished(run: Run) -> None:
+    """Raises UserError where a run is not finished: what it is, how far it came, and what to type."""
+    if run.state == FINISHED and run.model.is_dir():
+        return
+    what, hint = state_words(run)
+    raise UserError(f"the run in {run.folder} is {what}", hint)
+
+
+def state_words(run: Run) -> tuple[str, str]:
+    """What a run that is not finished is, in words, and what to do about it."""
+    state, sign = run.true_state, run.sign
+    if state == RUNNING and sign is not None:
+        return f"running ({sign.words()})", "wait for it"
+    if not is_run(run.folder):
+        return "dead: it was killed before it began", "start it again with the same command"
+    former = f"; the run that it was to replace is in {run.replaced}" if run.replaced.is_dir() else ""
+    hint = f"go on with `{resume_command(run)}`{former}"
+    if state == DEAD and sign is not None and sign.pid:
+        return f"dead: killed at {sign.where()} (pid {sign.pid} on {sign.host}, last sign of life {ago(sign.age)})", hint
+    return {DEAD: "dead: its process is gone", FINISHED: "finished, but has no model/"}.get(state, state or "broken"), hint
+
+
+def resume_command(run: Run) -> str:
+    """What makes a run go on, to be pasted."""
+    return shlex.join(["ftkit", "train", str(run.recipe_file), "--resume", "--output-dir", str(run.folder)])
 
 
 def require_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
@@ -203,45 +254,84 @@ def require_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
             raise UserError(
                 f"the run in {folder} is finished", "evaluate it with `ftkit eval`, or use --overwrite", "--resume"
             )
-    elif not overwrite and folder.is_dir() and any(folder.iterdir()):
+    elif holds_something(run):
         if not is_run(folder):
-            raise UserError(f"{folder} holds files that are not a run's", "choose another folder", "--output-dir")
-        if run.state == FINISHED:
+            hint = "--overwrite replaces runs only" if overwrite else "choose another folder"
+            raise UserError(f"{folder} holds files that are not a run's", hint, "--output-dir")
+        if not overwrite and run.state == FINISHED:
             raise UserError(f"{folder} holds a finished run", "choose another --output-dir, or replace it with --overwrite")
-        if any(run.checkpoints.glob("checkpoint-*")):
+        if not overwrite and any(run.checkpoints.glob("*checkpoint-*")):
+            what = DEAD if run.state == TRAINING else run.state or "broken"
             hint = "go on with --resume, or replace it with --overwrite"
-            raise UserError(f"{folder} holds a run that is {run.state or 'broken'}, with checkpoints", hint)
-    elif overwrite and folder.is_dir() and any(folder.iterdir()) and not is_run(folder):
-        raise UserError(f"{folder} holds files that are not a run's", "--overwrite replaces runs only", "--output-dir")
+            raise UserError(f"{folder} holds a run that is {what}, with checkpoints", hint)
     require_writable(folder)
-    if run.lock.exists():
-        with claimed(run):
-            pass
 
 
-@contextmanager
-def claimed(run: Run) -> Iterator[None]:
-    """No other process writes into the run's folder while the block runs.
+def require_idle(run: Run) -> None:
+    """Raises Busy where another process works on the run's folder."""
+    if is_first_rank() and (sign := run.sign) is not None and sign.running:
+        raise Busy(run.folder, sign, "--output-dir")
 
-    Raises:
-        UserError: another one does already, or the folder cannot be made.
+
+def holds_something(run: Run) -> bool:
+    """Whether a folder holds more than what a start leaves that was killed before there was a run."""
+    if not run.folder.is_dir():
+        return False
+    litter = {run.lock, *unfinished_files(run.folder), *([run.record_file] if is_stillborn(run) else [])}
+    rest = [path for path in run.folder.iterdir() if path not in litter]
+    return any(path != run.checkpoints or not is_hollow(path) for path in rest)
+
+
+def is_stillborn(run: Run) -> bool:
+    """Whether a run was killed between its record and its recipe, the first two files that it writes."""
+    if run.recipe_file.exists() or run.model.exists() or (run.checkpoints.exists() and not is_hollow(run.checkpoints)):
+        return False
+    try:
+        return run.state == TRAINING
+    except Damaged:
+        return False
+
+
+def is_hollow(folder: Path) -> bool:
+    """Whether a folder holds folders at most."""
+    return folder.is_dir() and not any(not path.is_dir() or path.is_symlink() for path in folder.rglob("*"))
+
+
+def is_torn(run: Run) -> bool:
+    """Whether a process was killed between setting a finished run aside and beginning the one that replaces it."""
+    began = run.record_file.exists() and not is_stillborn(run)
+    return run.setting_aside.is_dir() or (run.replaced.is_dir() and not began)
+
+
+def unfinished_files(folder: Path) -> list[Path]:
+    """Files that `write_text` was killed at."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return [path for path in found if UNFINISHED_NAME.fullmatch(path.name) and path.is_file()]
+
+
+def sweep(run: Run) -> None:
+    """Take away what a killed process has left half done in a folder that this process has claimed.
+
+    A finished run that was set aside for one that did not begin is put back.
     """
-    try:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run.lock)
-        lock.acquire(blocking=False)
-    except Timeout:
-        hint = "wait for it, or choose another --output-dir"
-        raise UserError(f"another process is training into {run.folder}", hint, "--output-dir") from None
-    except OSError as error:
-        raise UserError(f"{run.folder} cannot be written: {error.strerror}", place="--output-dir") from None
-    try:
-        yield
-    finally:
-        run.lock.unlink(missing_ok=True)
-        lock.release()
-        if run.folder.is_dir() and not any(run.folder.iterdir()):
-            run.folder.rmdir()
+    torn = is_torn(run)
+    if is_stillborn(run):
+        run.record_file.unlink()
+    if torn:
+        if not run.setting_aside.is_dir():
+            run.replaced.rename(run.setting_aside)
+        for path in sorted(run.setting_aside.iterdir(), key=lambda path: path.name == run.record_file.name):
+            place = run.folder / path.name
+            shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink(missing_ok=True)
+            path.rename(place)  # the record last: a run without one is none
+        run.setting_aside.rmdir()
+    for folder in (run.folder, run.outputs, run.verification, run.model):
+        for path in unfinished_files(folder):
+            path.unlink(missing_ok=True)
+    if not is_run(run.folder) and is_hollow(run.checkpoints):
+        shutil.rmtree(run.checkpoints)
+    if run.replaced.is_dir() and not may_not_be_finished(run):
+        shutil.rmtree(run.replaced)
 
 
 def require_writable(folder: Path) -> None:
@@ -261,9 +351,8 @@ def require_writable(folder: Path) -> None:
 
 def remove_empty(run: Run) -> None:
     """Take away what the Trainer makes when it is built, where nothing is in it yet."""
-    for folder in (run.checkpoints, run.folder):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    if run.checkpoints.is_dir() and not any(run.checkpoints.iterdir()):
+        run.checkpoints.rmdir()
 
 
 def start_run(run: Run, recipe: Recipe, fields: dict[str, Any]) -> None:
@@ -272,15 +361,33 @@ def start_run(run: Run, recipe: Recipe, fields: dict[str, Any]) -> None:
     A finished run that was in it is set aside until this one is finished; what is left of an unfinished one is removed.
     """
     if may_be_finished(run):
-        shutil.rmtree(run.replaced, ignore_errors=True)
-        run.folder.rename(run.replaced)
-    for path in (run.checkpoints, run.model, run.verification, run.tensorboard):
+        set_aside_finished(run)
+    for path in (run.checkpoints, run.model, run.verification, run.tensorboard, run.outputs):
         shutil.rmtree(path, ignore_errors=True)
-    files = (run.record_file, run.log_file, run.metrics_file, run.analysis_file, run.data_report, run.predictions_file)
+    files = (
+        run.recipe_file,
+        run.record_file,
+        run.log_file,
+        run.metrics_file,
+        run.analysis_file,
+        run.data_report,
+        run.predictions_file,
+    )
     for path in (*files, run.card, run.report, run.seal):
         path.unlink(missing_ok=True)
+    run.update(state=TRAINING, started=now(), **fields)  # before the recipe, which may be anybody's: see `is_stillborn`
     write_text(run.recipe_file, dump_recipe(recipe))
-    run.update(state=TRAINING, started=now(), **fields)
+
+
+def set_aside_finished(run: Run) -> None:
+    """All that a folder holds goes into `replaced`; the folder itself stays, be it a link, and locked."""
+    shutil.rmtree(run.replaced, ignore_errors=True)
+    with signals_held():
+        run.setting_aside.mkdir()
+        held = [path for path in run.folder.iterdir() if path not in (run.lock, run.setting_aside)]
+        for path in sorted(held, key=lambda path: path != run.record_file):  # first: a run without a record is none
+            path.rename(run.setting_aside / path.name)
+        run.setting_aside.rename(run.replaced)
 
 
 def may_be_finished(run: Run) -> bool:
@@ -291,10 +398,24 @@ def may_be_finished(run: Run) -> bool:
         return True
 
 
+def may_not_be_finished(run: Run) -> bool:
+    """Whether a run is unfinished, or its record cannot say."""
+    try:
+        return run.state != FINISHED
+    except Damaged:
+        return True
+
+
 def end_run(run: Run) -> None:
-    """The run is finished, its files are sealed, and the one that it replaces is removed."""
-    run.update(state=FINISHED, finished=now())
-    write_json(run.seal, seal_of(run.folder, sealed_files(run)))
+    """The run is finished, its files are sealed, and the one that it replaces is removed.
+
+    The seal comes first: who is killed between the two leaves a run that is not finished, and is sealed anew.
+    """
+    sealed = seal_of(run.folder, sealed_files(run))
+    record = record_text(run.record | {"state": FINISHED, "finished": now()})
+    with signals_held():
+        write_json(run.seal, sealed | {run.record_file.name: digest_of(record.encode())})
+        write_text(run.record_file, record)
     shutil.rmtree(run.replaced, ignore_errors=True)
 
 
@@ -302,7 +423,7 @@ def sealed_files(run: Run) -> Iterator[Path]:
     """What stays as it is once a run is finished: page and cards may be written again, checkpoints have own seals."""
     apart = {run.report, run.card, run.model / run.card.name, run.seal}
     for file in run.folder.rglob("*"):
-        inside = {run.checkpoints, run.tensorboard} & set(file.parents)
+        inside = {run.checkpoints, run.tensorboard, run.replaced} & set(file.parents)
         if file.is_file() and file not in apart and not inside and not file.name.startswith("."):
             yield file
 
@@ -463,7 +584,12 @@ def as_umask_says(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, record_text(value))
+
+
+def record_text(value: Any) -> str:
+    """A value as the JSON that a run's files hold."""
+    return json.dumps(finite(value), indent=2, ensure_ascii=False) + "\n"
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:

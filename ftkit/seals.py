@@ -48,3 +48,8 @@ def describe(file: Path) -> list[int | str]:
         while chunk := stream.read(CHUNK):
             digest.update(chunk)
     return [file.stat().st_size, digest.hexdigest()]
+
+
+def digest_of(content: bytes) -> list[int | str]:
+    """Size and SHA-256 of what a file will hold."""
+    return [len(content), hashlib.sha256(content).hexdigest()]

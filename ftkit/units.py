@@ -22,6 +22,14 @@ def time_words(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
 
 
+def ago(seconds: float) -> str:
+    """How long something is past, for people."""
+    if seconds < 60:
+        return f"{round(seconds)} s ago"
+    minutes, hours, days = (int(seconds // unit) for unit in (60, 3600, 86400))
+    return f"{minutes} min ago" if not hours else f"{hours} h ago" if not days else f"{days} days ago"
+
+
 def number(value: float, digits: int = 4) -> str:
     """A metric's figure: four decimals or as many as are asked for, one where it is in thousands, digits alone beyond."""
     if not abs(value) >= 1e3:

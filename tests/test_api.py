@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from ftkit import Interrupted, Recipe, UserError, check, evaluate, load_recipe, train
-from ftkit.run import Run, claimed, dump_recipe, write_json
+from ftkit.claim import claimed
+from ftkit.run import Run, dump_recipe, write_json
 from ftkit.training import callbacks
 from ftkit.training.checkpoints import SEAL, is_whole, last_whole_checkpoint
 
@@ -381,7 +382,7 @@ def test_a_seal_lists_every_file(recipe: RecipeMaker, tmp_path: Path) -> None:
 def test_a_replaced_run_is_kept_until_the_new_one_is_finished(
     recipe: RecipeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, replaced = tmp_path / "run", tmp_path / "run.replaced"
+    folder, replaced = tmp_path / "run", tmp_path / "run/replaced"
     first = train(recipe("lora"), output_dir=folder)
     with monkeypatch.context() as patch:
         patch.setattr("ftkit.api.fit", raise_a_fault)
@@ -400,7 +401,7 @@ def raise_a_fault(*_: object) -> None:
 
 def test_two_runs_do_not_write_into_one_folder(recipe: RecipeMaker, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
-    with claimed(run), pytest.raises(UserError, match="another process is training into"):
+    with claimed(run.folder), pytest.raises(UserError, match="another process is training into"):
         train(recipe("lora"), output_dir=run.folder)
     assert list(tmp_path.iterdir()) == []
 

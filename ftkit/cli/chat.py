@@ -13,6 +13,7 @@ from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import UserError
 from ftkit.escapes import visible
 from ftkit.run import finished_run
+from ftkit.signals import Stopped
 
 if TYPE_CHECKING:
     from ftkit.prediction.chat import Answer, Conversation
@@ -136,6 +137,8 @@ def typed_lines() -> Iterator[str]:
     while True:
         try:
             line = input(PROMPT).strip()
+        except Stopped:
+            raise
         except KeyboardInterrupt:
             console.say("\n(Ctrl-D or /exit leaves)")
             continue

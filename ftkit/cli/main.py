@@ -28,6 +28,7 @@ from ftkit.cli import (
     push,
     recipes,
     report,
+    runs,
     schema,
     synth,
     train,
@@ -37,6 +38,7 @@ from ftkit.cli.libraries import hush_from_the_start
 from ftkit.cli.other_words import at_home, refuse_other_words
 from ftkit.errors import Diverged, FtkitError, Interrupted, UserError
 from ftkit.secrets import without_secrets
+from ftkit.signals import arrived, exit_status, heed_signals, stop_words
 
 LAST_WAIT = 2.0  # seconds for a thread that goes on behind a command
 INTERRUPTED = 130
@@ -64,6 +66,7 @@ app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("push", epilog=push.EXAMPLES)(push.push)
 app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("runs", epilog=runs.EXAMPLES)(runs.runs)
 app.command("recipes", epilog=recipes.EXAMPLES)(recipes.recipes)
 app.command("init", epilog=init.EXAMPLES)(init.init)
 app.command("schema", epilog=schema.EXAMPLES)(schema.schema)
@@ -85,7 +88,17 @@ def options(
 
 
 def main() -> None:
-    """Run the command; the user's errors are one line and status 2, what is unverified or diverged is 3, a signal 130."""
+    """Run the command; the user's errors are one line and status 2, what is unverified or diverged 3, a signal 128 + N."""
+    heed_signals()
+    try:
+        run_command()
+    except KeyboardInterrupt:  # before or behind what heeds it
+        say_interrupted()
+        leave(exit_status())
+
+
+def run_command() -> None:
+    """As `main`."""
     console.show_unencodable()
     sys.argv[1:] = at_home(sys.argv[1:])
     hush_from_the_start()
@@ -121,7 +134,8 @@ def main() -> None:
         os._exit(1)  # what standard output still holds would be written once more
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer's word for Ctrl-C
-            console.err.print("interrupted")
+            say_interrupted()
+            error.code = exit_status()
         if "torch" in sys.modules and isinstance(error.code, int):  # taking it down takes seconds in which nothing is said
             end_threads()
             atexit._run_exitfuncs()
@@ -134,6 +148,12 @@ def main() -> None:
 def show_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The traceback of what nobody foresaw, as Python prints it, but for secrets."""
     sys.stderr.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
+
+
+def say_interrupted() -> None:
+    """The one line of who was stopped by a signal."""
+    arrived()
+    console.err.print(stop_words())
 
 
 def end_threads() -> None:

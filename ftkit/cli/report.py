@@ -1,12 +1,14 @@
 """`ftkit report`: write a run's page and card again."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import typer
 
 from ftkit import console
+from ftkit.claim import claimed
 from ftkit.hub.runs import run_folder
-from ftkit.run import Run
+from ftkit.run import FINISHED, Run, is_run
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -24,7 +26,10 @@ def report(
     with console.status("writing the page", after=console.SOON):
         from ftkit.report.publish import write_report  # the hub's library, for the card
 
-        page = write_report(Run(run_folder(run)))
+        found = Run(run_folder(run))
+        ended = is_run(found.folder) and found.state == FINISHED  # of another one the lock says what became of it
+        with claimed(found.folder, "writing the report") if ended else nullcontext():
+            page = write_report(found)
     console.out.print(str(page), markup=False)
     if open_page:
         typer.launch(page.resolve().as_uri())

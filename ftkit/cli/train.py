@@ -12,8 +12,8 @@ from ftkit.data.paths import require_local
 from ftkit.hub.door import as_it_began, pinned
 from ftkit.recipe.limit import limited, require_limit
 from ftkit.recipe.load import load_recipe
-from ftkit.run import Run, default_folder, require_free
-from ftkit.training.checkpoints import put_back
+from ftkit.run import Run, default_folder
+from ftkit.training.place import place_claimed
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -49,16 +49,15 @@ def train(
     file, more = recipe_of(recipe, task, model)
     loaded = limited(load_recipe(file, [*more, *(overrides or [])]), limit)
     folder = output_dir or default_folder(loaded, smoke=smoke)
-    if resume and not overwrite:
-        put_back(Run(folder))
-    require_free(folder, overwrite=overwrite, resume=resume)
-    if not smoke:
-        with loaded.located():
-            require_local(loaded)
-            loaded = as_it_began(loaded, Run(folder).record.get("hub", [])) if resume else loaded
-            loaded = pinned(loaded)
-    with loading_libraries():
-        from ftkit import api  # torch and transformers, once the recipe is known to be sound
+    with place_claimed(folder, overwrite=overwrite, resume=resume) as claim:
+        if not smoke:
+            with loaded.located():
+                require_local(loaded)
+                loaded = as_it_began(loaded, Run(folder).record.get("hub", [])) if resume else loaded
+                loaded = pinned(loaded)
+        claim.at("loading torch and transformers")
+        with loading_libraries():
+            from ftkit import api  # torch and transformers, once the recipe is known to be sound
 
-    result = api.train(loaded, output_dir=folder, smoke=smoke, resume=resume, overwrite=overwrite)
+        result = api.train_into(folder, claim, loaded, smoke=smoke, resume=resume)
     console.out.print(result.table())

@@ -3,10 +3,9 @@
 Near ones share most of their shingles (shingles.py). Rows are read in batches, and little of them is held.
 """
 
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -17,6 +16,7 @@ from datasets import Dataset
 
 from ftkit.data.shingles import Hashes, Index, Numbers, Shingles, are_alike, band_keys, hash_shingles, one_key
 from ftkit.data.texts import normalise, texts_of
+from ftkit.scratch import scratch
 
 Pairs = list[tuple[int, int]]
 
@@ -46,7 +46,7 @@ def near_duplicates(rows: Dataset, columns: list[str], threshold: float = 0.8) -
         (row, an earlier row that it resembles), each row at most once, ascending. The earlier row may itself resemble a
         still earlier one; without all the first rows of these pairs, one row of each cluster is left.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         index = Index(rows, columns, threshold, 1, Path(folder))
         earlier = np.full(len(rows), -1, dtype=np.int64)
         _pair_within(index, one_key(map(index.keys, range(index.bands))), earlier, threshold)  # equal sets, in any bucket
@@ -188,7 +188,7 @@ def _near_overlap(
 ) -> Numbers:
     """For each eval row that is not yet found a train row that it resembles, or -1."""
     near = np.full(len(eval), -1, dtype=np.int64)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         index = Index(eval, columns, threshold, OVERLAP_WORDS, Path(folder))
         buckets = _buckets_of(index, found)
         start = 0
@@ -262,8 +262,9 @@ class Copies:
     def __init__(self, rows: Dataset, columns: list[str], threshold: float) -> None:
         self.columns, self.threshold = columns, threshold
         self._hashes = np.unique(_row_hashes(rows, columns, normalise, ordered=False))
-        folder = tempfile.mkdtemp()
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        held = ExitStack()
+        folder = held.enter_context(scratch())
+        weakref.finalize(self, held.close)
         self._index = Index(rows, columns, threshold, OVERLAP_WORDS, Path(folder)) if threshold < 1 else None
         self._buckets = _buckets_of(self._index, np.zeros(len(rows), bool)) if self._index else []
         self._count = len(rows)

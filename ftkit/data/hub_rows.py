@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets.config
@@ -22,6 +21,7 @@ from ftkit.hub.door import fetching
 from ftkit.hub.names import Repository
 from ftkit.hub.reasons import one_line
 from ftkit.recipe.schema import Source
+from ftkit.scratch import scratch
 
 UNNAMED = "Config name is missing"  # how the library begins to say that one of several is to be chosen
 DEFAULT_MARK = "default_configuration"  # a file beside prepared rows: they are those of a source that names no configuration
@@ -43,7 +43,7 @@ def read_hub(source: Source, split: str, key: str, *, streaming: bool = False) -
     with one_line(repository):
         if builder := prepared(source):
             return _stream(builder, part, source, key) if streaming else _rows(builder, part, source, key)
-    with fetching(repository), TemporaryDirectory() as empty:
+    with fetching(repository), scratch() as empty:
         # With rows of the data set in its cache the library takes those of any commit and configuration rather than say why
         # it cannot have the ones that it is asked for.
         with _listed(source, key):

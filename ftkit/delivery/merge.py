@@ -33,7 +33,7 @@ from ftkit.models.load import load_config, load_plain, load_tokenizer
 from ftkit.models.save import save_model
 from ftkit.models.saved import load_adapter, require_sound, warn_of_changes
 from ftkit.recipe.schema import Recipe
-from ftkit.run import FINISHED, Run, blaming_damage, require_files, require_writable, write_text
+from ftkit.run import Run, blaming_damage, require_files, require_finished, require_writable, write_text
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.dispatcher import load_trained, remember_stops
@@ -156,8 +156,9 @@ def finished_run(folder: str | Path, trust_code: bool) -> Run:
     run = Run(run_folder(folder))
     if not run.record_file.is_file():
         require_files(run)
-    if run.state != FINISHED or not run.model.is_dir():
+    if not run.record_file.is_file():
         raise UserError(f"{folder} holds no finished run", "name a run's folder, as runs/my_recipe")
+    require_finished(run)
     require_trust(run.folder, trust_code)
     require_files(run)
     if not is_recorded(run.verification):

@@ -17,7 +17,7 @@ from ftkit.models.load import fit_tokenizer, load_base, load_config, load_tokeni
 from ftkit.models.saved import load_adapter, require_sound, warn_of_changes
 from ftkit.models.strategies.table import STRATEGIES
 from ftkit.recipe.schema import Model, Recipe
-from ftkit.run import FINISHED, Run
+from ftkit.run import Run, require_finished
 from ftkit.tasks.language import decoder_class
 from ftkit.tasks.table import TASKS
 from ftkit.trust import require_trust
@@ -49,8 +49,7 @@ def contenders(target: str, revision: str | None = None, *, trust_code: bool = F
         auto_class = language_class(block)
         return Contenders({"model": lambda: load(auto_class, block, dtype="auto")}, BATCH_SIZE)
     run = Run(folder)
-    if run.state != FINISHED or not run.model.is_dir():
-        raise UserError(f"the run in {target} is {run.state or 'broken'}", "finish it with `ftkit train … --resume`")
+    require_finished(run)
     require_trust(folder, trust_code)
     require_sound(run.model)
     warn_of_changes(run.model)

@@ -11,7 +11,6 @@ import io
 import json
 import logging
 import random
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
@@ -37,6 +36,7 @@ from ftkit.metrics.resampling import Resampler, of_means, of_share
 from ftkit.metrics.scales import LEVEL
 from ftkit.models.counts import count_parameters
 from ftkit.models.load import first_line
+from ftkit.scratch import scratch
 
 HARNESS_SEED, HARNESS_FEWSHOT_SEED = 0, 1234  # what the harness itself starts from unless told otherwise
 SEED = 42
@@ -130,7 +130,7 @@ def benchmark_target(
         raise UserError("benchmarks need the package lm-eval", "pip install 'ftkit[benchmarks]'", "--benchmarks")
     found = contenders(target, revision, trust_code=trust_code)
     results, parameters, cut = {}, {}, 0
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         manager, caveats = task_manager(names, data_dir, Path(folder))
         for name, loader in found.loaders.items():
             model, tokenizer = loader()

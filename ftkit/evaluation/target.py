@@ -12,7 +12,7 @@ from ftkit.hub.runs import found_run, run_repository
 from ftkit.recipe.load import load_recipe, load_values
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
-from ftkit.run import FINISHED, Run, require_files, resolved_values
+from ftkit.run import Run, require_files, require_finished, resolved_values
 from ftkit.trust import require_trust, say_code
 
 SPLITS = ("eval", "test", "train")
@@ -60,8 +60,7 @@ def resolve_target(
         run = Run(folder)
         if task is not None:
             raise UserError("--task has no effect on a run", "its recipe says the task; leave it out", "--task")
-        if run.state != FINISHED or not run.model.is_dir():
-            raise UserError(f"the run in {name} is {run.state or 'broken'}", "finish it with `ftkit train … --resume`")
+        require_finished(run)
         require_trust(folder, trust_code, metric=True, recipe=given)
         values = resolved_values(given or run.read_recipe())
         trained = run.model

@@ -13,6 +13,7 @@ from ftkit.errors import UserError
 from ftkit.evaluation.generation import room_for_answer
 from ftkit.prediction.trained import MESSAGES, Question, Trained
 from ftkit.recipe.schema import Recipe
+from ftkit.signals import Stopped
 
 Write = Callable[[str], None]
 
@@ -75,6 +76,8 @@ class Conversation:
         try:
             with torch.inference_mode():
                 stopped = self._generate(prompt, stops, stream)
+        except Stopped:
+            raise
         except KeyboardInterrupt:
             interrupted = True
             stream.end()

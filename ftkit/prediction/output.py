@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,11 +14,11 @@ from typing import Any, BinaryIO
 from ftkit.errors import UserError
 from ftkit.escapes import visible
 from ftkit.run import finite
+from ftkit.signals import signals_held
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 READ_AS_TABLES = {".parquet", ".xlsx", ".xls", ".feather", ".arrow", ".zip", ".gz"}
 OFTEN_ABSENT = ("cut", "problem")  # columns of a table, though the first rows may lack them
-SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 def require_output(file: Path | None, source: str, *, resume: bool, overwrite: bool) -> None:
@@ -119,16 +118,3 @@ def write_bytes(stream: BinaryIO, text: str) -> None:
     with signals_held():
         stream.write(text.encode("utf-8", "replace"))
         stream.flush()
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Ctrl-C and termination take effect after the block, where the system can hold them."""
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,6 +1,5 @@
 """A finished run's model, ready to answer: with the tokenizer, prompt and template that it was trained with, and no data."""
 
-import tempfile
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from ftkit.reading import object_if_there
 from ftkit.recipe.schema import Generation, Recipe
 from ftkit.recipe.tasks import BESIDE_CHATS
 from ftkit.run import DATA_REPORT, Run
+from ftkit.scratch import scratch
 from ftkit.tasks.base import Task
 from ftkit.tasks.table import TASKS
 from ftkit.training.arguments import autocast_dtype, training_arguments
@@ -139,7 +139,7 @@ def load_run(run: Run, *, max_length: int | None = None, max_new_tokens: int | N
     if (run.model / "adapter_config.json").is_file():
         recipe = pinned(recipe, ("model",))
     saved = recipe.model.model_copy(update={"name": str(run.model), "revision": None, "tokenizer": None})
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         arguments = training_arguments(recipe.training, Path(folder), recipe.spec.metrics)
     task = TASKS[recipe.task](recipe.data.model_copy(update={"supervise": "last"}))  # of a chat one answer is asked for
     if not (task.generates or task.new_head):

@@ -9,7 +9,7 @@ from ftkit.metrics.names import shown_name
 from ftkit.reading import object_if_there, read_log, read_object, read_text
 from ftkit.recipe.schema import Recipe
 from ftkit.report.summary import run_title
-from ftkit.run import DATA_REPORT, FINISHED, METRICS, PROMPT_TEMPLATE, Run, read_jsonl, require_files
+from ftkit.run import DATA_REPORT, FINISHED, METRICS, PROMPT_TEMPLATE, Run, read_jsonl, require_files, require_finished
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ def read_evidence(run: Run) -> Evidence:
     read = read_object if run.state == FINISHED else object_if_there
     metrics = read(run.metrics_file, METRICS)
     if not record or "tuned" not in metrics or "seconds" not in record:
+        if record:
+            require_finished(run)
         hint = "name the folder of a run that has ended, as runs/my_recipe"
         raise UserError(f"{run.folder} holds no finished run", hint)
     return Evidence(

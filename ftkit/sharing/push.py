@@ -1,7 +1,6 @@
 """`ftkit push`: a finished run becomes a repository on the hub, once it was said what will be public."""
 
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from ftkit.hub.door import fetching
 from ftkit.hub.layout import CARD, OWN_FILES
 from ftkit.hub.names import Repository, is_hub_id
 from ftkit.run import Run, now
+from ftkit.scratch import scratch
 from ftkit.sharing.contents import Contents, gather
 
 
@@ -78,7 +78,7 @@ def publication(run: Run, repository: Repository, *, private: bool, with_rows: b
     if private and is_private is False:
         hint = f"make it private at {constants.ENDPOINT}/{repository.name}/settings, or choose another name"
         raise UserError(f"{repository.name} is there already, and is public", hint, "--private")
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         contents = gather(run, Path(folder), repository.name, with_rows=with_rows)
         require_valid_card(repository, contents)
         yield Publication(run, repository, contents, private if is_private is None else is_private, present)

@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ftkit import console
+from ftkit.claim import locked
 from ftkit.errors import UserError
 from ftkit.run import require_writable, write_text
 from ftkit.synthesis.prompt import Row
@@ -69,16 +68,8 @@ class Store:
     def claimed(self) -> Iterator[None]:
         """No other process writes these rows while the block runs."""
         self.output.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.output.with_name(f".{self.output.name}.lock"))
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise UserError(f"another process is writing {self.output}", "wait for it", "--output") from None
-        try:
+        with locked(self.output.with_name(f".{self.output.name}.lock"), "writing rows", self.output, "--output"):
             yield
-        finally:
-            Path(lock.lock_file).unlink(missing_ok=True)
-            lock.release()
 
     def start(self, header: dict[str, Any]) -> None:
         write_text(self.journal, _line(header))

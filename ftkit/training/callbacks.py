@@ -13,8 +13,10 @@ from rich.progress import TaskID
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftkit import console
+from ftkit.claim import Claim
 from ftkit.metrics.names import shown_name
 from ftkit.run import Run
+from ftkit.signals import ENDING, Stopped, note
 from ftkit.training.checkpoints import seal, set_aside
 
 
@@ -109,6 +111,16 @@ class WriteLog(TrainerCallback):
             self.run.log({"step": state.global_step, "seconds": seconds, **finite})
 
 
+class TellStep(TrainerCallback):
+    """Says in the lock of the run's folder how far training is."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.claim.at_step(state.global_step, state.max_steps)
+
+
 class SealCheckpoints(TrainerCallback):
     """Seals each checkpoint when the Trainer has written all of it."""
 
@@ -119,7 +131,7 @@ class SealCheckpoints(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """On SIGINT or SIGTERM the step in hand is finished and saved, then training stops; a second signal stops at once.
+    """On SIGINT, SIGTERM or SIGHUP the step in hand is finished and saved, then training stops; a second one stops at once.
 
     Where the eval rows are due at that step they are measured behind the checkpoint, which is then written again: whoever
     sent the signal may lose patience meanwhile, so the first is kept until the second is sealed.
@@ -127,6 +139,7 @@ class StopOnSignal(TrainerCallback):
 
     def __init__(self) -> None:
         self.asked = self.owed = False
+        self.number = int(signal.SIGINT)  # of the signal that asked
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.asked:
@@ -149,13 +162,15 @@ class StopOnSignal(TrainerCallback):
         """Signals ask for a stop while the block runs; only the main thread can listen."""
 
         def ask(number: int, frame: FrameType | None) -> None:
+            note(number)
             if self.asked:
-                raise KeyboardInterrupt
-            self.asked = True
+                raise Stopped(number)
+            self.asked, self.number = True, number
             console.warn("stopping after this step, with a checkpoint; once more to stop at once")
 
         try:
-            before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+            heard = (signal.SIGINT, *(number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN))
+            before = {number: signal.signal(number, ask) for number in heard}
         except ValueError:  # not in the main thread, where signals never come
             before = {}
         try:

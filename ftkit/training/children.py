@@ -11,8 +11,9 @@ from ftkit.errors import UserError
 from ftkit.hub.pins import as_asked, as_begun
 from ftkit.recipe.schema import Recipe
 from ftkit.run import FINISHED, Run, dump_recipe, is_run, require_writable, resolved_values, write_text
+from ftkit.signals import ENDING, Stopped
 
-INTERRUPTED = 130
+STOPPED = {status for number in (signal.SIGINT, *ENDING) for status in (128 + number, -number)}
 STDERR = 2
 
 
@@ -42,7 +43,7 @@ def train_all(recipes: Mapping[str, Recipe], folder: Path, *, smoke: bool, overw
         write_text(file, dump_recipe(recipes[name]))
         words = ["train", str(file), "--output-dir", str(folder / name), *options]
         status = run_child([*words, *(["--smoke"] if smoke else []), *(["--quiet"] if quiet else [])], quiet=quiet)
-        if status in (INTERRUPTED, -signal.SIGINT):
+        if status in STOPPED:
             raise KeyboardInterrupt
         if status:
             failed.append(name)
@@ -74,11 +75,13 @@ def plan(recipe: Recipe, folder: Path, *, smoke: bool, overwrite: bool) -> list[
 
 
 def run_child(words: list[str], *, quiet: bool) -> int:
-    """The exit status of an ftkit command; Ctrl-C reaches it from the terminal, and it ends by itself."""
+    """The exit status of an ftkit command; Ctrl-C reaches it from the terminal, other signals are handed on, and it ends."""
     out = subprocess.DEVNULL if quiet else STDERR  # results of the whole go to standard output
     process = subprocess.Popen([sys.executable, "-m", "ftkit", *words], stdout=out)
     while True:
         try:
             return process.wait()
+        except Stopped as error:
+            process.send_signal(error.number)
         except KeyboardInterrupt:
             continue

@@ -1,6 +1,5 @@
 """How fast a recipe trains on this machine: a few steps of its own Trainer, on the longest rows and on rows as they come."""
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ import numpy as np
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftkit.recipe.schema import Recipe
+from ftkit.scratch import scratch
 from ftkit.training.dispatcher import Parts, build
 from ftkit.training.memory import peak_memory_bytes
 
@@ -96,7 +96,7 @@ def measure_pace(recipe: Recipe) -> Pace:
     """
     alone = recipe.model_copy(update={"training": recipe.training.model_copy(update=ALONE)})
     watch = Stopwatch()
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         parts = build(alone, Path(folder) / "checkpoints", [watch])
         trainer, lengths = parts.trainer, parts.data.facts["train"].lengths
         batches = chosen_rows(lengths, trainer.args.train_batch_size)

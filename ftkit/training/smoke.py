@@ -4,7 +4,6 @@ A stand-in is warmed up once on the packaged sample text by a run of ftkit itsel
 """
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from ftkit.models.standins import BLOCKS, architecture_of, make_stand_in, requir
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Recipe
 from ftkit.run import resolved_values, write_jsonl
+from ftkit.shelf import is_left, unfinished
 
 MAX_LENGTH = 128
 SMOKE_ROWS = 16  # of a step
@@ -116,8 +116,9 @@ def stand_in(kind: str, train: Callable[..., Any]) -> Path:
     folder = cache_folder() / "standins" / f"{kind}-{making_digest()}"
     if (folder / "config.json").is_file():
         return folder
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside = unfinished(folder)
+    for left in (beside, *filter(is_left, folder.parent.glob(".*.*"))):
+        shutil.rmtree(left, ignore_errors=True)
     try:
         with console.status(f"making a tiny {kind} stand-in (once, about 30 s)"), console.hushed():
             role = make_stand_in(kind, tokenizer_texts(), beside / "random")

@@ -176,7 +176,7 @@ def test_ctrl_c_saves_a_checkpoint_says_how_to_go_on_and_that_goes_on(recipe_fil
     process = start_and_wait_for_steps_after_resume(recipe_file, run)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 143
     assert len(run.record["resumed"]) == 1
 
 
