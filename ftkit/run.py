@@ -19,7 +19,8 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from ftkit import __version__
+from ftkit import __version__, console
+from ftkit.disk import refusal
 from ftkit.errors import FtkitError, UserError
 from ftkit.reading import MISSING, Damaged, object_if_there, read_log
 from ftkit.reading import read_jsonl as read_jsonl  # the other half of write_jsonl
@@ -73,6 +74,9 @@ class Run:
         self.seal = folder / "seal.json"  # of the files above, as they were when the run ended
         self.replaced = folder.with_name(f"{folder.name}.replaced")  # the run before, until this one is finished
         self.lock = folder.with_name(f".{folder.name}.lock")
+        self._patient = False  # see `patience`
+        self._waiting: dict[str, Any] | None = None  # run.json as it is to be
+        self._waiting_lines: list[str] = []  # of log.jsonl
 
     def clear_outputs(self) -> None:
         """An empty folder for the arrays."""
@@ -86,6 +90,8 @@ class Run:
         Raises:
             Damaged: it cannot be read.
         """
+        if self._waiting is not None:
+            return self._waiting
         try:
             return object_if_there(self.record_file, RECORD)
         except Damaged as error:
@@ -124,10 +130,46 @@ class Run:
         """Take fields out of run.json."""
         self._write_record({name: value for name, value in self.record.items() if name not in names})
 
+    @contextmanager
+    def patience(self) -> Iterator[None]:
+        """While the block runs, what the disk does not take of run.json and log.jsonl waits in memory, and is tried again."""
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+
+    def settle(self) -> None:
+        """Write all that waits.
+
+        Raises:
+            OSError: the disk does not take it yet.
+        """
+        if self._waiting is not None:
+            write_json(self.record_file, self._waiting)
+            self._waiting = None
+        if self._waiting_lines:
+            self._append("".join(self._waiting_lines))
+            self._waiting_lines = []
+
     def _write_record(self, record: dict[str, Any]) -> None:
-        write_json(self.record_file, record)
+        before, self._waiting = self._waiting, None
+        try:
+            write_json(self.record_file, record)
+        except OSError as error:
+            self._waiting = before
+            self._wait(self.record_file, error, told=before is not None)
+            self._waiting = record
+            return
         if self.seal.is_file():
             write_json(self.seal, object_if_there(self.seal) | {self.record_file.name: describe(self.record_file)})
+
+    def _wait(self, file: Path, error: OSError, *, told: bool) -> None:
+        """Raises the error where nothing may wait, or where it is no disk's that takes no more."""
+        if not (self._patient and (what := refusal(error))):
+            raise error
+        if not told:
+            console.warn(f"{file}: {what}; what belongs there waits in memory")
 
     def forget_steps(self, after: int) -> None:
         """Take out of log.jsonl what was logged after a step, which is done again, and what ended an earlier training.
@@ -136,15 +178,27 @@ class Run:
         """
         if self.log_file.is_file():
             events = read_log(self.log_file)
+            events += map(json.loads, self._waiting_lines)
             kept = [event for event in events if event.get("step", 0) <= after and "train_runtime" not in event]
             write_jsonl(self.log_file, kept)
+            self._waiting_lines = []
 
     def log(self, event: dict[str, Any]) -> None:
         """Append one event to log.jsonl, whole or not at all."""
+        lines = [*self._waiting_lines, json.dumps(event) + "\n"]
+        try:
+            self._append("".join(lines))
+        except OSError as error:
+            self._wait(self.log_file, error, told=len(lines) > 1)
+            self._waiting_lines = lines
+        else:
+            self._waiting_lines = []
+
+    def _append(self, text: str) -> None:
         size = self.log_file.stat().st_size if self.log_file.is_file() else 0
         try:
             with self.log_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
+                file.write(text)
         except OSError:  # as of a full disk
             if self.log_file.is_file():
                 os.truncate(self.log_file, size)

@@ -11,11 +11,12 @@ from typing import Any
 
 from rich.progress import TaskID
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import rotate_checkpoints
 
 from ftkit import console
 from ftkit.metrics.names import shown_name
 from ftkit.run import Run
-from ftkit.training.checkpoints import seal, set_aside
+from ftkit.training.checkpoints import SEALED, is_fresh, seal, sparing
 
 
 class ShowProgress(TrainerCallback):
@@ -110,12 +111,19 @@ class WriteLog(TrainerCallback):
 
 
 class SealCheckpoints(TrainerCallback):
-    """Seals each checkpoint when the Trainer has written all of it."""
+    """Seals each checkpoint when the Trainer has written all of it; only then older ones may go."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         checkpoint = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
-        if state.is_world_process_zero and checkpoint.is_dir():
+        if not (state.is_world_process_zero and is_fresh(checkpoint)):
+            return
+        with sparing(checkpoint, ends=control.should_training_stop):
             seal(checkpoint)
+            self.run.update(**{SEALED: state.global_step})
+            rotate_checkpoints(str(checkpoint.parent), args.save_total_limit, state.best_model_checkpoint, use_mtime=True)
 
 
 class StopOnSignal(TrainerCallback):
@@ -139,10 +147,6 @@ class StopOnSignal(TrainerCallback):
             whole = abs((state.epoch or 0) - round(state.epoch or 0)) <= 1e-6
             control.should_evaluate = self.owed or (whole and control.should_evaluate)
             control.should_save = self.owed or (whole and control.should_save)
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.asked and control.should_save and state.is_world_process_zero:
-            set_aside(Path(args.output_dir or "") / f"checkpoint-{state.global_step}")
 
     @contextmanager
     def listening(self) -> Iterator[None]:
