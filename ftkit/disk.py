@@ -1,8 +1,10 @@
-"""Disks that take no more: how it is told from other faults, in the words of Python, numpy, torch and safetensors."""
+"""Disks that take no more: how that is told from other faults, in the words of Python, numpy, torch and safetensors."""
 
 import errno
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ftkit.errors import FtkitError, UserError
@@ -43,6 +45,17 @@ def _words(error: BaseException) -> str:
     return os.strerror(errno.ENOSPC) if written and not any(word in said for word in READING) else ""
 
 
+@contextmanager
+def whole_or_absent(file: Path, beside: Path) -> Iterator[Path]:
+    """A file that is written beside its place, and renamed when the block ends well; else what is written of it goes."""
+    try:
+        yield beside
+        os.replace(beside, file)
+    except BaseException:  # a full disk gets its space back
+        beside.unlink(missing_ok=True)
+        raise
+
+
 def place_of(error: BaseException) -> str:
     """The file that the error is about, so far as it names one."""
     found: BaseException | None = error
@@ -56,5 +69,6 @@ def place_of(error: BaseException) -> str:
 def refused(error: BaseException, place: str | Path, hint: str) -> UserError:
     """The error for the user, of one that is a refusal."""
     what = refusal(error)
-    full = what in map(os.strerror, (*FULL, errno.EFBIG))
-    return UserError(f"no space is left for {place}: {what}" if full else f"{place} cannot be written: {what}", hint)
+    if what in map(os.strerror, (*FULL, errno.EFBIG)):
+        return UserError(f"no space is left for {place}: {what}", hint)
+    return UserError(f"the disk of {place} fails: {what}", hint)

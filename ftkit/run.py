@@ -132,7 +132,7 @@ class Run:
 
     @contextmanager
     def patience(self) -> Iterator[None]:
-        """While the block runs, what the disk does not take of run.json and log.jsonl waits in memory, and is tried again."""
+        """While the block runs, what the disk does not take of run.json and log.jsonl waits in memory and is tried again."""
         self._patient = True
         try:
             yield

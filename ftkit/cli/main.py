@@ -1,7 +1,6 @@
 """The `ftkit` command: one sub-command a file. Nothing heavy is imported until a command needs it."""
 
 import atexit
-import errno
 import os
 import shlex
 import sys
@@ -32,11 +31,11 @@ from ftkit.cli import (
 )
 from ftkit.cli.libraries import hush_from_the_start
 from ftkit.cli.other_words import at_home, refuse_other_words
+from ftkit.disk import FULL, place_of, refusal, refused
 from ftkit.errors import Diverged, FtkitError, Interrupted, UserError
 
 LAST_WAIT = 2.0  # seconds for a thread that goes on behind a command
 INTERRUPTED = 130
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 app = typer.Typer(
     name="ftkit",
@@ -104,10 +103,12 @@ def main() -> None:
         leave(error.exit_status)
     except OSError as error:
         if error.errno not in FULL or error.filename is not None:
-            raise
+            tell_refusal(error)
         with suppress(OSError):
             console.err.print(f"error: no more can be written: {error.strerror}")
         os._exit(1)  # what standard output still holds would be written once more
+    except Exception as error:
+        tell_refusal(error)
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer's word for Ctrl-C
             console.err.print("interrupted")
@@ -116,6 +117,15 @@ def main() -> None:
             atexit._run_exitfuncs()
             leave(error.code)
         raise
+
+
+def tell_refusal(error: Exception) -> None:
+    """One line and exit 2 for a disk that takes no more; else the error goes on as it is."""
+    if not refusal(error):
+        raise error
+    line = refused(error, place_of(error) or "what is written", "free some, then do it again")
+    console.show_error(line)
+    leave(line.exit_status)
 
 
 def end_threads() -> None:
@@ -129,6 +139,7 @@ def leave(status: int) -> None:
     """Exit at once where the libraries' threads would hold the process, with everything printed."""
     with suppress(BrokenPipeError):  # whoever read has enough
         sys.stdout.flush()
+    with suppress(OSError):
         sys.stderr.flush()
     os._exit(status)
 

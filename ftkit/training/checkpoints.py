@@ -77,7 +77,7 @@ def make_place(checkpoint: Path) -> None:
     """Let a checkpoint be written: a whole one in its place is kept until it is sealed, what was broken off goes."""
     if not checkpoint.is_dir():
         return
-    if (checkpoint / SEAL).is_file():
+    if is_sealed(checkpoint):
         shutil.rmtree(kept_of(checkpoint), ignore_errors=True)
         checkpoint.rename(kept_of(checkpoint))
     else:
@@ -97,7 +97,7 @@ def sparing(checkpoint: Path, *, ends: bool = False) -> Iterator[None]:
         if not (what := refusal(error)):
             raise
         give_up(checkpoint)
-        before = next((one for one in newest_first(checkpoint.parent) if (one / SEAL).is_file()), None)
+        before = next((one for one in newest_first(checkpoint.parent) if is_sealed(one)), None)
         last = f"{before.name} stays the last" if before else "there is none yet"
         onward = "" if ends else "training goes on without, and "
         console.warn(f"{checkpoint} cannot be written: {what}; {onward}{last}")
@@ -112,7 +112,11 @@ def give_up(checkpoint: Path) -> None:
 
 def is_fresh(checkpoint: Path) -> bool:
     """Whether the checkpoint is written, and not sealed yet."""
-    return checkpoint.is_dir() and not (checkpoint / SEAL).is_file()
+    return checkpoint.is_dir() and not is_sealed(checkpoint)
+
+
+def is_sealed(checkpoint: Path) -> bool:
+    return (checkpoint / SEAL).is_file()
 
 
 def kept_of(checkpoint: Path) -> Path:
@@ -122,6 +126,12 @@ def kept_of(checkpoint: Path) -> Path:
 def is_whole(checkpoint: Path) -> bool:
     """Whether the checkpoint is sealed and every file is as it was sealed."""
     return not damage_in(checkpoint)
+
+
+def require_whole(checkpoint: Path) -> None:
+    """Raises Damaged where a checkpoint that is to be loaded is not as it was sealed."""
+    if what := damage_in(checkpoint):
+        raise Damaged(checkpoint, what, "go on with --resume, which trains again what is lost")
 
 
 def damage_in(checkpoint: Path) -> str:

@@ -19,7 +19,7 @@ from ftkit.data.packing import is_flash
 from ftkit.models.label_scale import OWN, LabelScale
 from ftkit.models.load import lacks_memory
 from ftkit.models.resting import RestingBase
-from ftkit.training.checkpoints import make_place, require_best, sparing, step_of
+from ftkit.training.checkpoints import make_place, require_whole, sparing
 from ftkit.training.divergence import Watch
 from ftkit.training.dropout import drop, dropping
 from ftkit.training.embedding_gradient import adding_rows, leaves_gradients
@@ -59,8 +59,6 @@ class Trainer(compat.Trainer):
         off: why levers are off, by their keys under `speed`.
         watch: looks at each loss and gradient norm, and ends the training where it diverges.
         count: is told of the batches of a step, and of the weight of each, before it is made.
-        lost_best: the step whose checkpoint would be the best, and could not be written; None where the best is there.
-        tell_lost: is told of it.
     """
 
     head: Head | None = None
@@ -84,8 +82,6 @@ class Trainer(compat.Trainer):
     off: dict[str, str]
     watch: Watch | None = None
     count: Callable[[list[dict[str, Any]], list[int]], None] | None = None
-    lost_best: int | None = None
-    tell_lost: Callable[[int | None], None] | None = None
     _step: Step | None = None
     _rows = 0  # of the present micro-batch
     _back: np.ndarray | None = None  # of the rows that are evaluated, where each stands
@@ -106,7 +102,7 @@ class Trainer(compat.Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """As the Trainer's, whose older checkpoints go once this one is sealed; none where the disk takes no more."""
-        checkpoint, best = self.checkpoint_now(), self.state.best_model_checkpoint
+        checkpoint = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
         if self.args.should_save:
             make_place(checkpoint)
         limit, self.args.save_total_limit = self.args.save_total_limit, None
@@ -115,11 +111,15 @@ class Trainer(compat.Trainer):
                 super()._save_checkpoint(model, trial)
         finally:
             self.args.save_total_limit = limit
-            if not is_fresh(checkpoint):
-                self.state.best_model_checkpoint = best
-    def checkpoint_now(self) -> Path:
-        """Where the checkpoint of the step that was made last belongs."""
-        return Path(self.args.output_dir or "") / f"checkpoint-{self.state.global_step}"
+
+    def _load_best_model(self) -> None:
+        """As the Trainer's.
+
+        Raises:
+            Damaged: it is not as it was sealed.
+        """
+        require_whole(Path(self.state.best_model_checkpoint or ""))
+        super()._load_best_model()
 
     @contextmanager
     def stepping(self) -> Iterator[None]:
