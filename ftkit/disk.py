@@ -14,8 +14,8 @@ REFUSING = (*FULL, errno.EFBIG, errno.EROFS, errno.EIO)
 NUMBER = re.compile(r"\(os error (\d+)\)")  # as Rust writes it
 SHORT = re.compile(r"\d+ requested and \d+ written")  # as numpy does
 NO_PLACE = "No usable temporary directory"  # `tempfile`, which tried to write
-TORCH = ("PytorchStreamWriter", "inline_container")  # which mostly does not say why
-READING = ("PytorchStreamReader", "open file failed because", "failed finding")
+TORCH = ("PytorchStreamWriter", "inline_container", "iostream error")  # which mostly does not say why
+READING = ("PytorchStreamReader", "failed finding")
 
 
 def refusal(error: BaseException) -> str:

@@ -136,7 +136,7 @@ class SealCheckpoints(TrainerCallback):
             rotate_checkpoints(str(checkpoint.parent), args.save_total_limit, state.best_model_checkpoint, use_mtime=True)
 
     def note_best(self, state: TrainerState, checkpoint: Path) -> None:
-        """Let state and record say which checkpoint is the best of those that are there, and whether a better one is lost."""
+        """Let state and record say which checkpoint is the best of those there, and whether a better one is lost."""
         if state.best_model_checkpoint == str(checkpoint) and not is_sealed(checkpoint):
             state.best_model_checkpoint = self.best
         if state.best_global_step == state.global_step and not is_sealed(checkpoint):

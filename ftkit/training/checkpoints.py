@@ -20,7 +20,8 @@ from ftkit.seals import seal_of, unlike
 
 SEAL = "ftkit_seal.json"
 KEPT = "kept-"  # before the name of a checkpoint that is being written again
-APART = "damaged-"  # before the name of one that is not whole, until a new one is
+DAMAGED_ONE = "damaged-"  # before the name of one that does not serve, until a new one is whole
+UNREADABLE_ONE = "unreadable-"  # before that of one which may come back: it is left to the user
 UNSEALED = "it was broken off while it was written"
 LOST_BEST = "lost_best"  # in run.json: the step of the best checkpoint, which the disk did not take
 SEALED = "sealed"  # in run.json: the step of the last checkpoint that was sealed
@@ -47,19 +48,15 @@ class Found:
 
     def settle(self) -> Path | None:
         """Give the whole one its own name, and others a name by which nobody takes them; none is removed."""
-        for checkpoint in self.passed:
-            place = checkpoint.with_name(APART + checkpoint.name)
-            if not place.exists():
-                checkpoint.rename(place)
+        for checkpoint, what in self.passed.items():
+            prefix = UNREADABLE_ONE if UNREADABLE in what else DAMAGED_ONE
+            places = (checkpoint.with_name(f"{prefix}{number}{checkpoint.name}") for number in ("", *range(2, 1000)))
+            checkpoint.rename(next(place for place in places if not place.exists()))
         return self.whole and _in_its_place(self.whole)
 
 
 def seal(checkpoint: Path) -> None:
-    """Note size and SHA-256 of every file of a checkpoint; then what was kept until there is a whole one is removed.
-
-    That is one that was set aside for it, and those that were damaged; but for what the disk or the rights keep from being
-    read, which may come back.
-    """
+    """Note size and SHA-256 of every file of a checkpoint; then what was kept until there is a whole one is removed."""
     as_umask_says(checkpoint)
     write_json(checkpoint / SEAL, seal_of(checkpoint, _files(checkpoint)))
     shutil.rmtree(kept_of(checkpoint), ignore_errors=True)
@@ -67,10 +64,9 @@ def seal(checkpoint: Path) -> None:
 
 
 def drop_damaged(folder: Path) -> None:
-    """Remove the checkpoints that were found damaged, where it is known that they are."""
-    for checkpoint in folder.glob(f"{APART}*checkpoint-*"):
-        if (what := damage_in(checkpoint)) and UNREADABLE not in what:
-            shutil.rmtree(checkpoint, ignore_errors=True)
+    """Remove the checkpoints that were passed over, but for those that only could not be read."""
+    for checkpoint in folder.glob(f"{DAMAGED_ONE}*checkpoint-*"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def make_place(checkpoint: Path) -> None:

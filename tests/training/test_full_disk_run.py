@@ -4,8 +4,7 @@ Kind: training that ends for a checkpoint, a line of the log or a tracker that t
 keep the space; a whole checkpoint that is lost before another one is whole.
 """
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from damaged_runs import ReloaderHere
 from small_disks import filling, small_disk
 
 from ftkit import Recipe, train
-from ftkit.errors import FtkitError, UserError
+from ftkit.errors import FtkitError
 from ftkit.evaluation import verification
 from ftkit.run import FINISHED, Run, read_jsonl
 from ftkit.training.checkpoints import is_whole, newest_first
@@ -37,18 +36,24 @@ def made(recipe: RecipeMaker, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 def left_by(run: Run) -> dict[str, Any]:
     """What must be the same: weights, predictions, and the losses of each step."""
     weights = {file.name: file.read_bytes() for file in run.model.glob("*.safetensors")}
-    losses = [(event["step"], key, event[key]) for event in read_jsonl(run.log_file) for key in ("loss", "eval_loss") if key in event]
+    losses = [
+        (event["step"], key, event[key])
+        for event in read_jsonl(run.log_file)
+        for key in ("loss", "eval_loss")
+        if key in event
+    ]
     return {**weights, "predictions": run.predictions_file.read_text(), "losses": losses}
 
 
 def end_of(made: Recipe, folder: Path, **how: bool) -> str:
     """How a training ends: empty where it is finished, else the line; what is no line fails."""
+    said = ""
     try:
         train(made, output_dir=folder, **how)
     except FtkitError as error:
-        assert "\n" not in str(error)
-        return str(error)
-    return ""
+        said = str(error)
+    assert "\n" not in said
+    return said
 
 
 @pytest.mark.slow
@@ -73,7 +78,9 @@ def test_a_disk_that_fills_anywhere_costs_no_training(made: Recipe, tmp_path: Pa
                     wrong.append(f"{place}; then {again}")
                     continue
             if left_by(run) != twin:
-                wrong.append(f"{place}: the run is another: {[key for key, value in left_by(run).items() if value != twin[key]]}")
+                wrong.append(
+                    f"{place}: the run is another: {[key for key, value in left_by(run).items() if value != twin[key]]}"
+                )
             hidden = [path.name for path in run.folder.rglob(".*")]
             if run.state != FINISHED or hidden or not all(map(is_whole, newest_first(run.checkpoints))):
                 wrong.append(f"{place}: {run.state}, {hidden}, {newest_first(run.checkpoints)}")
