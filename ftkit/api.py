@@ -719,7 +719,7 @@ def _train(recipe: Recipe, run: Run, *, resume: bool, stands_for: str) -> Result
     place_tensorboard(parts.trainer, run.tensorboard)
     console.say(speed_words(parts.trainer))
     if found is not None and found.whole is None:
-        console.say("no checkpoint was written yet: the run begins at step 0")
+        console.say("there is no checkpoint yet: the run begins at step 0")
     with claimed(run), recorded(run):
         checkpoint = found.settle() if found is not None else None
         with console.status("writing down what the run begins with", after=console.SOON):

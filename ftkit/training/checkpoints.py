@@ -162,13 +162,17 @@ def find_checkpoint(folder: Path, *, best: bool = False, lost: int | None = None
 def lack_of_best(checkpoint: Path, lost: int | None) -> str:
     """Why the best of the steps up to a whole checkpoint cannot be had any more; empty where it can."""
     if lost is not None and lost <= step_of(checkpoint):
-        return f"step {lost}, the best so far, could not be saved"
+        return lost_words(lost)
     state = read_object(checkpoint / "trainer_state.json")
     named = Path(str(state.get("best_model_checkpoint") or checkpoint)).name
     if named == checkpoint.name.removeprefix(KEPT):
         return ""
     what = damage_in(checkpoint.with_name(named))
     return f"{named}, the best so far: {what}" if what else ""
+
+
+def lost_words(lost: int | None) -> str:
+    return f"step {lost}, the best so far, could not be saved"
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:
@@ -187,10 +191,12 @@ def checkpoint_to_go_on(run: Run, *, best: bool) -> Found:
     Raises:
         UserError: there were checkpoints, and none of them is whole.
     """
-    found, record = find_checkpoint(run.checkpoints, best=best, lost=run.record.get(LOST_BEST)), run.record
-    if found.whole is None and (record.get(SEALED) or any(what != UNSEALED for what in found.passed.values())):
+    sealed, lost = (run.record.get(name) for name in (SEALED, LOST_BEST))
+    found = find_checkpoint(run.checkpoints, best=best, lost=lost)
+    reasons, known = set(found.passed.values()), lost_words(lost)  # which the run has said when it ended
+    if found.whole is None and (reasons - {UNSEALED, known} or (sealed and known not in reasons)):
         wrong = [f"{checkpoint.name}: {what}" for checkpoint, what in found.passed.items()]
-        written = f"it wrote one at step {record.get(SEALED)}, which is gone" if record.get(SEALED) else ""
+        written = f"it wrote one at step {sealed}, which is gone"
         hint = "put a whole one back, or begin at step 0 with --overwrite in place of --resume"
         message = f"no checkpoint in {run.checkpoints} is whole: {'; '.join(wrong) or written}"
         raise UserError(message, hint, "--resume")

@@ -132,6 +132,12 @@ def test_a_run_begins_at_step_0_unasked_only_where_nothing_was_ever_saved(tmp_pa
     gone = run_of(tmp_path / "gone", **{SEALED: 4})
     with pytest.raises(UserError, match=r"it wrote one at step 4, which is gone; .*--overwrite"):
         checkpoint_to_go_on(gone, best=False)
+    write_text(gone.checkpoints / "checkpoint-6/optimizer.pt", "half")
+    with pytest.raises(UserError, match=r"checkpoint-6: it was broken off"):
+        checkpoint_to_go_on(gone, best=False)
+    without_best = run_of(tmp_path / "best", **{SEALED: 4, LOST_BEST: 2})  # as it was said when training ended
+    checkpoints(without_best.folder, 4)
+    assert checkpoint_to_go_on(without_best, best=True).whole is None
     damaged = run_of(tmp_path / "damaged")
     for checkpoint in checkpoints(damaged.folder, 2, 4):
         damage(checkpoint / "optimizer.pt", "half")
