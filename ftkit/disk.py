@@ -13,6 +13,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSING = (*FULL, errno.EFBIG, errno.EROFS, errno.EIO)
 NUMBER = re.compile(r"\(os error (\d+)\)")  # as Rust writes it
 SHORT = re.compile(r"\d+ requested and \d+ written")  # as numpy does
+UNWRITTEN = "Not enough disk space"  # `datasets`, before it begins
 NO_PLACE = "No usable temporary directory"  # `tempfile`, which tried to write
 TORCH = ("PytorchStreamWriter", "inline_container", "iostream error")  # which mostly does not say why
 READING = ("PytorchStreamReader", "failed finding")
@@ -39,7 +40,7 @@ def _words(error: BaseException) -> str:
     named = next((os.strerror(number) for number in REFUSING if os.strerror(number) in said), "")
     if named and isinstance(error, OSError | RuntimeError):
         return named
-    if isinstance(error, OSError) and SHORT.search(said):
+    if isinstance(error, OSError) and (SHORT.search(said) or UNWRITTEN in said):
         return os.strerror(errno.ENOSPC)
     written = isinstance(error, RuntimeError) and any(word in said for word in TORCH)
     return os.strerror(errno.ENOSPC) if written and not any(word in said for word in READING) else ""

@@ -16,15 +16,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import config
 from safetensors import safe_open
 from safetensors.torch import save_file
 from small_disks import filling, small_disk
 
 from ftkit import console
+from ftkit.data.sources import read_source
 from ftkit.disk import refusal
+from ftkit.errors import UserError
 from ftkit.evaluation.measure import write_arrays
 from ftkit.reading import Damaged, read_bytes
-from ftkit.run import Run, read_jsonl, write_text
+from ftkit.recipe.schema import Source
+from ftkit.run import Run, read_jsonl, write_jsonl, write_text
 from ftkit.training.checkpoints import sparing
 
 BIG = 1 << 18
@@ -165,3 +169,15 @@ def test_a_command_whose_messages_do_not_fit_keeps_its_result_and_status(tmp_pat
         bad = subprocess.run([*words, "check", "bad.yaml"], stdout=subprocess.PIPE, stderr=nowhere, cwd=tmp_path)
     assert (done.returncode, bad.returncode) == (0, 2)
     assert "lora_distilbert" in done.stdout
+
+
+@pytest.mark.parametrize("size", ["4k", "64k"])
+def test_a_cache_that_is_full_is_no_fault_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    write_jsonl(file, [{"text": "x" * 1000, "label": "a"}] * 100)
+    with small_disk(tmp_path / "disk", size) as disk, filling(disk) as filled:
+        filled.fill()
+        for name in ("HF_DATASETS_CACHE", "DOWNLOADED_DATASETS_PATH", "EXTRACTED_DATASETS_PATH"):
+            monkeypatch.setattr(config, name, disk)
+        with pytest.raises(UserError, match=f"no space is left for {disk}"):
+            read_source(Source(path=str(file)), split="train", seed=1, key="data.train")
