@@ -180,4 +180,4 @@ def test_a_cache_that_is_full_is_no_fault_of_the_data(tmp_path: Path, monkeypatc
         for name in ("HF_DATASETS_CACHE", "DOWNLOADED_DATASETS_PATH", "EXTRACTED_DATASETS_PATH"):
             monkeypatch.setattr(config, name, disk)
         with pytest.raises(UserError, match=f"no space is left for {disk}"):
-            read_source(Source(path=str(file)), split="train", seed=1, key="data.train")
+            read_source(Source(path=str(file)), split="train", sample_by="line", seed=1, key="data.train")
