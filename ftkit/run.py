@@ -214,6 +214,13 @@ def is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file() and (folder / "recipe.yaml").is_file()
 
 
+def was_run(folder: Path) -> bool:
+    """Whether a folder holds a run, or one that has lost what says of which state or which recipe it is."""
+    run = Run(folder)
+    rest = run.model.is_dir() or run.checkpoints.is_dir()
+    return is_run(folder) or (rest and (run.record_file.is_file() or run.recipe_file.is_file()))
+
+
 def require_files(run: Run) -> None:
     """Raises Damaged where a folder holds a run, and lacks what says of which state or which recipe."""
     for file, other in ((run.recipe_file, run.record_file), (run.record_file, run.recipe_file)):
@@ -264,7 +271,7 @@ def require_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
         if any(run.checkpoints.glob("checkpoint-*")):
             hint = "go on with --resume, or replace it with --overwrite"
             raise UserError(f"{folder} holds a run that is {run.state or 'broken'}, with checkpoints", hint)
-    elif overwrite and folder.is_dir() and any(folder.iterdir()) and not is_run(folder):
+    elif overwrite and folder.is_dir() and any(folder.iterdir()) and not was_run(folder):
         raise UserError(f"{folder} holds files that are not a run's", "--overwrite replaces runs only", "--output-dir")
     require_writable(folder)
     if run.lock.exists():
@@ -339,7 +346,7 @@ def start_run(run: Run, recipe: Recipe, fields: dict[str, Any]) -> None:
 def may_be_finished(run: Run) -> bool:
     """Whether a run is finished, or its record cannot say."""
     try:
-        return run.state == FINISHED
+        return run.state == FINISHED or (run.model.is_dir() and run.state not in (TRAINING, INTERRUPTED, FAILED))
     except Damaged:
         return True
 
