@@ -140,8 +140,8 @@ def make_harmless(folder: Path, repository: Repository) -> None:
         for load in found:
             load["arguments"].pop("trust_remote_code", None)
     except Damaged as error:
-        message = f"{repository}: {error.file.relative_to(folder)}: {error.message}"
-        raise UserError(message, "it was pushed so, or did not arrive whole", key=repository.key) from error
+        message = f"{repository}: its files are not those of a run: {error.file.relative_to(folder)}: {error.message}"
+        raise UserError(message, key=repository.key) from error
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{repository}: its files are not those of a run", key=repository.key) from error
     if needs_code or any(strange):
