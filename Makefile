@@ -10,7 +10,7 @@ test test-slow test-sweeps test-wheel recipe-table: export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow test-sweeps test-wheel lint docs site sweep hub recipe-table bench bench-curves bench-gpu bench-plain clean
+.PHONY: install demo test test-slow test-sweeps test-wheel damage lint docs site sweep hub recipe-table bench bench-curves bench-gpu bench-plain clean
 
 install: $(STAMP)
 
@@ -37,6 +37,11 @@ test-sweeps: install
 # The tutorial in a fresh environment, with the wheel and what it brings along alone; ten minutes, needs the package index.
 test-wheel: install
 	$(BIN)/python -m pytest -m wheel --durations 5 tests/docs/test_first_hour.py
+
+# Each file of three kinds of runs, damaged in each way, before each command: hours; PART=1/40 takes a share of the cases.
+PART := 1/40
+damage: install
+	for kind in classifier decoder tagger; do $(BIN)/python tests/damage_sweep.py $$kind --part $(PART) || exit 1; done
 
 lint: install
 	$(BIN)/ruff format --check .

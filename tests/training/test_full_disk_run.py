@@ -4,6 +4,7 @@ Kind: training that ends for a checkpoint, a line of the log or a tracker that t
 keep the space; a whole checkpoint that is lost before another one is whole.
 """
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ftkit.errors import FtkitError
 from ftkit.evaluation import verification
 from ftkit.recipe.load import load_values
 from ftkit.run import FINISHED, Run, read_jsonl
+from ftkit.training import callbacks
 from ftkit.training.checkpoints import is_whole, newest_first
 
 PLACES = 20
@@ -99,3 +101,26 @@ def test_a_disk_that_fills_costs_no_training(
         assert run.state == FINISHED
         assert [path.name for path in run.folder.rglob(".*")] == []  # nothing half-written
         assert all(map(is_whole, newest_first(run.checkpoints)))
+
+
+@pytest.mark.slow
+def test_the_last_whole_checkpoint_stays_until_another_is_sealed(
+    made: Recipe, twin: tuple[dict[str, Any], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the disk takes all of a checkpoint but its seal, and only one is to be kept."""
+    plain, run = callbacks.seal, Run(tmp_path / "run")
+
+    def seal_but_the_last(checkpoint: Path) -> None:
+        if checkpoint.name == "checkpoint-6":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(checkpoint)
+
+    monkeypatch.setattr(callbacks, "seal", seal_but_the_last)
+    said = end_of(made, run.folder)
+    assert [path.name for path in newest_first(run.checkpoints)] == ["checkpoint-4"]
+    assert "the best of the steps is 6, whose checkpoint the disk did not take" in said
+    monkeypatch.setattr(callbacks, "seal", plain)
+    assert end_of(made, run.folder, resume=True) == ""
+    assert run.record["resumed"] == [4]
+    assert left_by(run) == twin[0]
+    assert [path.name for path in newest_first(run.checkpoints)] == ["checkpoint-6"]
