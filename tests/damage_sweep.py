@@ -6,6 +6,7 @@ than its twin; then how many cases there were. Exit status 1 where a line was wr
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -129,18 +130,21 @@ def main() -> None:
     arguments = parser.parse_args()
     number, parts = map(int, arguments.part.split("/"))
     hush_libraries()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(124))  # by `timeout`: the counts so far are printed
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made"
         made.mkdir()
         make_runs(recipe_maker(arguments.kind, Path(folder)), made)
-        for case in list(cases(made))[number - 1 :: parts]:
-            what = fault(made, *case)
-            counts["faults" if what else "good"] += 1
-            counts[case[-1]] += 1
-            if what:
-                print(*case, what, sep=" | ", flush=True)
-    print(dict(counts))
+        try:
+            for case in list(cases(made))[number - 1 :: parts]:
+                what = fault(made, *case)
+                counts["faults" if what else "good"] += 1
+                counts[case[-1]] += 1
+                if what:
+                    print(*case, what, sep=" | ", flush=True)
+        finally:
+            print(dict(counts))
     sys.exit(bool(counts["faults"]))
 
 
