@@ -144,7 +144,7 @@ def main() -> None:
                 if what:
                     print(*case, what, sep=" | ", flush=True)
         finally:
-            print(dict(counts))
+            print(dict(counts), flush=True)
     sys.exit(bool(counts["faults"]))
 
 
