@@ -10,7 +10,7 @@ test test-slow test-sweeps test-wheel test-oldest recipe-table: export OMP_NUM_T
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow test-sweeps test-wheel test-oldest lint docs site audit sbom sweep hub recipe-table bench bench-curves bench-gpu bench-plain clean
+.PHONY: install demo test test-slow test-sweeps test-wheel test-oldest damage lint docs site audit sbom sweep hub recipe-table bench bench-curves bench-gpu bench-plain clean
 
 install: $(STAMP)
 
@@ -54,6 +54,11 @@ test-oldest: install
 	$(OLDEST_PYTEST) tests/smoke/test_recipes.py -k "(lora_distilbert or transfer or flan or entities or gpt2_instruction) and not qlora"
 	$(OLDEST_PIP) --constraint build/oldest-qlora.txt --editable '.[qlora]'
 	$(OLDEST_PYTEST) tests/smoke/test_recipes.py -k qlora_distilbert
+
+# Each file of three kinds of runs, damaged in each way, before each command: hours; PART=1/40 takes a share of the cases.
+PART := 1/40
+damage: install
+	for kind in classifier decoder tagger; do $(BIN)/python tests/damage_sweep.py $$kind --part $(PART) || exit 1; done
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -1,7 +1,6 @@
 """The story of a run: prepare → baseline → train → tuned → save → report. The command line is a thin layer over it."""
 
 import copy
-import errno
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -18,6 +17,7 @@ from ftkit.claim import Claim, claimed
 from ftkit.classes import OWN_CODE
 from ftkit.compat import hush_libraries
 from ftkit.data.splits import STREAM_HEAD
+from ftkit.disk import place_of, refusal, refused
 from ftkit.errors import Interrupted, Unverified, UserError
 from ftkit.evaluation.benchmarks import BenchmarkScores, benchmark_target
 from ftkit.evaluation.evidence import TUNED
@@ -89,7 +89,14 @@ from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.batch_search import find_batch
 from ftkit.training.batch_size import BatchSize, in_one, known_batch, row_by_row
 from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, TellStep, WriteLog
-from ftkit.training.checkpoints import last_whole_checkpoint, step_of
+from ftkit.training.checkpoints import (
+    LOST_BEST,
+    checkpoint_to_go_on,
+    drop_damaged,
+    is_sealed,
+    newest_first,
+    step_of,
+)
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything, take_kept_rows
 from ftkit.training.evidence import (
     Before,
@@ -191,9 +198,20 @@ def train_into(folder: Path, claim: Claim, recipe: Recipe, *, smoke: bool, resum
     if smoke:
         with said_that_nothing_began(folder):
             recipe = smoke_recipe(recipe, train)
-    with recipe.located():
+    with recipe.located(), disk_told(folder):
         recipe = as_it_began(recipe, Run(folder).record.get("hub", [])) if resume else recipe
         return _train(pinned(recipe), Run(folder), claim, resume=resume, stands_for=meant)
+
+
+@contextmanager
+def disk_told(folder: Path) -> Iterator[None]:
+    """Raises UserError where a disk takes no more inside the block, before the run has begun or behind it."""
+    try:
+        yield
+    except Exception as error:
+        if not refusal(error):
+            raise
+        raise refused(error, place_of(error) or folder, how_to_go_on(Run(folder))) from error
 
 
 @contextmanager
@@ -703,16 +721,17 @@ def _train(recipe: Recipe, run: Run, claim: Claim, *, resume: bool, stands_for: 
         claim: on the run's folder, where it is said what is going on.
         stands_for: in a smoke run, the model in whose place a stand-in is; else empty.
     """
+    found = checkpoint_to_go_on(run, best=bool(recipe.training.load_best_model_at_end)) if resume else None
     account, stop = Account(run), StopOnSignal()
     forecast = ForecastTime(run)
     built = build_run(recipe, run, [stop, forecast, account, TellStep(claim)], resume=resume)
     recipe, parts = built.recipe, built.parts
     place_tensorboard(parts.trainer, run.tensorboard)
     console.say(speed_words(parts.trainer))
-    checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
-    if resume and checkpoint is None:
-        console.warn("there is no whole checkpoint: the run begins at step 0")
+    if found is not None and found.whole is None:
+        console.say("there is no checkpoint yet: the run begins at step 0")
     with recorded(run):
+        checkpoint = found.settle() if found is not None else None
         with console.status("writing down what the run begins with", after=console.SOON):
             if checkpoint is None:
                 record_start(run, built, {"smoke": {"stands_for": stands_for}} if stands_for else {})
@@ -751,7 +770,7 @@ def build_run(recipe: Recipe, run: Run, callbacks: list[TrainerCallback], *, res
     if resume:
         require_same_recipe(run, recipe)
     try:
-        parts = build(row_by_row(recipe), run.checkpoints, [*callbacks, SealCheckpoints()])
+        parts = build(row_by_row(recipe), run.checkpoints, [*callbacks, SealCheckpoints(run)])
         if recipe.training.finds_batch:
             batch = find_batch(recipe, parts, limit)
             recipe = batch.applied(recipe)
@@ -784,7 +803,7 @@ def record_going_on(run: Run, account: Account, checkpoint: Path) -> None:
     step = step_of(checkpoint)
     account.go_on(checkpoint, step)
     run.seal.unlink(missing_ok=True)
-    run.forget("error", "finished")
+    run.forget("error", "finished", LOST_BEST)
     run.forget_steps(step)
     if lost := lost_steps(run, checkpoint):
         shown = ", ".join(map(str, lost[:5])) + (", …" if len(lost) > 5 else "")
@@ -895,7 +914,7 @@ def fit(recipe: Recipe, run: Run, parts: Parts, watching: Watching, checkpoint: 
             account.end_training({})
             return
     try:
-        with stop.listening(), peak_within() as peak:
+        with stop.listening(), peak_within() as peak, run.patience():
             learn(recipe, run, parts, checkpoint, progress.close)
     finally:
         progress.close()
@@ -903,6 +922,9 @@ def fit(recipe: Recipe, run: Run, parts: Parts, watching: Watching, checkpoint: 
     step = trainer.state.global_step
     if stop.asked and (step < trainer.state.max_steps or (run.checkpoints / f"checkpoint-{step}").is_dir()):
         raise Interrupted(run.folder, step, stop.number)
+    if trainer.args.load_best_model_at_end and (lost := run.record.get(LOST_BEST)):
+        hint = f"go on with --resume --output-dir {shlex.quote(str(run.folder))}, which trains again from before it"
+        raise UserError(f"the best of the steps is {lost}, whose checkpoint the disk did not take", hint, str(run.folder))
 
 
 def keep_parts_small(run: Run, trainer: Trainer) -> None:
@@ -925,6 +947,8 @@ def finish(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Measur
     tell_trackers(parts.trainer, "tuned", tuned.metrics, ended=True)
     state = parts.trainer.state
     kept = state.best_global_step if parts.trainer.args.load_best_model_at_end else state.global_step
+    run.settle()
+    drop_damaged(run.checkpoints)
     run.update(steps=state.global_step, kept_step=kept or state.global_step, finished=now(), result=main_result(metrics))
     account.close(state)
     with console.status("writing the report", after=console.SOON):
@@ -953,16 +977,13 @@ def recorded(run: Run) -> Iterator[None]:
             record_interruption(run, error)
         raise
     except Exception as error:
-        full = disk_is_full(error)
-        try:
-            run.update(state=FAILED, finished=now(), error=f"{type(error).__name__}: {error}"[:2000])
-        except OSError:
-            if not full:
-                raise error from None
+        if run.record_file.is_file():
+            note_end(run, error, state=FAILED, error=f"{type(error).__name__}: {error}"[:2000])
+        else:
+            run.recipe_file.unlink(missing_ok=True)  # alone it is no run, and would stand in the way of one
         say_what_is_kept(run)
-        if full:
-            hint = f"free some, then go on with --resume --output-dir {shlex.quote(str(run.folder))}"
-            raise UserError(f"no space is left for {run.folder}", hint) from error
+        if refusal(error):
+            raise refused(error, run.folder, how_to_go_on(run)) from error
         raise
 
 
@@ -971,26 +992,32 @@ def record_interruption(run: Run, error: BaseException) -> None:
     if run.state in (FINISHED, ""):
         sweep(run)
         return
-    run.update(state=INTERRUPTED, finished=now())
+    note_end(run, error, state=INTERRUPTED)
     say_what_is_kept(run)
     if isinstance(error, KeyboardInterrupt):
         console.warn(f"interrupted; go on with the same command and --resume --output-dir {shlex.quote(str(run.folder))}")
 
 
+def note_end(run: Run, ended_by: BaseException, **fields: str) -> None:
+    """Let run.json say how the run ended, where the disk takes it."""
+    try:
+        run.update(finished=now(), **fields)
+        run.settle()
+    except OSError as second:
+        if not refusal(second):
+            raise ended_by from None
+
+
+def how_to_go_on(run: Run) -> str:
+    """What to do once there is space, and what is there already."""
+    last = next((step_of(checkpoint) for checkpoint in newest_first(run.checkpoints) if is_sealed(checkpoint)), 0)
+    if not is_run(run.folder):
+        return "free some, then start it again"
+    saved = f"the model is saved in {run.model}; " if run.model.is_dir() else ""
+    start = f"from step {last}" if last else "from the start"
+    return f"{saved}free some, then go on {start} with --resume --output-dir {shlex.quote(str(run.folder))}"
+
+
 def say_what_is_kept(run: Run) -> None:
     if run.replaced.is_dir():
         console.say(f"the finished run that this one was to replace is kept in {run.replaced}")
-
-
-def disk_is_full(error: BaseException) -> bool:
-    """Whether an error, or what caused it, is a full disk, in the words of Python, torch or safetensors."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    words = str(error)
-    if (
-        "No space left on device" in words
-        or ("PytorchStreamWriter" in words and "fail" in words)
-        or "inline_container" in words
-    ):
-        return True
-    return error.__context__ is not None and disk_is_full(error.__context__)

@@ -32,6 +32,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from ftkit.disk import refusal
 from ftkit.errors import FtkitError, RecipeError
 from ftkit.escapes import visible
 from ftkit.secrets import without_secrets
@@ -48,8 +49,20 @@ class Screen(Console):
             yield part if part.control else Segment(visible(without_secrets(part.text)), part.style)
 
 
+class Messages(Screen):
+    """The console of messages and progress: what the disk that they go to does not take is left out, and ends nothing."""
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError as error:
+            if not refusal(error):
+                raise
+            self._buffer.clear()
+
+
 out = Screen(highlight=False, soft_wrap=True)
-err = Screen(stderr=True, highlight=False, soft_wrap=True)
+err = Messages(stderr=True, highlight=False, soft_wrap=True)
 
 LONG = 1.0  # seconds from which on it is said how long something took
 SOON = 0.5  # seconds that a pipe waits for the first word on what is mostly done by then

@@ -12,6 +12,7 @@ from typing import Any
 from ftkit import console
 from ftkit.errors import UserError
 
+LOOK = "look at the disk, and who may read the file"
 COPY = "put a whole copy of it back, or train the run again"
 MISSING = "missing"
 DAMAGED = "damaged: "  # and then what is wrong
@@ -52,7 +53,12 @@ def read_bytes(file: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise Damaged(file, MISSING) from None
     except OSError as error:
-        raise Damaged(file, f"{UNREADABLE}: {error.strerror}", "look at the disk, and who may read the file") from error
+        raise unreadable(file, error) from error
+
+
+def unreadable(file: Path, error: OSError) -> Damaged:
+    """Of a file that is there, or may be: the disk or the rights keep it from being read."""
+    return Damaged(file, f"{UNREADABLE}: {error.strerror}", LOOK)
 
 
 def decoded(content: bytes, file: Path) -> str:
@@ -189,6 +195,10 @@ def read_arrays(file: Path, *names: str) -> dict[str, Any]:
         raise Damaged(file, MISSING) from None
     except MemoryError:
         raise
+    except OSError as error:
+        if error.errno is None:
+            raise Damaged(file, f"no arrays can be read from it ({first_words(error)})") from error
+        raise unreadable(file, error) from error
     except Exception as error:  # of a damaged archive numpy, zipfile and zlib raise whatever they stumble over
         raise Damaged(file, f"no arrays can be read from it ({first_words(error)})") from error
     if lacking := [name for name in names if name not in found]:
@@ -205,8 +215,12 @@ def opened_tensors(file: Path) -> Iterator[Any]:
     """
     from safetensors import SafetensorError, safe_open  # as above
 
-    if not file.exists():
-        raise Damaged(file, MISSING)
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise Damaged(file, MISSING) from None
+    except OSError as error:
+        raise unreadable(file, error) from error
     try:
         with safe_open(file, framework="pt") as held:
             yield held

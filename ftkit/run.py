@@ -20,8 +20,9 @@ from typing import Any
 
 import yaml
 
-from ftkit import __version__
+from ftkit import __version__, console
 from ftkit.claim import LOCK, Busy, Sign, is_first_rank, sign_of
+from ftkit.disk import refusal
 from ftkit.errors import FtkitError, UserError
 from ftkit.reading import MISSING, Damaged, object_if_there, read_log
 from ftkit.reading import read_jsonl as read_jsonl  # the other half of write_jsonl
@@ -81,6 +82,9 @@ class Run:
         self.replaced = folder / "replaced"  # the finished run before, until this one is finished
         self.setting_aside = folder / "replaced.part"  # the same while it is put there
         self.lock = folder / LOCK
+        self._patient = False  # see `patience`
+        self._waiting: dict[str, Any] | None = None  # run.json as it is to be
+        self._waiting_lines: list[str] = []  # of log.jsonl
 
     def clear_outputs(self) -> None:
         """An empty folder for the arrays."""
@@ -94,6 +98,8 @@ class Run:
         Raises:
             Damaged: it cannot be read.
         """
+        if self._waiting is not None:
+            return self._waiting
         try:
             return object_if_there(self.record_file, RECORD)
         except Damaged as error:
@@ -150,10 +156,46 @@ class Run:
         """Take fields out of run.json."""
         self._write_record({name: value for name, value in self.record.items() if name not in names})
 
+    @contextmanager
+    def patience(self) -> Iterator[None]:
+        """While the block runs, what the disk does not take of run.json and log.jsonl waits in memory and is tried again."""
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+
+    def settle(self) -> None:
+        """Write all that waits.
+
+        Raises:
+            OSError: the disk does not take it yet.
+        """
+        if self._waiting is not None:
+            write_json(self.record_file, self._waiting)
+            self._waiting = None
+        if self._waiting_lines:
+            self._append("".join(self._waiting_lines))
+            self._waiting_lines = []
+
     def _write_record(self, record: dict[str, Any]) -> None:
-        write_json(self.record_file, record)
+        before, self._waiting = self._waiting, None
+        try:
+            write_json(self.record_file, record)
+        except OSError as error:
+            self._waiting = before
+            self._wait(self.record_file, error, told=before is not None)
+            self._waiting = record
+            return
         if self.seal.is_file():
             write_json(self.seal, object_if_there(self.seal) | {self.record_file.name: describe(self.record_file)})
+
+    def _wait(self, file: Path, error: OSError, *, told: bool) -> None:
+        """Raises the error where nothing may wait, or where it is no disk's that takes no more."""
+        if not (self._patient and (what := refusal(error))):
+            raise error
+        if not told:
+            console.warn(f"{file}: {what}; what belongs there waits in memory")
 
     def forget_steps(self, after: int) -> None:
         """Take out of log.jsonl what was logged after a step, which is done again, and what ended an earlier training.
@@ -162,15 +204,27 @@ class Run:
         """
         if self.log_file.is_file():
             events = read_log(self.log_file)
+            events += map(json.loads, self._waiting_lines)
             kept = [event for event in events if event.get("step", 0) <= after and "train_runtime" not in event]
             write_jsonl(self.log_file, kept)
+            self._waiting_lines = []
 
     def log(self, event: dict[str, Any]) -> None:
         """Append one event to log.jsonl, whole or not at all."""
+        lines = [*self._waiting_lines, json.dumps(event) + "\n"]
+        try:
+            self._append("".join(lines))
+        except OSError as error:
+            self._wait(self.log_file, error, told=len(lines) > 1)
+            self._waiting_lines = lines
+        else:
+            self._waiting_lines = []
+
+    def _append(self, text: str) -> None:
         size = self.log_file.stat().st_size if self.log_file.is_file() else 0
         try:
             with self.log_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
+                file.write(text)
         except OSError:  # as of a full disk
             if self.log_file.is_file():
                 os.truncate(self.log_file, size)
@@ -184,6 +238,13 @@ def default_folder(recipe: Recipe, *, smoke: bool) -> Path:
 
 def is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file() and (folder / "recipe.yaml").is_file()
+
+
+def was_run(folder: Path) -> bool:
+    """Whether a folder holds a run, or one that has lost what says of which state or which recipe it is."""
+    run = Run(folder)
+    rest = run.model.is_dir() or run.checkpoints.is_dir()
+    return is_run(folder) or (rest and (run.record_file.is_file() or run.recipe_file.is_file()))
 
 
 def require_files(run: Run) -> None:
@@ -255,7 +316,7 @@ def require_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
                 f"the run in {folder} is finished", "evaluate it with `ftkit eval`, or use --overwrite", "--resume"
             )
     elif holds_something(run):
-        if not is_run(folder):
+        if not (was_run(folder) if overwrite else is_run(folder)):
             hint = "--overwrite replaces runs only" if overwrite else "choose another folder"
             raise UserError(f"{folder} holds files that are not a run's", hint, "--output-dir")
         if not overwrite and run.state == FINISHED:
@@ -393,7 +454,7 @@ def set_aside_finished(run: Run) -> None:
 def may_be_finished(run: Run) -> bool:
     """Whether a run is finished, or its record cannot say."""
     try:
-        return run.state == FINISHED
+        return run.state == FINISHED or (run.model.is_dir() and run.state not in (TRAINING, INTERRUPTED, FAILED))
     except Damaged:
         return True
 

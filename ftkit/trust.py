@@ -86,7 +86,7 @@ def code_places(folder: Path, *, own_code: bool = False) -> list[Place]:
     model, recipe = folder / "model", readable_recipe(folder)
     wanting = ["recipe.yaml: model.trust_remote_code"] if recipe and recipe.model.trust_remote_code else []
     for record in RECORDS:
-        load = read_object(folder / record).get("load")
+        load = object_or_nothing(folder / record).get("load")
         arguments = load.get("arguments") if isinstance(load, dict) else None
         if isinstance(arguments, dict) and arguments.get(OWN_CODE):
             wanting.append(f"{record}: load.arguments.trust_remote_code")
@@ -110,7 +110,7 @@ def readable_recipe(folder: Path) -> Recipe | None:
 def code_files(model: Path) -> Iterator[str]:
     """Where a model's folder brings code, which is run where the model's own code is."""
     for name in (CONFIG, "tokenizer_config.json"):
-        if read_object(model / name).get("auto_map"):
+        if object_or_nothing(model / name).get("auto_map"):
             yield f"{name}: auto_map"
     if (model / "custom_generate" / "generate.py").is_file():
         yield "custom_generate/generate.py"
@@ -119,11 +119,11 @@ def code_files(model: Path) -> Iterator[str]:
 def strange_names(folder: Path) -> Iterator[str]:
     """What would import something by a name that stands in a file, and that ftkit never writes."""
     for record in RECORDS:
-        load = read_object(folder / record).get("load")
+        load = object_or_nothing(folder / record).get("load")
         if load is not None and (words := strange_load(load)):
             yield f"{record}: {words}"
     for name, found in ((ADAPTER, strange_adapter), (CONFIG, strange_config)):
-        if words := found(read_object(folder / "model" / name)):
+        if words := found(object_or_nothing(folder / "model" / name)):
             yield f"model/{name}: {words}"
 
 
@@ -136,7 +136,7 @@ def code_of(block: Model, model: Path | None = None) -> tuple[str, str]:
     places = [model, Path(block.name).expanduser(), Path(block.tokenizer).expanduser() if block.tokenizer else None]
     folders = [folder for folder in places if folder is not None and folder.is_dir()]
     files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
-    named = [read_object(folder / name) for folder in folders for name in NAMING if (folder / name).is_file()]
+    named = [object_or_nothing(folder / name) for folder in folders for name in NAMING if (folder / name).is_file()]
     maps = [[values.get(key) for key in ("auto_map", "base_model_name_or_path", "revision")] for values in named]
     shown = ", ".join(dict.fromkeys(file.name for file in files[:SHOWN])) + (", …" if len(files) > SHOWN else "")
     where = block.name if not Path(block.name).expanduser().is_dir() else ""
@@ -161,7 +161,7 @@ def is_known(place: Place) -> bool:
 
 def identity(folder: Path) -> str:
     """A digest by which a run is known, whatever its folder is called later."""
-    record = read_object(folder / "run.json")
+    record = object_or_nothing(folder / "run.json")
     return digest_of([], *(record.get(name) for name in ("started", "fingerprints")))
 
 
@@ -200,8 +200,8 @@ def named_code(recipe: Recipe) -> Iterator[str]:
         yield f"model.trust_remote_code ({code_of(recipe.model)[0]})"
 
 
-def read_object(file: Path) -> dict[str, Any]:
-    """A file's JSON object; empty where there is none."""
+def object_or_nothing(file: Path) -> dict[str, Any]:
+    """A file's JSON object; empty where there is none: of a damaged file whoever reads it next says what is wrong."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

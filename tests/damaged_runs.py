@@ -57,7 +57,13 @@ COMMANDS = {
     "report": ["report", "RUN"],
     "merge": ["merge", "RUN", "MERGED"],
 }
+FURTHER = {
+    "chat": ["chat", "RUN", "--max-new-tokens", "2"],
+    "export": ["export", "RUN", "MERGED"],
+    "push": ["push", "RUN", "someone/something"],  # nobody says yes
+}
 RESUME = ["train", "RECIPE", "--output-dir", "RUN", "--resume"]
+ANEW = ["train", "RECIPE", "--output-dir", "RUN", "--overwrite"]
 
 
 def damage(file: Path, kind: str) -> None:
@@ -133,7 +139,7 @@ def invoke(words: list[str], run: Path, place: Path) -> tuple[str, str]:
     shutil.rmtree(named["MERGED"], ignore_errors=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verification, "Reloader", ReloaderHere)
-        done = CliRunner().invoke(app, [str(named.get(word, word)) for word in words])
+        done = CliRunner().invoke(app, [str(named.get(word, word)) for word in words], input="hello\n")
     if isinstance(done.exception, FtkitError):
         return REFUSED, f"{done.exception.exit_status} {done.exception}"
     if done.exception is not None and not isinstance(done.exception, SystemExit):

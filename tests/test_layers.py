@@ -15,7 +15,20 @@ from ftkit.run import dump_recipe
 PACKAGE = Path(ftkit.__file__).parent
 # From the top down; a file may import from its own layer and from those above it.
 LAYERS = [
-    ["errors", "deferral", "process", "cache", "shelf", "units", "escapes", "secrets", "classes", "scratch", "signals"],
+    [
+        "errors",
+        "deferral",
+        "process",
+        "cache",
+        "shelf",
+        "units",
+        "escapes",
+        "secrets",
+        "classes",
+        "scratch",
+        "signals",
+        "disk",
+    ],
     ["console", "reading", "seals"],
     ["claim"],
     ["recipe"],

@@ -20,7 +20,19 @@ from transformers import EvalPrediction
 from ftkit.errors import UserError
 from ftkit.evaluation.measure import Outputs, load_outputs
 from ftkit.reading import Damaged, object_if_there, read_arrays, read_json, read_jsonl, read_log, read_object, read_tensors
-from ftkit.run import Run, changed_files, end_run, finished_run, require_free, write_json, write_jsonl, write_text
+from ftkit.recipe.load import load_values
+from ftkit.report.next_steps import latest_beside
+from ftkit.run import (
+    Run,
+    changed_files,
+    end_run,
+    finished_run,
+    require_free,
+    start_run,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 from ftkit.seals import seal_of, unlike
 from ftkit.training.checkpoints import keep_copies, last_whole_checkpoint, put_back, seal
 
@@ -218,3 +230,29 @@ def test_the_seal_of_a_run_finds_each_file_that_changed(tmp_path: Path) -> None:
         "model/tokenizer.json": "missing",
     }
     assert changed_files(run, within="model/") == {"model/tokenizer.json": "missing"}
+
+
+@pytest.mark.parametrize("name", ["run.json", "recipe.yaml"])
+@pytest.mark.parametrize("kind", [*DAMAGES, MISSING])
+def test_a_damaged_run_is_replaced_where_its_user_says_so(tmp_path: Path, name: str, kind: str) -> None:
+    """What the hint of a refusal names, works; a model that may be a finished run's is kept until the new run is finished."""
+    run = small_run(tmp_path / "run", state="finished")
+    write_text(run.model / "config.json", "{}")
+    damage(run.folder / name, kind)
+    require_free(run.folder, overwrite=True, resume=False)
+    values = {
+        "task": "text-classification",
+        "model": {"name": "model"},
+        "strategy": {"name": "full"},
+        "data": {"train": "rows.csv"},
+    }
+    start_run(run, load_values(values), {})
+    assert (run.replaced / "model/config.json").is_file()
+    assert not run.model.exists()
+
+
+def test_another_run_that_is_damaged_is_no_fault_of_this_one(tmp_path: Path) -> None:
+    run, other = (small_run(tmp_path / name, state="finished") for name in ("run", "other"))
+    assert latest_beside(run) == other.folder
+    damage(other.record_file, "half")
+    assert latest_beside(run) is None

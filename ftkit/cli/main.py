@@ -36,14 +36,14 @@ from ftkit.cli import (
 )
 from ftkit.cli.libraries import hush_from_the_start
 from ftkit.cli.other_words import at_home, refuse_other_words
+from ftkit.disk import FULL, place_of, refusal, refused
 from ftkit.errors import Diverged, FtkitError, Interrupted, UserError
 from ftkit.secrets import without_secrets
 from ftkit.signals import arrived, exit_status, heed_signals, stop_words
 
 LAST_WAIT = 2.0  # seconds for a thread that goes on behind a command
 INTERRUPTED = 130
-NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)  # a file cannot be used so
-FULL = (errno.ENOSPC, errno.EDQUOT)
+NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES, errno.EPERM)  # a file cannot be used so
 
 app = typer.Typer(
     name="ftkit",
@@ -121,17 +121,8 @@ def run_command() -> None:
         console.set_quiet(False)  # what is wrong is no progress
         console.say(str(error))
         leave(error.exit_status)
-    except OSError as error:
-        if error.errno in NAMES and error.filename is not None:
-            console.show_error(
-                UserError(str(error.strerror).lower(), "check the name and who may use it", str(error.filename))
-            )
-            leave(UserError.exit_status)
-        if error.errno not in FULL or error.filename is not None:
-            raise
-        with suppress(OSError):
-            console.err.print(f"error: no more can be written: {error.strerror}")
-        os._exit(1)  # what standard output still holds would be written once more
+    except Exception as error:
+        tell_system_error(error)
     except SystemExit as error:
         if error.code == INTERRUPTED:  # typer's word for Ctrl-C
             say_interrupted()
@@ -156,6 +147,24 @@ def say_interrupted() -> None:
     console.err.print(stop_words())
 
 
+def tell_system_error(error: Exception) -> None:
+    """One line where a name or a disk does not let a file be used; else the error goes on as it is."""
+    named = isinstance(error, OSError) and error.filename is not None
+    if isinstance(error, OSError) and named and error.errno in NAMES:
+        line = UserError(str(error.strerror).lower(), "check the name and who may use it", str(error.filename))
+        console.show_error(line)
+        leave(line.exit_status)
+    if isinstance(error, OSError) and not named and error.errno in FULL:
+        with suppress(OSError):
+            console.err.print(f"error: no more can be written: {error.strerror}")
+        os._exit(1)  # what standard output still holds would be written once more
+    if not refusal(error):
+        raise error
+    line = refused(error, place_of(error) or "what is written", "free some, then do it again")
+    console.show_error(line)
+    leave(line.exit_status)
+
+
 def end_threads() -> None:
     """Wait for threads that a process ends with, as a tracker's that sends its last figures; not for ever."""
     for thread in threading.enumerate():
@@ -167,6 +176,7 @@ def leave(status: int) -> None:
     """Exit at once where the libraries' threads would hold the process, with everything printed."""
     with suppress(BrokenPipeError):  # whoever read has enough
         sys.stdout.flush()
+    with suppress(OSError):
         sys.stderr.flush()
     os._exit(status)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
-from datasets import Dataset, Features, Value, load_dataset
+from datasets import Dataset, Features, Value, config, load_dataset
 from datasets.packaged_modules.json.json import JsonConfig
 from datasets.utils import logging
 
@@ -31,6 +31,7 @@ from ftkit.data.diagnose import (
 from ftkit.data.nested import json_shape, loses_texts, read_json, read_squad
 from ftkit.data.paths import KINDS, require_one_kind
 from ftkit.data.texts import is_number
+from ftkit.disk import refusal, refused
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
 
@@ -144,6 +145,9 @@ def _read_kind(source: Source, files: list[DataFile], sample_by: str, streaming:
     except LIBRARY_ERRORS as error:
         if isinstance(error, OSError) and error.errno:  # a full disk or a lost file is no fault of the data
             raise
+        if refusal(error):
+            place = str(config.HF_DATASETS_CACHE)
+            raise refused(error, place, "free some, or set HF_DATASETS_CACHE to a larger disk") from error
         if "corresponds to no data" in str(error):
             raise UserError(f"{source.path} has no rows", "check the file") from None
         message, hint = diagnose(kind, files, encoding, separator, source.quoting is not False, source.header, error)

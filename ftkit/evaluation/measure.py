@@ -16,6 +16,7 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer
 
 from ftkit.data.encode import longest_first
 from ftkit.data.ledger import ROW
+from ftkit.disk import whole_or_absent
 from ftkit.evaluation.generation import generate_answers
 from ftkit.metrics.custom import CustomMetric
 from ftkit.metrics.resampling import Resampler, by_group, of_nothing
@@ -70,9 +71,8 @@ def digest_of(answers: list[dict[str, Any]]) -> str:
 
 def write_arrays(file: Path, **arrays: Any) -> None:
     """An .npz file, whole or absent."""
-    beside = file.with_suffix(".part.npz")
-    np.savez_compressed(beside, **arrays)
-    beside.replace(file)
+    with whole_or_absent(file, file.with_suffix(".part.npz")) as beside:
+        np.savez_compressed(beside, **arrays)
 
 
 @dataclass

@@ -3,12 +3,12 @@
 Some of the rows stand there a second time, padded as the longest of them, to tell what padding alone does to a loss.
 """
 
-import os
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from ftkit.disk import whole_or_absent
 from ftkit.evaluation.scoring import Row
 from ftkit.reading import Damaged, opened_tensors
 from ftkit.run import as_umask_says
@@ -27,10 +27,9 @@ def write_rows(file: Path, rows: list[Row], padded: list[Row], **scores: list[to
     for name, vectors in scores.items():
         tensors |= {f"{name} {index}": vector for index, vector in enumerate(vectors)}
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.partial")
-    save_file(tensors, beside)
-    as_umask_says(beside)
-    os.replace(beside, file)
+    with whole_or_absent(file, file.with_name(f".{file.name}.partial")) as beside:
+        save_file(tensors, beside)
+        as_umask_says(beside)
 
 
 def read_rows(file: Path, which: str = INPUT) -> list[Row]:

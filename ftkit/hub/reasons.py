@@ -1,6 +1,5 @@
 """Why something could not be had from the hub, in one line: the library's own reason, and the hint of that reason."""
 
-import errno
 import os
 import re
 import shutil
@@ -23,6 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from ftkit.disk import FULL
 from ftkit.errors import FtkitError, UserError
 from ftkit.hub.cache import hub_folders, refs_of
 from ftkit.hub.client import NoAnswer, NotTheHub, Timeout, TransportError
@@ -31,7 +31,6 @@ from ftkit.hub.nearest import nearest_id
 from ftkit.hub.offline import why_offline
 
 LONGEST = 300  # letters of a library's words
-FULL = (errno.ENOSPC, errno.EDQUOT)
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 LOGIN = "`hf auth login`"
 NETWORK_HINT = "check network, proxy and HF_ENDPOINT"

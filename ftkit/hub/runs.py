@@ -25,6 +25,7 @@ from ftkit.hub.lookup import Listing, look_up
 from ftkit.hub.names import Repository, is_hub_id
 from ftkit.hub.offline import may_ask, offline_by_choice, online, why_offline
 from ftkit.hub.reasons import is_refusal, reason_of, words_of
+from ftkit.reading import Damaged, object_if_there, read_text
 
 REVISION = "@"
 VERIFICATION, ADAPTER, CONFIG = "verification/facts.json", "model/adapter_config.json", "model/config.json"
@@ -129,15 +130,18 @@ def make_harmless(folder: Path, repository: Repository) -> None:
         UserError: without it the model cannot be loaded, or they are no files of a run.
     """
     try:
-        recipe: Any = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
-        record, facts = read_object(folder / RECORD), read_object(folder / VERIFICATION)
+        recipe: Any = yaml.safe_load(read_text(folder / RECIPE))
+        record, facts = object_if_there(folder / RECORD), object_if_there(folder / VERIFICATION)
         needs_code = bool(recipe["model"].get("trust_remote_code"))
         own_metric = (recipe.get("evaluation") or {}).pop("metric_file", None)
         found = [one["load"] for one in (record, facts) if one is record or one]
         strange = [words for load in found if (words := strange_load(load))]
-        strange += [strange_adapter(read_object(folder / ADAPTER)), strange_config(read_object(folder / CONFIG))]
+        strange += [strange_adapter(object_if_there(folder / ADAPTER)), strange_config(object_if_there(folder / CONFIG))]
         for load in found:
             load["arguments"].pop("trust_remote_code", None)
+    except Damaged as error:
+        message = f"{repository}: its files are not those of a run: {error.file.relative_to(folder)}: {error.message}"
+        raise UserError(message, key=repository.key) from error
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(f"{repository}: its files are not those of a run", key=repository.key) from error
     if needs_code or any(strange):
@@ -146,11 +150,6 @@ def make_harmless(folder: Path, repository: Repository) -> None:
     if own_metric:
         console.warn(f"{repository.name}: its own metric is code, and is left out")
     write_own(folder, recipe, record, facts)
-
-
-def read_object(file: Path) -> dict[str, Any]:
-    """A file's JSON object; empty where there is no such file."""
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def write_own(folder: Path, recipe: Any, record: dict[str, Any], facts: dict[str, Any]) -> None:

@@ -33,6 +33,18 @@ def save_model(
     """
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
+    try:
+        write_model(model, tokenizer, beside, prompt_forms)
+    except BaseException:  # a full disk gets its space back
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    as_umask_says(beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+
+
+def write_model(model: Any, tokenizer: PreTrainedTokenizerBase, beside: Path, prompt_forms: dict[str, str] | None) -> None:
+    """All files of a saved model, into an own folder."""
     if isinstance(model, PeftModel):
         # Asking whether the embedding grew would ask the hub; no strategy makes it grow.
         model.save_pretrained(beside, save_embedding_layers=False)
@@ -53,6 +65,3 @@ def save_model(
         tokenizer.save_pretrained(beside)
     if prompt_forms:
         write_json(beside / PROMPT_TEMPLATE, prompt_forms)
-    as_umask_says(beside)
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)

@@ -1,10 +1,12 @@
 """What may be done with a finished run, as commands for a shell; each works for this very run."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ftkit.console import PIPE
 from ftkit.evaluation.verification import is_recorded
+from ftkit.reading import Damaged
 from ftkit.recipe.schema import Recipe
 from ftkit.report.predicting import SENTENCE, example
 from ftkit.run import FINISHED, Run, is_run
@@ -43,9 +45,11 @@ def asked_text(recipe: Recipe) -> str:
 
 def latest_beside(run: Run) -> Path | None:
     """The folder of the run that was finished last beside this one, of those that were measured on the same rows."""
-    others = {
-        path: Run(path).record for path in run.folder.parent.iterdir() if path.name != run.folder.name and is_run(path)
-    }
+    others: dict[Path, dict[str, Any]] = {}
+    for path in run.folder.parent.iterdir():
+        with suppress(Damaged, OSError):  # of another run, which is no fault of this one
+            if path.name != run.folder.name and is_run(path):
+                others[path] = Run(path).record
     own = measured_rows(run.record)
     alike = [path for path, record in others.items() if record.get("state") == FINISHED and measured_rows(record) == own]
     return max(alike, key=lambda path: str(others[path].get("finished", "")), default=None)

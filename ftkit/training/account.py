@@ -17,7 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ftkit.models.frozen import FROZEN
 from ftkit.reading import read_objects
 from ftkit.run import Run, now, write_json
-from ftkit.training.checkpoints import keep_copies
+from ftkit.training.checkpoints import is_fresh, keep_copies, sparing
 from ftkit.training.energy import EnergyMeter
 from ftkit.training.memory import peak_memory_bytes, peak_now
 from ftkit.training.micro_batches import count_rows
@@ -107,12 +107,15 @@ class Account(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         checkpoint = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
-        if state.is_world_process_zero and checkpoint.is_dir():
+        if not (state.is_world_process_zero and is_fresh(checkpoint)):
+            return
+        with sparing(checkpoint, ends=control.should_training_stop):
             self.training_peak = peak_now()
             self.at[state.global_step] = Counter(self.trained_on)
             parts = self.parts(state.global_step)
             write_json(checkpoint / FILE, parts)
             self.run.update(parts=parts)
+            self.run.settle()  # what leads to a whole checkpoint is written down
             keep_copies(self.run, checkpoint)
 
     def parts(self, step: int) -> list[Part]:

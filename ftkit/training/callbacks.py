@@ -11,13 +11,14 @@ from typing import Any
 
 from rich.progress import TaskID
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import rotate_checkpoints
 
 from ftkit import console
 from ftkit.claim import Claim
 from ftkit.metrics.names import shown_name
 from ftkit.run import Run
 from ftkit.signals import ENDING, Stopped, note
-from ftkit.training.checkpoints import seal, set_aside
+from ftkit.training.checkpoints import LOST_BEST, SEALED, is_fresh, is_sealed, seal, sparing, step_of
 
 
 class ShowProgress(TrainerCallback):
@@ -122,12 +123,39 @@ class TellStep(TrainerCallback):
 
 
 class SealCheckpoints(TrainerCallback):
-    """Seals each checkpoint when the Trainer has written all of it."""
+    """Seals each checkpoint when the Trainer has written all of it; only then older ones may go.
+
+    Where the disk did not take the best one, run.json says so.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.best: str | None = None  # the best checkpoint that is sealed
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.best = state.best_model_checkpoint
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         checkpoint = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
-        if state.is_world_process_zero and checkpoint.is_dir():
-            seal(checkpoint)
+        if not state.is_world_process_zero:
+            return
+        if is_fresh(checkpoint):
+            with sparing(checkpoint, ends=control.should_training_stop):
+                seal(checkpoint)
+        self.note_best(state, checkpoint)
+        if is_sealed(checkpoint):
+            self.run.update(**{SEALED: state.global_step})
+            rotate_checkpoints(str(checkpoint.parent), args.save_total_limit, state.best_model_checkpoint, use_mtime=True)
+
+    def note_best(self, state: TrainerState, checkpoint: Path) -> None:
+        """Let state and record say which checkpoint is the best of those there, and whether a better one is lost."""
+        if state.best_model_checkpoint == str(checkpoint) and not is_sealed(checkpoint):
+            state.best_model_checkpoint = self.best
+        if state.best_global_step == state.global_step and not is_sealed(checkpoint):
+            self.run.update(**{LOST_BEST: state.global_step})
+        self.best, lost = state.best_model_checkpoint, self.run.record.get(LOST_BEST)
+        if lost is not None and self.best and step_of(Path(self.best)) > lost:
+            self.run.forget(LOST_BEST)
 
 
 class StopOnSignal(TrainerCallback):
@@ -152,10 +180,6 @@ class StopOnSignal(TrainerCallback):
             whole = abs((state.epoch or 0) - round(state.epoch or 0)) <= 1e-6
             control.should_evaluate = self.owed or (whole and control.should_evaluate)
             control.should_save = self.owed or (whole and control.should_save)
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.asked and control.should_save and state.is_world_process_zero:
-            set_aside(Path(args.output_dir or "") / f"checkpoint-{state.global_step}")
 
     @contextmanager
     def listening(self) -> Iterator[None]:

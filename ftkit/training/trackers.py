@@ -1,11 +1,16 @@
 """Experiment trackers: which of them the Trainer's `report_to` names, and what they are told beside its log."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from transformers import Trainer
 from transformers.integrations import INTEGRATION_TO_CALLBACK, TensorBoardCallback, get_available_reporting_integrations
 
+from ftkit import console
+from ftkit.disk import refusal
 from ftkit.errors import UserError
 
 DEFAULT = "tensorboard"  # writes files and asks nobody
@@ -41,11 +46,39 @@ def require_tracker(name: str, installed: list[str]) -> None:
         raise UserError(f"the tracker '{name}' is not installed", hint, key="training.report_to")
 
 
+class SparingTensorBoard(TensorBoardCallback):  # type: ignore[misc]  # of a library without types
+    """Tensorboard's files, which end where the disk takes no more; training goes on."""
+
+    def on_train_begin(self, *arguments: Any, **named: Any) -> None:
+        with self.sparing():
+            super().on_train_begin(*arguments, **named)
+
+    def on_log(self, *arguments: Any, **named: Any) -> None:
+        with self.sparing():
+            super().on_log(*arguments, **named)
+
+    def on_train_end(self, *arguments: Any, **named: Any) -> None:
+        with self.sparing():
+            super().on_train_end(*arguments, **named)
+
+    @contextmanager
+    def sparing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not (what := refusal(error)):
+                raise
+            console.warn(f"{self.logging_dir}: {what}; tensorboard is told nothing more")
+            self.tb_writer = self._SummaryWriter = None
+
+
 def place_tensorboard(trainer: Trainer, folder: Path) -> None:
     """Let tensorboard write into a folder of the run; its own choice lies among the checkpoints."""
-    for callback in trainer.callback_handler.callbacks:
-        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
-            callback.logging_dir = str(folder)
+    callbacks = trainer.callback_handler.callbacks
+    for place, callback in enumerate(callbacks):
+        if isinstance(callback, TensorBoardCallback):
+            callbacks[place] = SparingTensorBoard(callback.tb_writer)
+            callbacks[place].logging_dir = callback.logging_dir or str(folder)
 
 
 def tell_trackers(trainer: Trainer, name: str, metrics: dict[str, float], *, ended: bool = False) -> None:

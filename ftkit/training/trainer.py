@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ftkit.data.packing import is_flash
 from ftkit.models.label_scale import OWN, LabelScale
 from ftkit.models.load import lacks_memory
 from ftkit.models.resting import RestingBase
+from ftkit.training.checkpoints import make_place, require_whole, sparing
 from ftkit.training.divergence import Watch
 from ftkit.training.dropout import drop, dropping
 from ftkit.training.embedding_gradient import adding_rows, leaves_gradients
@@ -97,6 +99,27 @@ class Trainer(compat.Trainer):
         self.current_flos = 0  # those of a training that diverged would count in the next
         with self.stepping(), borrowed_names(self.model):  # the Trainer puts Liger's in for good, where the recipe asks it
             return super().train(*arguments, **named)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """As the Trainer's, whose older checkpoints go once this one is sealed; none where the disk takes no more."""
+        checkpoint = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            make_place(checkpoint)
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            with sparing(checkpoint, ends=self.control.should_training_stop):
+                super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+
+    def _load_best_model(self) -> None:
+        """As the Trainer's.
+
+        Raises:
+            Damaged: it is not as it was sealed.
+        """
+        require_whole(Path(self.state.best_model_checkpoint or ""))
+        super()._load_best_model()
 
     @contextmanager
     def stepping(self) -> Iterator[None]:

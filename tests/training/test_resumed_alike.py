@@ -24,7 +24,7 @@ from ftkit.report.page import cost
 from ftkit.run import Run, read_jsonl, resolved_values, write_jsonl
 from ftkit.training import callbacks, divergence, energy
 from ftkit.training.callbacks import StopOnSignal
-from ftkit.training.checkpoints import kept_of, last_whole_checkpoint, set_aside
+from ftkit.training.checkpoints import kept_of, last_whole_checkpoint, make_place
 
 RecipeMaker = Callable[..., Recipe]
 STEPS = 24
@@ -199,9 +199,9 @@ def test_a_checkpoint_that_is_written_again_is_kept_until_that_is_whole(
     checkpoint = last_whole_checkpoint(tmp_path / "run/checkpoints")
     assert checkpoint is not None
     assert checkpoint.name == "checkpoint-8"
-    assert [path.name for path in checkpoint.parent.glob("*checkpoint-*")] == ["checkpoint-8"]
+    assert {path.name for path in checkpoint.parent.glob("*checkpoint-*")} == {"checkpoint-8", "damaged-checkpoint-8"}
     plain(checkpoint)  # once what takes its place is whole, none is kept
-    set_aside(checkpoint)
+    make_place(checkpoint)
     shutil.copytree(kept_of(checkpoint), checkpoint)
     plain(checkpoint)
     assert [path.name for path in checkpoint.parent.glob("*checkpoint-*")] == ["checkpoint-8"]
