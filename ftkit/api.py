@@ -4,7 +4,7 @@ import copy
 import errno
 import shlex
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,6 +100,7 @@ from ftkit.training.evidence import (
     row_names,
 )
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
+from ftkit.training.inputs import record_forced, settle_inputs, with_rows_compared, write_inputs
 from ftkit.training.learning import in_numbers, keep_watch, learn
 from ftkit.training.levers import speed_facts, speed_reasons, speed_words
 from ftkit.training.memory import peak_within
@@ -155,6 +156,7 @@ def train(
     smoke: bool = False,
     resume: bool = False,
     overwrite: bool = False,
+    force: bool = False,
 ) -> Result:
     """One recipe becomes one finished run.
 
@@ -164,6 +166,7 @@ def train(
         smoke: a tiny stand-in, sample data and few steps take the place of the recipe's own, on the same code path.
         resume: go on from the last whole checkpoint of the run in `output_dir`.
         overwrite: replace a run that is in `output_dir`.
+        force: resume also where data, base weights or code are not those that the run began with; it says so for ever.
 
     Raises:
         UserError: something is wrong that the user can mend; nothing was written.
@@ -184,7 +187,7 @@ def train(
             recipe = smoke_recipe(recipe, train)
     with recipe.located():
         recipe = as_it_began(recipe, Run(folder).record.get("hub", [])) if resume else recipe
-        return _train(pinned(recipe), Run(folder), resume=resume, stands_for=meant)
+        return _train(pinned(recipe), Run(folder), resume=resume, stands_for=meant, force=force)
 
 
 @contextmanager
@@ -686,16 +689,23 @@ class Built:
     choice: dict[str, Any] | None
 
 
-def _train(recipe: Recipe, run: Run, *, resume: bool, stands_for: str) -> Result:
+def _train(
+    recipe: Recipe, run: Run, *, resume: bool, stands_for: str, force: bool = False,
+    expect: Callable[[Built], None] = lambda _: None,
+) -> Result:  # fmt: skip
     """As `train`.
 
     Args:
         stands_for: in a smoke run, the model in whose place a stand-in is; else empty.
+        expect: looks at what the run starts with, before anything is written.
     """
+    inputs = settle_inputs(recipe, run, resume=resume, force=force)
     account, stop = Account(run), StopOnSignal()
     forecast = ForecastTime(run)
     built = build_run(recipe, run, [stop, forecast, account], resume=resume)
     recipe, parts = built.recipe, built.parts
+    expect(built)
+    inputs = with_rows_compared(inputs, run, parts.data.describe(), force=force) if resume else inputs
     place_tensorboard(parts.trainer, run.tensorboard)
     console.say(speed_words(parts.trainer))
     checkpoint = last_whole_checkpoint(run.checkpoints) if resume else None
@@ -705,12 +715,16 @@ def _train(recipe: Recipe, run: Run, *, resume: bool, stands_for: str) -> Result
         with console.status("writing down what the run begins with", after=console.SOON):
             if checkpoint is None:
                 record_start(run, built, {"smoke": {"stands_for": stands_for}} if stands_for else {})
+                write_inputs(run, inputs.now)
             else:
                 record_going_on(run, account, checkpoint)
+                if inputs.changes:
+                    record_forced(run, inputs, step_of(checkpoint), describe(recipe, parts))
             write_json(run.data_report, data_report(parts))
         keep_watch(run, parts.trainer)
         with in_numbers(recipe, run, parts):
-            before = measure_before(recipe, run, parts, built.text, known=checkpoint is not None)
+            known = checkpoint is not None and not inputs.changes
+            before = measure_before(recipe, run, parts, built.text, known=known)
         if before.baseline is not None and checkpoint is None:
             tell_trackers(parts.trainer, "baseline", before.baseline.metrics)
         if recipe.evaluation.verify:
