@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from ftkit import console
 from ftkit.classes import OWN_CODE
 from ftkit.compat import hush_libraries
+from ftkit.data.digests import base_changes, write_inputs
 from ftkit.data.splits import STREAM_HEAD
 from ftkit.errors import Interrupted, Unverified, UserError
 from ftkit.evaluation.benchmarks import BenchmarkScores, benchmark_target
@@ -40,6 +41,7 @@ from ftkit.models.label_scale import OWN
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.loading import loading
 from ftkit.models.save import save_model
+from ftkit.models.saved import other_base
 from ftkit.prediction.chat import Conversation, require_generating
 from ftkit.prediction.files import opened_rows, require_first_row
 from ftkit.prediction.predict import Predictor
@@ -100,7 +102,7 @@ from ftkit.training.evidence import (
     row_names,
 )
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
-from ftkit.training.inputs import record_forced, settle_inputs, with_rows_compared, write_inputs
+from ftkit.training.inputs import forced_words, record_forced, settle_inputs, with_rows_compared
 from ftkit.training.learning import in_numbers, keep_watch, learn
 from ftkit.training.levers import speed_facts, speed_reasons, speed_words
 from ftkit.training.memory import peak_within
@@ -382,9 +384,13 @@ def benchmark(
 
 def known_caveats(target: Target, parts: Parts) -> list[str]:
     """What a run's own report says of the same rows; of others, how many of them it was trained on."""
-    run, split = run_of(target), target.split
-    if run is None:
-        return []
+    run = run_of(target)
+    return [*map(other_base, base_changes(run)), *caveats_of_rows(run, target, parts)] if run else []
+
+
+def caveats_of_rows(run: Run, target: Target, parts: Parts) -> list[str]:
+    """As `known_caveats`, of the rows alone."""
+    split = target.split
     if split == "train" and target.own_rows:
         return ["these are rows that the run was trained on"]
     known = run.record.get("data", {}).get(split, {})
@@ -447,12 +453,13 @@ def verify_run(run: Run) -> CheckReport:
     prompts, differing = check_prompts(run)
     with console.status("reading the data"):
         changed, data = data_findings(run)
-    failures += [*differing, *edited, *changed]
+    failures += [*differing, *edited, *changed, *map(other_base, base_changes(run))]
     failures += [line for line in other if not any(Path(line.partition(": ")[0]).name in told for told in failures)]
     if failures:
         raise Unverified("\n".join(failures))
+    history = "; ".join(forced_words(run.record))
     return CheckReport({**facts, "prompts": prompts, "recipe": "as it was when the run began", "data": data,
-                        "files": files, "code": code_words(run)})  # fmt: skip
+                        "files": files, "code": code_words(run), **({"history": history} if history else {})})  # fmt: skip
 
 
 def check_files(run: Run) -> tuple[str, list[str]]:
@@ -530,7 +537,8 @@ def require_verified(run: Run) -> None:
     """Raises UserError where a run's saved model is not, or no longer, what was trained."""
     require_base(run)
     edited = recipe_failures(run)
-    failures = [*edited, *check_weights(run, edited=bool(edited))[1], *check_prompts(run)[1]]
+    failures = [*edited, *map(other_base, base_changes(run))]
+    failures += [*check_weights(run, edited=bool(edited))[1], *check_prompts(run)[1]]
     if failures:
         raise UserError(f"NOT VERIFIED: {failures[0].splitlines()[0]}", PUSH_HINT, str(run.folder))
 

@@ -20,15 +20,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ftkit import console
 from ftkit.answers import keep, key_of, known
 from ftkit.data.paths import KINDS, SAMPLE_PREFIX, ending_of, find_files
 from ftkit.errors import UserError
 from ftkit.hub.cache import snapshot
 from ftkit.hub.files import INDEX, SMALL, TEMPLATES, weights_of
 from ftkit.hub.names import Repository, is_hub_id, model_names
-from ftkit.reading import MISSING, Damaged, read_object
+from ftkit.reading import MISSING, Damaged, object_if_there, read_object
 from ftkit.recipe.schema import Model, Recipe, Source
-from ftkit.seals import CHUNK
+from ftkit.run import Run, write_json
+from ftkit.seals import CHUNK, describe
 
 BASE, TOKENIZER, METRIC, TEXT, SETTINGS = (
     "model.name", "model.tokenizer", "evaluation.metric_file", "evaluation.general_text", "training",
@@ -95,7 +97,7 @@ class Change:
         return self.then.key or self.now.key
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.key}): {self.what}"
+        return f"{self.name}{f' ({self.key})' if self.key else ''}: {self.what}"
 
 
 def digests_of(recipe: Recipe) -> Digests:
@@ -356,7 +358,9 @@ def first_difference(before: Any, after: Any) -> int | None:
 
 def as_json(digests: Digests) -> dict[str, Any]:
     """For inputs.json, less what is not there."""
-    return {name: {key: value for key, value in asdict(one).items() if value not in ("", 1)} for name, one in digests.items()}
+    return {
+        name: {key: value for key, value in asdict(one).items() if value not in ("", 1)} for name, one in digests.items()
+    }
 
 
 def from_json(values: dict[str, Any], file: Path) -> Digests:
@@ -374,7 +378,6 @@ def from_json(values: dict[str, Any], file: Path) -> Digests:
     return found
 
 
-
 def changed_base(block: Model, then: Digests) -> list[Change]:
     """What an adapter stands on and was trained on, where it is not as it was."""
     now = {
@@ -387,3 +390,44 @@ def changed_base(block: Model, then: Digests) -> list[Change]:
 
 def is_weight(name: str) -> bool:
     return name.endswith((*WEIGHTS_ALONE, "/config.json"))
+
+
+def read_inputs(run: Run) -> Digests | None:
+    """What the run noted when it began; None where it noted nothing.
+
+    Raises:
+        Damaged: it cannot be read, or was changed since.
+    """
+    noted = run.record.get("fingerprints", {}).get("inputs")
+    if not run.inputs.is_file():
+        if noted:
+            raise Damaged(run.inputs, MISSING)
+        return None
+    found = from_json(object_if_there(run.inputs, {"files": dict}, ("files",))["files"], run.inputs)
+    if noted and describe(run.inputs)[1] != noted:
+        raise Damaged(run.inputs, "it was changed since the run began")
+    return found
+
+
+def write_inputs(run: Run, digests: Digests) -> None:
+    """Note what the run follows from."""
+    write_json(run.inputs, {"files": as_json(digests)})
+    run.update(fingerprints={**run.record.get("fingerprints", {}), "inputs": describe(run.inputs)[1]})
+
+
+def base_changes(run: Run) -> list[Change]:
+    """Files of the base that an adapter of this run does not stand on any more; none where it noted none, or has no adapter.
+
+    A warning says where what was noted cannot be read.
+    """
+    if not (run.model / "adapter_config.json").is_file():
+        return []
+    try:
+        then = read_inputs(run)
+    except Damaged as error:
+        console.warn(f"{error.place}: {error.message}; whether the base is that of the run is not known")
+        return []
+    if not then:
+        return []
+    with console.status("comparing the base with that of the run", after=console.SOON):
+        return changed_base(run.read_recipe().model, then)

@@ -4,11 +4,13 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from ftkit.data.digests import DATA, Change
 from ftkit.data.splits import fingerprint, read_splits
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Recipe
 from ftkit.run import PACKAGES, Run, code_digest, environment
 from ftkit.tasks.table import TASKS
+from ftkit.training.inputs import compare_inputs, words_of
 from ftkit.training.prepare import limit_rows
 
 
@@ -39,8 +41,18 @@ def data_findings(run: Run) -> tuple[list[str], str]:
     changed = [name for name, digest in recorded.items() if found.get(name) != digest]
     if changed:
         sources = {name: ", ".join(sources_of(recipe, name)) for name in changed}
-        return [f"the data changed since the run: the {name} rows, from {source}" for name, source in sources.items()], ""
+        why = words_of(data_changes(recipe, run))
+        lines = [f"the data changed since the run: the {name} rows, from {source}" for name, source in sources.items()]
+        return [f"{line}; {why}" if why else line for line in lines], ""
     return [], f"{' and '.join(recorded)} rows are those of the run" if recorded else "not checked: run.json names no rows"
+
+
+def data_changes(recipe: Recipe, run: Run) -> list[Change]:
+    """Which of its files are not as they were when the run began."""
+    try:
+        return [change for change in compare_inputs(recipe, run).changes if change.key.startswith(DATA)]
+    except UserError:
+        return []
 
 
 def sources_of(recipe: Recipe, split: str) -> list[str]:

@@ -17,22 +17,20 @@ from ftkit.data.digests import (
     Change,
     Digest,
     Digests,
-    as_json,
-    changed_base,
     changes,
     data_paths,
     digests_of,
     first_difference,
-    from_json,
+    read_inputs,
+    write_inputs,
 )
 from ftkit.errors import UserError
-from ftkit.reading import MISSING, Damaged, object_if_there
+from ftkit.reading import Damaged
 from ftkit.recipe.schema import Recipe
-from ftkit.run import Run, write_json
-from ftkit.seals import describe
+from ftkit.run import Run
 
 SHOWN = 3  # changed files that a line names
-HINT = "put back what was there, or go on all the same with --force, which the run then says for ever, or start anew with --overwrite"
+HINT = "put it back, go on all the same with --force, which the run then says for ever, or start anew with --overwrite"
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Inputs:
 def require_resumed(force: bool, resume: bool) -> None:
     """Raises UserError where nothing goes on that could be forced to."""
     if force and not resume:
-        raise UserError("--force goes on with a run whose data or base changed", "give it with --resume", "--force")
+        raise UserError("it lets a run go on whose data or base changed", "give it with --resume", "--force")
 
 
 def require_same_inputs(recipe: Recipe, run: Run, *, force: bool) -> None:
@@ -70,7 +68,7 @@ def settle_inputs(recipe: Recipe, run: Run, *, resume: bool, force: bool = False
     with console.status("comparing data and weights with those of the run", after=console.SOON):
         found = compare_inputs(recipe, run)
     if found.changes and not force:
-        raise UserError(f"it is not what the run began with: {words_of(found.changes)}", HINT, "--resume")
+        raise UserError(f"not what the run began with: {words_of(found.changes)}", HINT, "--resume")
     for change in found.changes:
         console.warn(f"going on with what the run did not begin with: {change}")
     return found
@@ -90,29 +88,6 @@ def compare_inputs(recipe: Recipe, run: Run) -> Inputs:
     return Inputs(now, [with_row(change, recipe) for change in changes(then, now)])
 
 
-def read_inputs(run: Run) -> Digests | None:
-    """What the run noted when it began; None where it noted nothing.
-
-    Raises:
-        Damaged: it cannot be read, or was changed since.
-    """
-    noted = run.record.get("fingerprints", {}).get("inputs")
-    if not run.inputs.is_file():
-        if noted:
-            raise Damaged(run.inputs, MISSING)
-        return None
-    found = from_json(object_if_there(run.inputs, {"files": dict}, ("files",))["files"], run.inputs)
-    if noted and describe(run.inputs)[1] != noted:
-        raise Damaged(run.inputs, "it was changed since the run began")
-    return found
-
-
-def write_inputs(run: Run, digests: Digests) -> None:
-    """Note what the run follows from."""
-    write_json(run.inputs, {"files": as_json(digests)})
-    run.update(fingerprints={**run.record.get("fingerprints", {}), "inputs": describe(run.inputs)[1]})
-
-
 def with_rows_compared(inputs: Inputs, run: Run, described: dict[str, Any], *, force: bool) -> Inputs:
     """The same, with what the rows of each split became for the model compared, whatever they were read from.
 
@@ -124,7 +99,7 @@ def with_rows_compared(inputs: Inputs, run: Run, described: dict[str, Any], *, f
     """
     found = [] if inputs.changes else other_rows(run.record.get("data", {}), described)
     if found and not force:
-        raise UserError(f"it is not what the run began with: {words_of(found)}", HINT, "--resume")
+        raise UserError(f"not what the run began with: {words_of(found)}", HINT, "--resume")
     for change in found:
         console.warn(f"going on with what the run did not begin with: {change}")
     return Inputs(inputs.now, [*inputs.changes, *found])
@@ -187,7 +162,7 @@ def with_row(change: Change, recipe: Recipe) -> Change:
     row = row_at(change.name, (line or 0) + 1, recipe) if line is not None else None
     if row in (None, (line or 0) + 1) or f"line {(line or 0) + 1:,}" not in change.what:
         return change
-    place = f"row {row:,}, line {(line or 0) + 1:,}" if row else f"line {(line or 0) + 1:,}, which holds no row"
+    place = f"row {row:,}, line {(line or 0) + 1:,}" if row else f"line {(line or 0) + 1:,}, above all rows,"
     return replace(change, what=change.what.replace(f"line {(line or 0) + 1:,}", place, 1))
 
 
@@ -209,16 +184,3 @@ def row_at(name: str, line: int, recipe: Recipe) -> int | None:
                 except (UserError, OSError, ValueError):
                     return None
     return None
-
-
-def base_changes(run: Run) -> list[Change]:
-    """Files of the base that an adapter of this run does not stand on any more; none where it noted none, or has no adapter.
-
-    Raises:
-        Damaged: what the run noted cannot be read.
-    """
-    if not (run.model / "adapter_config.json").is_file() or not (then := read_inputs(run)):
-        return []
-    with console.status("comparing the base with that of the run", after=console.SOON):
-        return changed_base(run.read_recipe().model, then)
-
