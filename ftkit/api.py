@@ -61,6 +61,7 @@ from ftkit.run import (
     FAILED,
     FINISHED,
     INTERRUPTED,
+    METRICS,
     TRAINING,
     Run,
     blaming_damage,
@@ -110,6 +111,17 @@ from ftkit.training.plan import Plan, make_plan
 from ftkit.training.planner import predicted_peaks
 from ftkit.training.prepare import allowances, kept_rows, prepare
 from ftkit.training.probe import probe
+from ftkit.training.rerun import (
+    Rerun,
+    StopAfter,
+    compare_logs,
+    compare_metrics,
+    other_surroundings,
+    require_repeatable,
+    require_same_files,
+    require_same_rows,
+    steps_to_make,
+)
 from ftkit.training.resume import load_finished, lost_steps, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
 from ftkit.training.strategy_choice import memory_limit, plan_choice, settle_strategy
@@ -190,6 +202,82 @@ def train(
     with recipe.located():
         recipe = as_it_began(recipe, Run(folder).record.get("hub", [])) if resume else recipe
         return _train(pinned(recipe), Run(folder), resume=resume, stands_for=meant, force=force)
+
+
+@offline_mode_kept()
+def rerun(
+    folder: str | Path, *, check: bool = False, steps: int | None = None, output_dir: str | Path | None = None,
+    trust_code: bool = False,
+) -> Rerun:  # fmt: skip
+    """Run again from a run's own folder, and compare each logged figure, and in the end the metrics.
+
+    First all that the run follows from is compared: data, base weights and code by their sums, then the tokenized rows.
+
+    Args:
+        check: make the first steps alone, in a folder that is removed, and compare them.
+        steps: how many, with `check`; default 10, or as far as the next logged loss.
+        output_dir: of the new run; default the run's folder and `-rerun`.
+        trust_code: code that the folder brings may be run.
+
+    Raises:
+        UserError: there is nothing to run again.
+        NotReproduced: something that the run follows from was changed, or what comes out is not what came out then.
+    """
+    run = Run(run_folder(folder))
+    require_repeatable(run, first_steps=check)
+    until = steps_to_make(run, steps) if check else 0
+    if steps is not None and not check:
+        raise UserError("the first steps alone are made with --check", "give both, or leave --steps out", "--steps")
+    target = Run(Path(output_dir).expanduser() if output_dir else run.folder.with_name(f"{run.folder.name}-rerun"))
+    if not check:
+        require_free(target.folder, overwrite=False, resume=False)
+    require_trust(run.folder, trust_code, metric=True)
+    hush_libraries()
+    recipe = run.read_recipe()
+    with recipe.located():
+        require_same_files(run, recipe)
+        recipe.keep_pins(run.record.get("hub", []))
+        recipe = pinned(recipe)
+        found = check_steps(run, recipe, until) if check else run_again(run, recipe, target)
+    found.require_same()
+    return found
+
+
+def check_steps(run: Run, recipe: Recipe, steps: int) -> Rerun:
+    """The first steps of a run made again, in a folder of their own that is removed."""
+    quiet = recipe.training.model_copy(update={"report_to": "none"})
+    with tempfile.TemporaryDirectory(prefix="ftkit-") as folder:
+        again, stop = Run(Path(folder) / run.folder.resolve().name), StopOnSignal()
+        watching = Watching(Account(again), stop, ForecastTime(again))
+        callbacks = [stop, watching.forecast, watching.account, StopAfter(steps)]
+        built = build_run(recipe.model_copy(update={"training": quiet}), again, callbacks, resume=False)
+        require_same_rows(run, built.parts.data.describe())
+        start_run(again, built.recipe, {})
+        keep_watch(again, built.parts.trainer)
+        console.say(f"the first {steps:,} steps again")
+        try:
+            fit(built.recipe, again, built.parts, watching, None)
+        except Interrupted:
+            raise KeyboardInterrupt from None  # nothing is left to go on with
+        found = compare_logs(run, again, steps, whole=False)
+    found.surroundings = other_surroundings(
+        run.record, environment(Path.cwd(), status=False) | describe(recipe, built.parts)
+    )
+    return found
+
+
+def run_again(run: Run, recipe: Recipe, target: Run) -> Rerun:
+    """A run made again into another folder, whose run.json says what came of it."""
+    smoke = run.record.get("smoke", {}).get("stands_for", "")
+    result = _train(
+        recipe, target, resume=False, stands_for=smoke,
+        expect=lambda built: require_same_rows(run, built.parts.data.describe()),
+    )  # fmt: skip
+    found = compare_logs(run, target, result.record["steps"], whole=True)
+    found.failures += compare_metrics(read_object(run.metrics_file, METRICS, METRICS), result.metrics)
+    found.surroundings = other_surroundings(run.record, target.record)
+    target.update(rerun=found.describe())
+    return found
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from ftkit.cli import (
     push,
     recipes,
     report,
+    rerun,
     schema,
     synth,
     train,
@@ -58,6 +59,7 @@ app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("push", epilog=push.EXAMPLES)(push.push)
+app.command("rerun", epilog=rerun.EXAMPLES)(rerun.rerun)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("recipes", epilog=recipes.EXAMPLES)(recipes.recipes)
 app.command("init", epilog=init.EXAMPLES)(init.init)
@@ -79,7 +81,8 @@ def options(
 
 
 def main() -> None:
-    """Run the command; the user's errors are one line and status 2, what is unverified or diverged is 3, a signal 130."""
+    """Run the command; the user's errors are one line and status 2, what is unverified or diverged is 3, what does not
+    come out again 4, a signal 130."""
     console.show_unencodable()
     sys.argv[1:] = at_home(sys.argv[1:])
     hush_from_the_start()

@@ -247,9 +247,8 @@ def rows_of(path: Path) -> tuple[str, int, str]:
         return packed(ROWS, parquet_rows(path))
     with path.open("rb") as stream:
         zipped = stream.read(2) == b"\x1f\x8b"
-    opened: Any = gzip.open(path, "rb") if zipped else path.open("rb")
-    with opened as stream:
-        return rows_in(stream, ending, path.stat().st_size)
+    with gzip.open(path, "rb") if zipped else path.open("rb") as opened:
+        return rows_in(opened, ending, path.stat().st_size)  # type: ignore[arg-type]
 
 
 def rows_in(stream: BinaryIO, ending: str, size: int) -> tuple[str, int, str]:
@@ -411,7 +410,7 @@ def read_inputs(run: Run) -> Digests | None:
 
 def write_inputs(run: Run, digests: Digests) -> None:
     """Note what the run follows from."""
-    write_json(run.inputs, {"files": as_json(digests)})
+    write_json(run.inputs, {"folder": str(Path.cwd()), "files": as_json(digests)})
     run.update(fingerprints={**run.record.get("fingerprints", {}), "inputs": describe(run.inputs)[1]})
 
 

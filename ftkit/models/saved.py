@@ -41,7 +41,7 @@ def require_sound(folder: Path) -> None:
 
 
 def warn_of_changes(folder: Path) -> None:
-    """Say which files of a run's model are not as they were when it ended, of large ones by the size alone; and of its base."""
+    """Say which files of a run's model are not as when it ended, large ones by the size alone; and which of its base."""
     for name, what in changed_files(Run(folder.parent), within=f"{folder.name}/", largest=SMALL).items():
         console.warn(f"{folder.parent / name}: not as when the run ended: {what}; see `ftkit verify`")
     for change in base_changes(Run(folder.parent)):

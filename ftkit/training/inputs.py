@@ -148,8 +148,8 @@ def forced_words(record: dict[str, Any]) -> list[str]:
     for step in dict.fromkeys(one["step"] for one in forced):
         files = [f"{one['file']} ({one['key']}): {one['what']}" for one in forced if one["step"] == step]
         lines.append(
-            f"the run went on at step {step:,} with other files than it began with (--force): {'; '.join(files)}; its baseline "
-            "is of what is there since then"
+            f"the run went on at step {step:,} with other files than it began with (--force): {'; '.join(files)}; "
+            "its baseline is of what is there since then"
         )
     return lines
 
