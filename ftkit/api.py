@@ -89,7 +89,7 @@ from ftkit.training.account import Account
 from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.batch_search import find_batch
 from ftkit.training.batch_size import BatchSize, in_one, known_batch, row_by_row
-from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, WriteLog
+from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopAfter, StopOnSignal, WriteLog
 from ftkit.training.checkpoints import last_whole_checkpoint, put_back, step_of
 from ftkit.training.dispatcher import Parts, build, build_for_evaluation, seed_everything, take_kept_rows
 from ftkit.training.evidence import (
@@ -113,7 +113,6 @@ from ftkit.training.prepare import allowances, kept_rows, prepare
 from ftkit.training.probe import probe
 from ftkit.training.rerun import (
     Rerun,
-    StopAfter,
     compare_logs,
     compare_metrics,
     other_surroundings,

@@ -9,6 +9,9 @@ from ftkit import console
 from ftkit.cli.arguments import Quiet, TrustCode
 from ftkit.cli.libraries import loading_libraries
 from ftkit.errors import NotReproduced
+from ftkit.hub.runs import run_folder
+from ftkit.run import Run
+from ftkit.training.rerun import require_repeatable, require_same_files
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -38,10 +41,13 @@ def rerun(
     Data, base weights and code are compared first, by their sums, then the tokenized rows: what changed is named.
     """
     console.set_quiet(quiet or as_json)
-    with loading_libraries():
-        from ftkit import api  # torch and transformers
-
     try:
+        known = Run(run_folder(run))
+        require_repeatable(known, first_steps=check)
+        require_same_files(known, known.read_recipe())
+        with loading_libraries():
+            from ftkit import api  # torch and transformers, once it is known to be the same run
+
         found = api.rerun(run, check=check, steps=steps, output_dir=output_dir, trust_code=trust_code)
     except NotReproduced as error:
         if as_json:

@@ -1,4 +1,6 @@
-"""A run made again from its own folder: what it follows from is compared first, then what its steps and its end give."""
+"""A run made again from its own folder: what it follows from is compared first, then what its steps and its end give.
+
+Nothing here loads torch: what a run follows from is compared before."""
 
 import math
 from collections.abc import Iterable
@@ -7,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ftkit import console
 from ftkit.errors import NotReproduced, UserError
@@ -75,24 +76,6 @@ class Rerun:
         else:
             why = "files, rows, versions and machine are those of the run: what the device computes may hang on chance"
         raise NotReproduced(f"{self.run} does not come out again: {'; '.join(self.failures[:SHOWN])}{more}; {why}")
-
-
-class StopAfter(TrainerCallback):
-    """Ends training after a step, as if it were the last, without saving or measuring there."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._end(state, control)
-
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._end(state, control)
-
-    def _end(self, state: TrainerState, control: TrainerControl) -> None:
-        if state.global_step >= self.step:
-            control.should_training_stop = True
-            control.should_save = control.should_evaluate = False
 
 
 def require_repeatable(run: Run, *, first_steps: bool) -> None:
