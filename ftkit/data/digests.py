@@ -37,6 +37,7 @@ BASE, TOKENIZER, METRIC, TEXT, SETTINGS = (
 )  # fmt: skip
 DATA = "data."
 MOST_DIGESTS = 1 << 20  # of a file; where it has more rows, each digest is of several
+MANY_ROWS = 1 << 12  # of a table, that have one digest where there are very many
 LARGE = 16 << 20  # bytes of a file whose digest is kept
 SETTLED_NS = 2_000_000_000  # a file that was written so lately may be written again without its times telling
 MOST_PARSED = 64 << 20  # bytes of a JSON list that are parsed for its rows; else its lines are told apart
@@ -244,7 +245,7 @@ def rows_of(path: Path) -> tuple[str, int, str]:
     """Unit, step and digests of a file's rows, as `Digest` has them."""
     ending = ending_of(path.name)
     if ending == ".parquet":
-        return packed(ROWS, parquet_rows(path))
+        return packed_parquet(path)
     with path.open("rb") as stream:
         zipped = stream.read(2) == b"\x1f\x8b"
     with gzip.open(path, "rb") if zipped else path.open("rb") as opened:
@@ -277,23 +278,23 @@ def lines_in(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
         yield rest
 
 
-def parquet_rows(path: Path) -> Iterator[bytes]:
-    """Each row of a table, or some thousand together where there are very many."""
+def packed_parquet(path: Path) -> tuple[str, int, str]:
+    """The same of a table, of which some thousand rows together have a digest where there are very many."""
     import pyarrow as pa  # type: ignore[import-untyped] # other files are read without it
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     with pq.ParquetFile(path) as table:
-        many = table.metadata.num_rows > MOST_DIGESTS // 4
-        for batch in table.iter_batches(batch_size=1 << 12):
-            if many:  # what was taken has nothing of its neighbours in its buffers
-                yield batch.take(pa.array(range(len(batch)))).serialize().to_pybytes()
-            else:
-                yield from (repr(row).encode() for row in batch.to_pylist())
+        batches = table.iter_batches(batch_size=MANY_ROWS)
+        if table.metadata.num_rows <= MOST_DIGESTS // 4:
+            return packed(ROWS, (repr(row).encode() for batch in batches for row in batch.to_pylist()))
+        # what was taken has nothing of its neighbours in its buffers
+        whole = (batch.take(pa.array(range(len(batch)))).serialize().to_pybytes() for batch in batches)
+        return packed(ROWS, whole, MANY_ROWS)
 
 
-def packed(unit: str, rows: Iterable[bytes]) -> tuple[str, int, str]:
-    """Unit, step and digests of rows."""
-    found, step = array("I", map(zlib.crc32, rows)), 1
+def packed(unit: str, rows: Iterable[bytes], step: int = 1) -> tuple[str, int, str]:
+    """Unit, step and digests of rows, of which `step` have one already."""
+    found = array("I", map(zlib.crc32, rows))
     while len(found) > MOST_DIGESTS:
         pairs = (found[place : place + 2].tobytes() for place in range(0, len(found), 2))
         found, step = array("I", map(zlib.crc32, pairs)), 2 * step
@@ -336,14 +337,15 @@ def difference(before: Digest, after: Digest) -> str:
 def differing_rows(before: Any, after: Any, unit: str, step: int) -> str:
     """Which rows differ, in words that name the first; rows are counted from 1."""
     first = first_difference(before, after)
-    shared, more = min(len(before), len(after)), len(after) - len(before)
-    count = f"{abs(more) * step:,} {unit}{'s' if abs(more) * step > 1 else ''}"
-    sizes = f"{len(after) * step:,} {unit}s where it had {len(before) * step:,}"
     if first is None:
         return f"it holds the same {unit}s in other bytes"
-    if first == shared:
+    if step > 1:
+        return f"the first difference is in {unit}s {first * step + 1:,}-{(first + 1) * step:,}"
+    more, place = len(after) - len(before), f"{unit} {first + 1:,}"
+    sizes = f"{len(after):,} {unit}s where it had {len(before):,}"
+    if first == min(len(before), len(after)):
+        count = f"{abs(more):,} {unit}{'s' if abs(more) > 1 else ''}"
         return f"{count} {'more' if more > 0 else 'fewer'} at its end: {sizes}"
-    place = f"{unit} {first * step + 1:,}" if step == 1 else f"{unit}s {first * step + 1:,}-{(first + 1) * step:,}"
     if more:
         return f"{sizes}; the first that differs is {place}"
     if Counter(before) == Counter(after):

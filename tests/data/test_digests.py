@@ -128,12 +128,12 @@ def test_of_very_many_rows_several_have_one_digest(monkeypatch: pytest.MonkeyPat
     assert len(then["rows.jsonl"].rows) <= 8
     written("rows.jsonl", lines_of([*ROWS[:16], ROWS[16] | {"text": "Other"}, *ROWS[17:]]))
     (found,) = changes(then, digests_of(recipe_of("rows.jsonl")))
-    assert found.what == "lines 17-24 differs"
+    assert found.what == "the first difference is in lines 17-24"
     written("rows.parquet", parquet_of(ROWS))
     then = digests_of(recipe_of("rows.parquet"))
     written("rows.parquet", parquet_of([*ROWS[:16], ROWS[16] | {"text": "Other"}, *ROWS[17:]]))
     (found,) = changes(then, digests_of(recipe_of("rows.parquet")))
-    assert found.what == "row 1 differs"  # one digest is of the table's part
+    assert found.what == "the first difference is in rows 1-4,096"
     assert packed("line", [b"a", b"b"])[1] == 1
 
 
