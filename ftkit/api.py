@@ -224,13 +224,19 @@ def rerun(
     """
     run = Run(run_folder(folder))
     require_repeatable(run, first_steps=check)
+    require_trust(run.folder, trust_code, metric=True)
+    return rerun_trusted(run, check=check, steps=steps, output_dir=output_dir)
+
+
+@offline_mode_kept()
+def rerun_trusted(run: Run, *, check: bool, steps: int | None, output_dir: str | Path | None) -> Rerun:
+    """What `rerun` does, of a run whose code may be run."""
     until = steps_to_make(run, steps) if check else 0
     if steps is not None and not check:
         raise UserError("the first steps alone are made with --check", "give both, or leave --steps out", "--steps")
     target = Run(Path(output_dir).expanduser() if output_dir else run.folder.with_name(f"{run.folder.name}-rerun"))
     if not check:
         require_free(target.folder, overwrite=False, resume=False)
-    require_trust(run.folder, trust_code, metric=True)
     hush_libraries()
     recipe = run.read_recipe()
     with recipe.located():

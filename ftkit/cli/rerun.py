@@ -12,6 +12,7 @@ from ftkit.errors import NotReproduced
 from ftkit.hub.runs import run_folder
 from ftkit.run import Run
 from ftkit.training.rerun import require_repeatable, require_same_files
+from ftkit.trust import require_trust
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -44,11 +45,12 @@ def rerun(
     try:
         known = Run(run_folder(run))
         require_repeatable(known, first_steps=check)
+        require_trust(known.folder, trust_code, metric=True)
         require_same_files(known, known.read_recipe())
         with loading_libraries():
             from ftkit import api  # torch and transformers, once it is known to be the same run
 
-        found = api.rerun(run, check=check, steps=steps, output_dir=output_dir, trust_code=trust_code)
+        found = api.rerun_trusted(known, check=check, steps=steps, output_dir=output_dir)
     except NotReproduced as error:
         if as_json:
             console.out.print_json(json.dumps({"same": False, "failures": [str(error)]}))
