@@ -155,15 +155,16 @@ def forced_words(record: dict[str, Any]) -> list[str]:
 
 
 def with_row(change: Change, recipe: Recipe) -> Change:
-    """The change with the row that begins at or before the first line that differs, where lines are no rows."""
+    """The change with the row in which the first line that differs is."""
     if change.then.unit != LINES or change.now.unit != LINES or change.then.step > 1 or not change.key.startswith(DATA):
         return change
-    line = first_difference(change.then.rows, change.now.rows)
-    row = row_at(change.name, (line or 0) + 1, recipe) if line is not None else None
-    if row in (None, (line or 0) + 1) or f"line {(line or 0) + 1:,}" not in change.what:
+    place = first_difference(change.then.rows, change.now.rows)
+    line = (place or 0) + 1
+    row = row_at(change.name, line, recipe) if place is not None else None
+    if row is None or f"line {line:,}" not in change.what:
         return change
-    place = f"row {row:,}, line {(line or 0) + 1:,}" if row else f"line {(line or 0) + 1:,}, above all rows,"
-    return replace(change, what=change.what.replace(f"line {(line or 0) + 1:,}", place, 1))
+    words = f"row {row:,}" if row == line else f"row {row:,}, line {line:,}" if row else f"line {line:,}, above all rows,"
+    return replace(change, what=change.what.replace(f"line {line:,}", words, 1))
 
 
 def row_at(name: str, line: int, recipe: Recipe) -> int | None:
