@@ -118,12 +118,17 @@ def logged(name: str, events: list[dict[str, Any]], **record: Any) -> Run:
 
 
 EVENTS = [{"step": step, "seconds": step / 7, "loss": 1 / step, "grad_norm": 1.0} for step in (2, 4, 6, 8)]
-END = [*EVENTS, {"step": 8, "train_loss": 0.5, "train_runtime": 3.0}]
+END = [*EVENTS, {"step": 8, "eval_model_preparation_time": 1.0}, {"step": 8, "train_loss": 0.5, "train_runtime": 3.0}]
 
 
 def test_logs_are_compared_figure_by_figure() -> None:
     then = logged("then", END)
-    same = compare_logs(then, logged("same", [event | {"seconds": 9.0} for event in END]), 8, whole=True)
+    same = compare_logs(
+        then,
+        logged("same", [{name: value + 1 if "_time" in name else value for name, value in event.items()} for event in END]),
+        8,
+        whole=True,
+    )
     assert (same.same, same.losses, same.figures) == (True, 4, 9)
     for number, (key, whole) in enumerate((("loss", True), ("grad_norm", True), ("loss", False))):
         events = [dict(event) for event in END]
