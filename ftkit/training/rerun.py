@@ -19,7 +19,7 @@ from ftkit.training.inputs import compare_inputs, other_rows, words_of
 
 STEPS = 10  # that a check makes, where it is not said
 LOSS = "loss"
-OF_TIME = ("seconds", "total_flos", "_runtime", "_per_second", "_time", "epoch")  # how figures end that say nothing of the model
+OF_TIME = ("seconds", "total_flos", "time", "_per_second", "epoch")  # how figures end that say nothing of the model
 SURROUNDINGS = ("python", "versions", "machine", "device", "process", "precision", "speed", "batch_size")
 SHOWN = 5
 Points = dict[tuple[int, str], Any]  # a logged figure by step and name
