@@ -83,7 +83,7 @@ def _in_its_place(checkpoint: Path) -> Path:
 
 
 def keep_copies(run: Run, checkpoint: Path) -> None:
-    """Lay record, recipe and inputs of the run into a checkpoint that is not sealed yet, to be put back where one is lost."""
+    """Lay record, recipe and inputs of the run into a checkpoint that is not sealed yet, to be put back if they get lost."""
     for name, file in copies(run).items():
         if file.is_file():
             shutil.copyfile(file, checkpoint / name)
