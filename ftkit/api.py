@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from ftkit import console
 from ftkit.classes import OWN_CODE
 from ftkit.compat import hush_libraries
-from ftkit.data.digests import base_changes, write_inputs
+from ftkit.data.digests import base_changes, with_fetched, write_inputs
 from ftkit.data.splits import STREAM_HEAD
 from ftkit.errors import Interrupted, Unverified, UserError
 from ftkit.evaluation.benchmarks import BenchmarkScores, benchmark_target
@@ -816,7 +816,7 @@ def _train(
         with console.status("writing down what the run begins with", after=console.SOON):
             if checkpoint is None:
                 record_start(run, built, {"smoke": {"stands_for": stands_for}} if stands_for else {})
-                write_inputs(run, inputs.now)
+                write_inputs(run, with_fetched(inputs.now, recipe.model))
             else:
                 record_going_on(run, account, checkpoint)
                 if inputs.changes:

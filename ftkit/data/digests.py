@@ -313,12 +313,16 @@ def changes(then: Digests, now: Digests) -> list[Change]:
 
 
 def elsewhere(before: Digest, after: Digest) -> bool:
-    """Whether a file of the hub's cache is not there now: it is fetched again, and held against the hub's digest then."""
-    return after is GONE and bool(before.path) and is_in_cache(before.path)
+    """Whether a file of the hub's cache is there only now, or was only then: what is fetched is held against its digest."""
+    if after is GONE:
+        return "/snapshots/" in before.path and not Path(before.path).exists()
+    return before is GONE and "/snapshots/" in after.path
 
 
-def is_in_cache(path: str) -> bool:
-    return "/snapshots/" in path and not Path(path).exists()
+def with_fetched(digests: Digests, block: Model) -> Digests:
+    """The same, with what of the model was fetched since."""
+    fetched = {name: (key, path) for name, key, path in base_files(block) if name not in digests}
+    return digests | {name: digest_file(key, path, own=name == str(path)) for name, (key, path) in fetched.items()}
 
 
 def difference(before: Digest, after: Digest) -> str:
