@@ -66,7 +66,7 @@ def settle_inputs(recipe: Recipe, run: Run, *, resume: bool, force: bool = False
         with console.status("taking sums of data and weights", after=console.SOON):
             return Inputs(digests_of(recipe), [])
     with console.status("comparing data and weights with those of the run", after=console.SOON):
-        found = compare_inputs(recipe, run)
+        found = compare_inputs(run.read_recipe(), run)  # whether the recipe is another is looked at for itself
     if found.changes and not force:
         raise UserError(f"not what the run began with: {words_of(found.changes)}", HINT, "--resume")
     for change in found.changes:

@@ -20,7 +20,7 @@ from ftkit.cli.main import app
 from ftkit.data.digests import digests_of, write_inputs
 from ftkit.delivery.merge import merge
 from ftkit.recipe.load import load_values
-from ftkit.run import FINISHED, Run, read_jsonl, write_json, write_jsonl
+from ftkit.run import FINISHED, Run, dump_recipe, read_jsonl, write_json, write_jsonl, write_text
 from ftkit.training import callbacks
 from ftkit.training.callbacks import StopOnSignal
 from ftkit.training.inputs import Inputs, forced_words, record_forced, settle_inputs, with_rows_compared
@@ -38,6 +38,7 @@ def begun() -> tuple[Run, Recipe]:
     recipe = load_values({"task": "text-classification", "model": "base", "strategy": "full", "data": {"train": "rows.csv"}})
     run = Run(Path("runs/my"))
     run.update(state="interrupted", load={})
+    write_text(run.recipe_file, dump_recipe(recipe))
     write_inputs(run, digests_of(recipe))
     return run, recipe
 
