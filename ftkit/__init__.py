@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ftkit.process import prepare_process
 
 if TYPE_CHECKING:
-    from ftkit.api import Result, benchmark, check, compare, evaluate, plan, predict, preview, train, verify
-    from ftkit.errors import Diverged, FtkitError, Interrupted, RecipeError, Unverified, UserError
+    from ftkit.api import Result, benchmark, check, compare, evaluate, plan, predict, preview, rerun, train, verify
+    from ftkit.errors import Diverged, FtkitError, Interrupted, NotReproduced, RecipeError, Unverified, UserError
     from ftkit.metrics.modules import load_metric, metric_names
     from ftkit.recipe.load import load_recipe
     from ftkit.recipe.schema import Recipe
@@ -27,6 +27,7 @@ __all__ = [
     "Diverged",
     "FtkitError",
     "Interrupted",
+    "NotReproduced",
     "Recipe",
     "RecipeError",
     "Result",
@@ -42,12 +43,25 @@ __all__ = [
     "plan",
     "predict",
     "preview",
+    "rerun",
     "train",
     "verify",
 ]
 _HOMES = {
-    "ftkit.api": ("Result", "benchmark", "check", "compare", "evaluate", "plan", "predict", "preview", "train", "verify"),
-    "ftkit.errors": ("Diverged", "FtkitError", "Interrupted", "RecipeError", "Unverified", "UserError"),
+    "ftkit.api": (
+        "Result",
+        "benchmark",
+        "check",
+        "compare",
+        "evaluate",
+        "plan",
+        "predict",
+        "preview",
+        "rerun",
+        "train",
+        "verify",
+    ),
+    "ftkit.errors": ("Diverged", "FtkitError", "Interrupted", "NotReproduced", "RecipeError", "Unverified", "UserError"),
     "ftkit.metrics.modules": ("load_metric", "metric_names"),
     "ftkit.recipe.load": ("load_recipe",),
     "ftkit.recipe.schema": ("Recipe",),

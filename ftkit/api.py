@@ -2,7 +2,7 @@
 
 import copy
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from ftkit import console
 from ftkit.claim import Claim, claimed
 from ftkit.classes import OWN_CODE
 from ftkit.compat import hush_libraries
+from ftkit.data.digests import base_changes, with_fetched, write_inputs
 from ftkit.data.splits import STREAM_HEAD
 from ftkit.disk import place_of, refusal, refused
 from ftkit.errors import Interrupted, Unverified, UserError
@@ -40,6 +41,7 @@ from ftkit.models.label_scale import OWN
 from ftkit.models.load import load_config, load_tokenizer
 from ftkit.models.loading import loading
 from ftkit.models.save import save_model
+from ftkit.models.saved import other_base
 from ftkit.prediction.chat import Conversation, require_generating
 from ftkit.prediction.files import opened_rows, require_first_row
 from ftkit.prediction.predict import Predictor
@@ -59,6 +61,7 @@ from ftkit.run import (
     FAILED,
     FINISHED,
     INTERRUPTED,
+    METRICS,
     TRAINING,
     Run,
     blaming_damage,
@@ -73,6 +76,7 @@ from ftkit.run import (
     remove_empty,
     require_files,
     require_finished,
+    require_free,
     start_run,
     sweep,
     write_json,
@@ -88,7 +92,7 @@ from ftkit.training.account import Account
 from ftkit.training.arguments import autocast_dtype, precision_words
 from ftkit.training.batch_search import find_batch
 from ftkit.training.batch_size import BatchSize, in_one, known_batch, row_by_row
-from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopOnSignal, TellStep, WriteLog
+from ftkit.training.callbacks import SealCheckpoints, ShowProgress, StopAfter, StopOnSignal, TellStep, WriteLog
 from ftkit.training.checkpoints import (
     LOST_BEST,
     checkpoint_to_go_on,
@@ -109,6 +113,7 @@ from ftkit.training.evidence import (
     row_names,
 )
 from ftkit.training.fingerprints import code_words, data_findings, fingerprints, recipe_failures
+from ftkit.training.inputs import forced_words, record_forced, settle_inputs, with_rows_compared
 from ftkit.training.learning import in_numbers, keep_watch, learn
 from ftkit.training.levers import speed_facts, speed_reasons, speed_words
 from ftkit.training.memory import peak_within
@@ -117,6 +122,16 @@ from ftkit.training.plan import Plan, make_plan
 from ftkit.training.planner import predicted_peaks
 from ftkit.training.prepare import allowances, kept_rows, prepare
 from ftkit.training.probe import probe
+from ftkit.training.rerun import (
+    Rerun,
+    compare_logs,
+    compare_metrics,
+    other_surroundings,
+    require_repeatable,
+    require_same_files,
+    require_same_rows,
+    steps_to_make,
+)
 from ftkit.training.resume import load_finished, lost_steps, require_same_recipe
 from ftkit.training.smoke import smoke_recipe
 from ftkit.training.strategy_choice import memory_limit, plan_choice, settle_strategy
@@ -165,6 +180,7 @@ def train(
     smoke: bool = False,
     resume: bool = False,
     overwrite: bool = False,
+    force: bool = False,
 ) -> Result:
     """One recipe becomes one finished run.
 
@@ -174,6 +190,7 @@ def train(
         smoke: a tiny stand-in, sample data and few steps take the place of the recipe's own, on the same code path.
         resume: go on from the last whole checkpoint of the run in `output_dir`.
         overwrite: replace a run that is in `output_dir`.
+        force: resume also where data, base weights or code are not those that the run began with; it says so for ever.
 
     Raises:
         UserError: something is wrong that the user can mend; nothing was written.
@@ -184,11 +201,11 @@ def train(
     recipe = as_recipe(recipe)
     folder = Path(output_dir).expanduser() if output_dir else default_folder(recipe, smoke=smoke)
     with signals_heeded(), place_claimed(folder, overwrite=overwrite, resume=resume) as claim:
-        return train_into(folder, claim, recipe, smoke=smoke, resume=resume)
+        return train_into(folder, claim, recipe, smoke=smoke, resume=resume, force=force)
 
 
 @offline_mode_kept()
-def train_into(folder: Path, claim: Claim, recipe: Recipe, *, smoke: bool, resume: bool) -> Result:
+def train_into(folder: Path, claim: Claim, recipe: Recipe, *, smoke: bool, resume: bool, force: bool = False) -> Result:
     """As `train`, into a folder that this process has claimed."""
     hush_libraries()
     console.say(f"{recipe.task} · {recipe.strategy.name} · {model_name({'model': recipe.model.name})}, into {folder}")
@@ -200,7 +217,7 @@ def train_into(folder: Path, claim: Claim, recipe: Recipe, *, smoke: bool, resum
             recipe = smoke_recipe(recipe, train)
     with recipe.located(), disk_told(folder):
         recipe = as_it_began(recipe, Run(folder).record.get("hub", [])) if resume else recipe
-        return _train(pinned(recipe), Run(folder), claim, resume=resume, stands_for=meant)
+        return _train(pinned(recipe), Run(folder), claim, resume=resume, stands_for=meant, force=force)
 
 
 @contextmanager
@@ -212,6 +229,92 @@ def disk_told(folder: Path) -> Iterator[None]:
         if not refusal(error):
             raise
         raise refused(error, place_of(error) or folder, how_to_go_on(Run(folder))) from error
+
+
+@offline_mode_kept()
+def rerun(
+    folder: str | Path, *, check: bool = False, steps: int | None = None, output_dir: str | Path | None = None,
+    trust_code: bool = False,
+) -> Rerun:  # fmt: skip
+    """Run again from a run's own folder, and compare each logged figure, and in the end the metrics.
+
+    First all that the run follows from is compared: data, base weights and code by their sums, then the tokenized rows.
+
+    Args:
+        check: make the first steps alone, in a folder that is removed, and compare them.
+        steps: how many, with `check`; default 10, or as far as the next logged loss.
+        output_dir: of the new run; default the run's folder and `-rerun`.
+        trust_code: code that the folder brings may be run.
+
+    Raises:
+        UserError: there is nothing to run again.
+        NotReproduced: something that the run follows from was changed, or what comes out is not what came out then.
+    """
+    run = Run(run_folder(folder))
+    require_repeatable(run, first_steps=check)
+    require_trust(run.folder, trust_code, metric=True)
+    return rerun_trusted(run, check=check, steps=steps, output_dir=output_dir)
+
+
+@offline_mode_kept()
+def rerun_trusted(run: Run, *, check: bool, steps: int | None, output_dir: str | Path | None) -> Rerun:
+    """What `rerun` does, of a run whose code may be run."""
+    until = steps_to_make(run, steps) if check else 0
+    if steps is not None and not check:
+        raise UserError("the first steps alone are made with --check", "give both, or leave --steps out", "--steps")
+    target = Run(Path(output_dir).expanduser() if output_dir else run.folder.with_name(f"{run.folder.name}-rerun"))
+    if not check:
+        require_free(target.folder, overwrite=False, resume=False)
+    hush_libraries()
+    recipe = run.read_recipe()
+    with recipe.located():
+        require_same_files(run, recipe)
+        recipe.keep_pins(run.record.get("hub", []))
+        recipe = pinned(recipe)
+        if check:
+            found = check_steps(run, recipe, until)
+        else:
+            with signals_heeded(), place_claimed(target.folder, overwrite=False, resume=False) as claim:
+                found = run_again(run, recipe, target, claim)
+    found.require_same()
+    return found
+
+
+def check_steps(run: Run, recipe: Recipe, steps: int) -> Rerun:
+    """The first steps of a run made again, in a folder of their own that is removed."""
+    quiet = recipe.training.model_copy(update={"report_to": "none"})
+    with scratch() as folder:
+        again, stop = Run(Path(folder) / run.folder.resolve().name), StopOnSignal()
+        watching = Watching(Account(again), stop, ForecastTime(again))
+        callbacks = [stop, watching.forecast, watching.account, StopAfter(steps)]
+        built = build_run(recipe.model_copy(update={"training": quiet}), again, callbacks, resume=False)
+        require_same_rows(run, built.parts.data.describe())
+        start_run(again, built.recipe, {})
+        keep_watch(again, built.parts.trainer)
+        console.say(f"the first {steps:,} steps again")
+        try:
+            fit(built.recipe, again, built.parts, watching, None)
+        except Interrupted:
+            raise KeyboardInterrupt from None  # nothing is left to go on with
+        found = compare_logs(run, again, steps, whole=False)
+    found.surroundings = other_surroundings(
+        run.record, environment(Path.cwd(), status=False) | describe(recipe, built.parts)
+    )
+    return found
+
+
+def run_again(run: Run, recipe: Recipe, target: Run, claim: Claim) -> Rerun:
+    """A run made again into another folder, whose run.json says what came of it."""
+    smoke = run.record.get("smoke", {}).get("stands_for", "")
+    result = _train(
+        recipe, target, claim, resume=False, stands_for=smoke,
+        expect=lambda built: require_same_rows(run, built.parts.data.describe()),
+    )  # fmt: skip
+    found = compare_logs(run, target, result.record["steps"], whole=True)
+    found.failures += compare_metrics(read_object(run.metrics_file, METRICS, METRICS), result.metrics)
+    found.surroundings = other_surroundings(run.record, target.record)
+    target.update(rerun=found.describe())
+    return found
 
 
 @contextmanager
@@ -406,9 +509,13 @@ def benchmark(
 
 def known_caveats(target: Target, parts: Parts) -> list[str]:
     """What a run's own report says of the same rows; of others, how many of them it was trained on."""
-    run, split = run_of(target), target.split
-    if run is None:
-        return []
+    run = run_of(target)
+    return [*map(other_base, base_changes(run)), *caveats_of_rows(run, target, parts)] if run else []
+
+
+def caveats_of_rows(run: Run, target: Target, parts: Parts) -> list[str]:
+    """As `known_caveats`, of the rows alone."""
+    split = target.split
     if split == "train" and target.own_rows:
         return ["these are rows that the run was trained on"]
     known = run.record.get("data", {}).get(split, {})
@@ -472,12 +579,13 @@ def verify_run(run: Run) -> CheckReport:
     prompts, differing = check_prompts(run)
     with console.status("reading the data"):
         changed, data = data_findings(run)
-    failures += [*differing, *edited, *changed]
+    failures += [*differing, *edited, *changed, *map(other_base, base_changes(run))]
     failures += [line for line in other if not any(Path(line.partition(": ")[0]).name in told for told in failures)]
     if failures:
         raise Unverified("\n".join(failures))
+    history = "; ".join(forced_words(run.record))
     return CheckReport({**facts, "prompts": prompts, "recipe": "as it was when the run began", "data": data,
-                        "files": files, "code": code_words(run)})  # fmt: skip
+                        "files": files, "code": code_words(run), **({"history": history} if history else {})})  # fmt: skip
 
 
 def check_files(run: Run) -> tuple[str, list[str]]:
@@ -555,7 +663,8 @@ def require_verified(run: Run) -> None:
     """Raises UserError where a run's saved model is not, or no longer, what was trained."""
     require_base(run)
     edited = recipe_failures(run)
-    failures = [*edited, *check_weights(run, edited=bool(edited))[1], *check_prompts(run)[1]]
+    failures = [*edited, *map(other_base, base_changes(run))]
+    failures += [*check_weights(run, edited=bool(edited))[1], *check_prompts(run)[1]]
     if failures:
         raise UserError(f"NOT VERIFIED: {failures[0].splitlines()[0]}", PUSH_HINT, str(run.folder))
 
@@ -714,18 +823,25 @@ class Built:
     choice: dict[str, Any] | None
 
 
-def _train(recipe: Recipe, run: Run, claim: Claim, *, resume: bool, stands_for: str) -> Result:
+def _train(
+    recipe: Recipe, run: Run, claim: Claim, *, resume: bool, stands_for: str, force: bool = False,
+    expect: Callable[[Built], None] = lambda _: None,
+) -> Result:  # fmt: skip
     """As `train`.
 
     Args:
         claim: on the run's folder, where it is said what is going on.
         stands_for: in a smoke run, the model in whose place a stand-in is; else empty.
+        expect: looks at what the run starts with, before anything is written.
     """
     found = checkpoint_to_go_on(run, best=bool(recipe.training.load_best_model_at_end)) if resume else None
+    inputs = settle_inputs(recipe, run, resume=resume, force=force)
     account, stop = Account(run), StopOnSignal()
     forecast = ForecastTime(run)
     built = build_run(recipe, run, [stop, forecast, account, TellStep(claim)], resume=resume)
     recipe, parts = built.recipe, built.parts
+    expect(built)
+    inputs = with_rows_compared(inputs, run, parts.data.describe(), force=force) if resume else inputs
     place_tensorboard(parts.trainer, run.tensorboard)
     console.say(speed_words(parts.trainer))
     if found is not None and found.whole is None:
@@ -735,13 +851,17 @@ def _train(recipe: Recipe, run: Run, claim: Claim, *, resume: bool, stands_for: 
         with console.status("writing down what the run begins with", after=console.SOON):
             if checkpoint is None:
                 record_start(run, built, {"smoke": {"stands_for": stands_for}} if stands_for else {})
+                write_inputs(run, with_fetched(inputs.now, recipe.model))
             else:
                 record_going_on(run, account, checkpoint)
+                if inputs.changes:
+                    record_forced(run, inputs, step_of(checkpoint), describe(recipe, parts))
             write_json(run.data_report, data_report(parts))
         keep_watch(run, parts.trainer)
         claim.at("measuring the baseline")
         with in_numbers(recipe, run, parts):
-            before = measure_before(recipe, run, parts, built.text, known=checkpoint is not None)
+            known = checkpoint is not None and not inputs.changes
+            before = measure_before(recipe, run, parts, built.text, known=known)
         if before.baseline is not None and checkpoint is None:
             tell_trackers(parts.trainer, "baseline", before.baseline.metrics)
         if recipe.evaluation.verify:

@@ -5,6 +5,7 @@ FtkitError
 │   ├── RowError     a row is to blame, known by its position until `rows_named` says where it stands
 │   └── RecipeError  several mistakes of one recipe, each with its place
 ├── Unverified       exit 3: what was saved is not what was trained
+├── NotReproduced    exit 4: what a run follows from changed, or it gives something else when it is run again
 ├── Diverged         exit 3: training diverged and was stopped; good checkpoints are kept
 └── Interrupted      exit 130, 143, 129: stopped by Ctrl-C, SIGTERM, SIGHUP, after a checkpoint was saved
 """
@@ -106,6 +107,12 @@ class Unverified(FtkitError):
     """A check of a finished run failed; the message says which and how."""
 
     exit_status = 3
+
+
+class NotReproduced(FtkitError):
+    """A run cannot be made again as it was, or does not come out as it did; the message says what differs."""
+
+    exit_status = 4
 
 
 class Diverged(FtkitError):

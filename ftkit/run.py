@@ -39,7 +39,7 @@ PROMPT_TEMPLATE = "prompt_template.json"  # in model/: the forms that become a p
 RECORD = {  # what run.json holds under a key
     "state": str, "model": str, "load": dict, "data": dict, "parameters": dict, "versions": dict, "fingerprints": dict,
     "seconds": dict, "verified": dict, "hub": list, "parts": list, "divergence": list, "resumed": list,
-    "out_of_memory": list,
+    "out_of_memory": list, "forced": list,
 }  # fmt: skip
 METRICS = {"tuned": dict, "rows": int}  # what metrics.json of a finished run has, and must have
 DATA_REPORT = {"prompts": list, "caveats": dict, "streamed": dict}  # the same of data_report.json, where it has them
@@ -78,6 +78,7 @@ class Run:
         self.card = folder / "README.md"
         self.report = folder / "report.html"
         self.tensorboard = folder / "tensorboard"
+        self.inputs = folder / "inputs.json"  # sums of the files that it follows from, as they were when it began
         self.seal = folder / "seal.json"  # of the files above, as they were when the run ended
         self.replaced = folder / "replaced"  # the finished run before, until this one is finished
         self.setting_aside = folder / "replaced.part"  # the same while it is put there
@@ -434,7 +435,7 @@ def start_run(run: Run, recipe: Recipe, fields: dict[str, Any]) -> None:
         run.data_report,
         run.predictions_file,
     )
-    for path in (*files, run.card, run.report, run.seal):
+    for path in (*files, run.card, run.report, run.inputs, run.seal):
         path.unlink(missing_ok=True)
     run.update(state=TRAINING, started=now(), **fields)  # before the recipe, which may be anybody's: see `is_stillborn`
     write_text(run.recipe_file, dump_recipe(recipe))

@@ -27,6 +27,7 @@ COMMANDS = {
     "chat": ["chat", "RUN"],
     "eval": ["eval", "RUN", "--data", "ROWS"],
     "benchmarks": ["eval", "RUN", "--benchmarks", "hellaswag"],
+    "rerun": ["rerun", "RUN", "--check"],
     "export": ["export", "RUN", "DIR"],
     "merge": ["merge", "RUN", "DIR"],
     "push": ["push", "RUN", "owner/name", "--yes", "--unverified"],
@@ -194,7 +195,7 @@ def test_no_command_runs_what_lies_in_a_folder(stranger: Path, instructions: Pat
     # each place where code can lie x each command that loads a run: named, and not run; a metric is run by eval alone
     plant, words = (PERMITTED | REFUSED)[place]
     plant(stranger, code_that_marks(stranger.parent))
-    for command in ["eval"] if place == "metric" else COMMANDS:
+    for command in ["eval", "rerun"] if place == "metric" else COMMANDS:
         if place == "record alone" and command != "verify":  # to the others it is no run, or one with no recipe
             assert outcome(command, stranger, instructions)
         else:

@@ -28,6 +28,7 @@ from ftkit.cli import (
     push,
     recipes,
     report,
+    rerun,
     runs,
     schema,
     synth,
@@ -65,6 +66,7 @@ app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
 app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("push", epilog=push.EXAMPLES)(push.push)
+app.command("rerun", epilog=rerun.EXAMPLES)(rerun.rerun)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("runs", epilog=runs.EXAMPLES)(runs.runs)
 app.command("recipes", epilog=recipes.EXAMPLES)(recipes.recipes)
@@ -88,7 +90,8 @@ def options(
 
 
 def main() -> None:
-    """Run the command; the user's errors are one line and status 2, what is unverified or diverged 3, a signal 128 + N."""
+    """Run the command; the user's errors are one line and status 2, what is unverified or diverged 3, what does not come out
+    again 4, a signal 128 + N."""
     heed_signals()
     try:
         run_command()

@@ -13,6 +13,7 @@ from ftkit.hub.door import as_it_began, pinned
 from ftkit.recipe.limit import limited, require_limit
 from ftkit.recipe.load import load_recipe
 from ftkit.run import Run, default_folder
+from ftkit.training.inputs import require_resumed, require_same_inputs
 from ftkit.training.place import place_claimed
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -41,11 +42,15 @@ def train(
     smoke: bool = typer.Option(False, "--smoke", help="A tiny stand-in model, sample data, few steps; no network."),
     resume: bool = typer.Option(False, "--resume", help="Go on from the run's last checkpoint."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a run that is in the folder."),
+    force: bool = typer.Option(
+        False, "--force", help="With --resume: go on though data or base are not those of the run, which says so for ever."
+    ),
     quiet: Quiet = False,
 ) -> None:
     """Train a recipe: data, model and strategy, training, evaluation, run folder."""
     console.set_quiet(quiet)
     require_limit(limit)
+    require_resumed(force, resume)
     file, more = recipe_of(recipe, task, model)
     loaded = limited(load_recipe(file, [*more, *(overrides or [])]), limit)
     folder = output_dir or default_folder(loaded, smoke=smoke)
@@ -55,9 +60,11 @@ def train(
                 require_local(loaded)
                 loaded = as_it_began(loaded, Run(folder).record.get("hub", [])) if resume else loaded
                 loaded = pinned(loaded)
+                if resume:
+                    require_same_inputs(loaded, Run(folder), force=force)
         claim.at("loading torch and transformers")
         with loading_libraries():
             from ftkit import api  # torch and transformers, once the recipe is known to be sound
 
-        result = api.train_into(folder, claim, loaded, smoke=smoke, resume=resume)
+        result = api.train_into(folder, claim, loaded, smoke=smoke, resume=resume, force=force)
     console.out.print(result.table())

@@ -69,7 +69,7 @@ class Places:
         if not self.files or row >= MOST_READ:
             return None
         try:
-            return next(islice(_lines(self.source, self.files[file], self.sample_by), row, None), None)
+            return next(islice(starts_of_rows(self.source, self.files[file], self.sample_by), row, None), None)
         except (UserError, *LIBRARY_ERRORS):
             return None
 
@@ -82,7 +82,7 @@ class Places:
             return None
 
 
-def _lines(source: Source, file: DataFile, sample_by: str) -> Iterator[int]:
+def starts_of_rows(source: Source, file: DataFile, sample_by: str) -> Iterator[int]:
     """The line at which each row of a file begins."""
     kind, encoding = kind_of(source, [file]), true_encoding(source)
     if kind in ("csv", "tsv"):

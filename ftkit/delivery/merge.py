@@ -31,7 +31,7 @@ from ftkit.hub.runs import run_folder
 from ftkit.models.architecture import meta_model
 from ftkit.models.load import load_config, load_plain, load_tokenizer
 from ftkit.models.save import save_model
-from ftkit.models.saved import load_adapter, require_sound, warn_of_changes
+from ftkit.models.saved import load_adapter, require_own_base, require_sound, warn_of_changes
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run, blaming_damage, require_files, require_finished, require_writable, write_text
 from ftkit.tasks.base import Task
@@ -165,6 +165,7 @@ def finished_run(folder: str | Path, trust_code: bool) -> Run:
         hint = "train it without evaluation.verify: false, and push it --with-rows"
         raise UserError("the run kept no rows that the result could be compared on", hint, str(folder))
     require_sound(run.model)
+    require_own_base(run)
     warn_of_changes(run.model)
     return run
 

@@ -7,6 +7,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError
 
 from ftkit import console
+from ftkit.data.digests import Change, base_changes
 from ftkit.errors import UserError
 from ftkit.models.load import first_line, lacks_memory
 from ftkit.reading import COPY, MISSING, Damaged, opened_tensors, read_object, read_text
@@ -40,9 +41,23 @@ def require_sound(folder: Path) -> None:
 
 
 def warn_of_changes(folder: Path) -> None:
-    """Say which files of a run's model are not as they were when it ended; of large ones by the size alone."""
+    """Say which files of a run's model are not as when it ended, large ones by the size alone; and which of its base."""
     for name, what in changed_files(Run(folder.parent), within=f"{folder.name}/", largest=SMALL).items():
         console.warn(f"{folder.parent / name}: not as when the run ended: {what}; see `ftkit verify`")
+    for change in base_changes(Run(folder.parent)):
+        console.warn(other_base(change))
+
+
+def other_base(change: Change) -> str:
+    """What is to be known of an adapter whose base is not the one that it was trained on."""
+    return f"{change.name}: not as when the adapter was trained on it: {change.what}; what it says is another model's"
+
+
+def require_own_base(run: Run) -> None:
+    """Raises UserError where an adapter's base is not the one that it was trained on."""
+    if found := base_changes(run):
+        message = f"it is not as when the adapter was trained on it: {found[0].what}"
+        raise UserError(message, "put that one back", found[0].name)
 
 
 def load_adapter(base: Any, folder: Path) -> PeftModel:

@@ -204,5 +204,23 @@ class StopOnSignal(TrainerCallback):
                 signal.signal(number, handler)
 
 
+class StopAfter(TrainerCallback):
+    """Ends training after a step, as if it were the last, without saving or measuring there."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._end(state, control)
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._end(state, control)
+
+    def _end(self, state: TrainerState, control: TrainerControl) -> None:
+        if state.global_step >= self.step:
+            control.should_training_stop = True
+            control.should_save = control.should_evaluate = False
+
+
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

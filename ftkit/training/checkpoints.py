@@ -16,7 +16,7 @@ from ftkit.disk import refusal
 from ftkit.errors import UserError
 from ftkit.reading import DAMAGED, LOOK, MISSING, UNREADABLE, Damaged, read_bytes, read_object, read_text, unreadable
 from ftkit.run import RECORD, Run, as_umask_says, write_json, write_text
-from ftkit.seals import seal_of, unlike
+from ftkit.seals import describe, seal_of, unlike
 
 SEAL = "ftkit_seal.json"
 KEPT = "kept-"  # before the name of a checkpoint that is being written again
@@ -229,7 +229,7 @@ def _in_its_place(checkpoint: Path) -> Path:
 
 
 def keep_copies(run: Run, checkpoint: Path) -> None:
-    """Lay record and recipe of the run into a checkpoint that is not sealed yet, to be put back where they get lost."""
+    """Lay record, recipe and inputs of the run into a checkpoint that is not sealed yet, to be put back if they get lost."""
     for name, file in copies(run).items():
         if file.is_file():
             shutil.copyfile(file, checkpoint / name)
@@ -237,14 +237,14 @@ def keep_copies(run: Run, checkpoint: Path) -> None:
 
 def copies(run: Run) -> dict[str, Path]:
     """By the name that each has in a checkpoint."""
-    return {"ftkit_run.json": run.record_file, "ftkit_recipe.yaml": run.recipe_file}
+    return {"ftkit_run.json": run.record_file, "ftkit_recipe.yaml": run.recipe_file, "ftkit_inputs.json": run.inputs}
 
 
 def put_back(run: Run) -> None:
-    """Put run.json and recipe.yaml of a run that is to go on back where they are lost or damaged, from its last checkpoint.
+    """Put run.json, recipe.yaml and inputs.json back where they are lost or damaged, from the last checkpoint of the run.
 
     Raises:
-        Damaged: one of them is, and no whole checkpoint has a copy.
+        Damaged: one of the first two is, and no whole checkpoint has a copy; without inputs a run goes on by force.
     """
     if not (run.record_file.exists() or run.recipe_file.exists()):
         return  # there is no run
@@ -255,6 +255,8 @@ def put_back(run: Run) -> None:
         if UNREADABLE in what:
             raise Damaged(file, what.removeprefix(DAMAGED), LOOK)
         whole = whole or next((checkpoint for checkpoint in newest_first(run.checkpoints) if is_whole(checkpoint)), None)
+        if file == run.inputs and (whole is None or not (whole / name).is_file()):
+            continue
         if whole is None or not (whole / name).is_file():
             hint = "no whole checkpoint has a copy: put one back, or start anew with --overwrite"
             raise Damaged(file, what.removeprefix(DAMAGED), hint)
@@ -263,8 +265,12 @@ def put_back(run: Run) -> None:
 
 
 def damage_of(run: Run, file: Path) -> str:
-    """What is wrong with run.json or recipe.yaml; empty where nothing is."""
+    """What is wrong with run.json, recipe.yaml or inputs.json; empty where nothing is."""
     try:
+        if file == run.inputs:
+            noted = run.record.get("fingerprints", {}).get("inputs")
+            read_bytes(file) if noted else None
+            return "" if not noted or describe(file)[1] == noted else f"{DAMAGED}not as it was when the run began"
         if file == run.record_file:
             read_object(file, RECORD, ("state", "load"))
             return ""

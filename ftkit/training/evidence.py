@@ -31,6 +31,7 @@ from ftkit.run import Run, write_json, write_jsonl
 from ftkit.tasks.base import Encoded
 from ftkit.training.baselines import compared, remarks
 from ftkit.training.dispatcher import Parts
+from ftkit.training.inputs import forced_words
 
 
 @dataclass
@@ -198,7 +199,7 @@ def evidence(recipe: Recipe, run: Run, parts: Parts, before: Before, tuned: Meas
             *absent(recipe.evaluation.metrics, tuned),
         ],
         "signatures": written_signatures(tuned),
-        "caveats": parts.data.caveats("eval"),
+        "caveats": [*forced_words(run.record), *parts.data.caveats("eval")],
     }
 
 

@@ -4,11 +4,13 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from ftkit.data.digests import DATA, data_paths
 from ftkit.data.splits import fingerprint, read_splits
 from ftkit.errors import UserError
-from ftkit.recipe.schema import Recipe
+from ftkit.recipe.schema import Recipe, Source
 from ftkit.run import PACKAGES, Run, code_digest, environment
 from ftkit.tasks.table import TASKS
+from ftkit.training.inputs import compare_inputs, words_of
 from ftkit.training.prepare import limit_rows
 
 
@@ -38,14 +40,25 @@ def data_findings(run: Run) -> tuple[list[str], str]:
         return [], f"not checked: {error}"
     changed = [name for name, digest in recorded.items() if found.get(name) != digest]
     if changed:
-        sources = {name: ", ".join(sources_of(recipe, name)) for name in changed}
-        return [f"the data changed since the run: the {name} rows, from {source}" for name, source in sources.items()], ""
+        return [f"the data changed since the run: {split_words(recipe, run, name)}" for name in changed], ""
     return [], f"{' and '.join(recorded)} rows are those of the run" if recorded else "not checked: run.json names no rows"
 
 
-def sources_of(recipe: Recipe, split: str) -> list[str]:
+def split_words(recipe: Recipe, run: Run, split: str) -> str:
+    """A split whose rows changed, its sources, and what differs in their files."""
+    sources = sources_of(recipe, split)
+    files = {str(path) for source in sources for path in data_paths(source)}
+    try:
+        found = [one for one in compare_inputs(recipe, run).changes if one.key.startswith(DATA)]
+    except UserError:
+        found = []
+    words = words_of([one for one in found if any(one.name.startswith(file) for file in files)])
+    return f"the {split} rows, from {', '.join(source.path for source in sources)}" + (f"; {words}" if words else "")
+
+
+def sources_of(recipe: Recipe, split: str) -> list[Source]:
     own = recipe.data.eval if split == "eval" else recipe.data.train
-    return [source.path for source in own or recipe.data.train]
+    return own or recipe.data.train
 
 
 def read_fingerprints(recipe: Recipe, run: Run) -> dict[str, str]:

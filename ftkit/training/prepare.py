@@ -12,6 +12,7 @@ from rich.table import Table
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from ftkit import console
+from ftkit.data import tables
 from ftkit.data.columns import given_rows
 from ftkit.data.duplicates import Copies
 from ftkit.data.encode import REFERENCES, SEVERAL, Encoded, beside_cache, digest, encode, encoding_key, model_columns
@@ -71,7 +72,8 @@ class Data:
         """Rows, outcomes and fingerprint of each split, for run.json."""
         return {
             name: {
-                "rows": len(rows), "sha256": fingerprint(rows), "entries": len(self.encoded[name].rows),
+                "rows": len(rows), "sha256": fingerprint(rows), "tokens_sha256": token_digest(self.encoded[name]),
+                "entries": len(self.encoded[name].rows),
                 **self.encoded[name].counts, **self.encoded[name].notes,
             }
             for name, rows in self.rows.items()
@@ -114,6 +116,11 @@ class Data:
         origin = f"of {share - copies:,} read{f' and {copies:,} copied' if copies else ''}"
         rows = [[fate, f"{count:,}", f"{100 * count / share:.1f} %"] for fate, count in fates.items()]
         return console.table("", ["input rows", "", ""], [*rows, ["sum", f"{sum(fates.values()):,}", origin]])
+
+
+def token_digest(encoded: Encoded) -> str:
+    """SHA-256 of all that the model takes of the entries, in their order."""
+    return tables.fingerprint(encoded.dataset, sorted(encoded.dataset.column_names))
 
 
 def prepare(
