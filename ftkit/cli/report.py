@@ -8,7 +8,7 @@ import typer
 from ftkit import console
 from ftkit.claim import claimed
 from ftkit.hub.runs import run_folder
-from ftkit.run import FINISHED, Run, is_run
+from ftkit.run import FINISHED, Run, is_run, sweep
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -28,7 +28,9 @@ def report(
 
         found = Run(run_folder(run))
         ended = is_run(found.folder) and found.state == FINISHED  # of another one the lock says what became of it
-        with claimed(found.folder, "writing the report") if ended else nullcontext():
+        with claimed(found.folder, "writing the report") if ended else nullcontext() as claim:
+            if claim is not None:
+                sweep(found)
             page = write_report(found)
     console.out.print(str(page), markup=False)
     if open_page:

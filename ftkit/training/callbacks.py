@@ -145,7 +145,15 @@ class SealCheckpoints(TrainerCallback):
         self.note_best(state, checkpoint)
         if is_sealed(checkpoint):
             self.run.update(**{SEALED: state.global_step})
-            rotate_checkpoints(str(checkpoint.parent), args.save_total_limit, state.best_model_checkpoint, use_mtime=True)
+            self.rotate(args, state)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self.rotate(args, state)  # what a process did not come to that was killed behind a seal
+
+    def rotate(self, args: TrainingArguments, state: TrainerState) -> None:
+        """Remove the oldest checkpoints beyond `save_total_limit`, never the best."""
+        rotate_checkpoints(str(args.output_dir), args.save_total_limit, state.best_model_checkpoint, use_mtime=True)
 
     def note_best(self, state: TrainerState, checkpoint: Path) -> None:
         """Let state and record say which checkpoint is the best of those there, and whether a better one is lost."""

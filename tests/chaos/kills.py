@@ -139,11 +139,15 @@ def unbroken(name: str, folder: Path) -> tuple[Place, zygote.Ended]:
 def broken(name: str, whole: tuple[Place, zygote.Ended], folder: Path, chance: random.Random, most: int) -> Chain:
     """One run, killed until it comes through, or `most` times."""
     unkilled, ended = whole
+    from ftkit.run import FINISHED, is_run
+
     place, chain = prepared(name, folder), Chain(name)
     for _ in range(200):
         words = ["train", "recipe.yaml", "-o", "run"]
-        if (folder / "run" / "run.json").exists():
+        if is_run(folder / "run"):
             words.append("--resume")
+        if state_of(folder) == FINISHED:
+            words = ["report", "run"]  # which works on the folder, and so sweeps what the dead left
         when: dict[str, Any] = {"seconds": chance.uniform(0, ended.seconds)}
         if chance.random() < 0.5:
             when = {"change": chance.randint(1, ended.changes)}
@@ -172,9 +176,7 @@ def state_of(folder: Path) -> str:
     from ftkit.run import Run
 
     run = Run(folder / "run")
-    if not run.folder.exists():
-        return "nothing yet"
-    return run.state or "nothing yet"
+    return run.true_state or "nothing yet"
 
 
 def differences(whole: Path, broken: Path) -> Iterator[str]:

@@ -27,7 +27,7 @@ GIVEN = {
     "train": "my.yaml", "eval": "{run}", "check": "my.yaml", "plan": "my.yaml", "preview": "my.yaml", "verify": "{run}",
     "predict": "{run} rows.csv", "chat": "{run}", "compare": "{run} {run}_again", "merge": "{run} merged", "export": "{run} out",
     "push": "{run} --yes", "report": "{run}", "runs": "{run}", "recipes": "", "init": "lora_distilbert", "schema": "",
-    "synth": "seeds.jsonl --output made.jsonl --rows 1 --model {model}", "doctor": "",
+    "synth": "seeds.jsonl --output made.jsonl --rows 1 --model {model}", "doctor": "", "rerun": "{run} --check",
 }  # fmt: skip
 WITHOUT = {"compare", "report", "runs", "recipes", "init", "schema"}
 
