@@ -417,7 +417,10 @@ COMMANDS = _table({
     "talk converse cli webchat": "chat RUN",
     "merge-lora merge_lora merge_and_unload fuse merge-adapter merge_lora_weights": "merge RUN FOLDER",
     "convert onnx save quantize convert_to_litgpt": "export RUN FOLDER",
-    "validate lint doctor dry-run dryrun verify-config": "check FILE.yaml",
+    "env doctor-env info diagnose sysinfo": "doctor",
+    "ps status jobs history": "runs",
+    "reproduce replay repeat": "rerun RUN",
+    "validate lint dry-run dryrun verify-config": "check FILE.yaml",
     "estimate profile memory cost vram estimate-memory": "plan FILE.yaml",
     "show inspect debug preprocess view tokenize": "preview FILE.yaml",
     "new create quickstart template config setup cp copy": "init NAME",
@@ -437,7 +440,6 @@ NO_COMMANDS = _table({
     "download": "`hf download` fetches a model; ftkit does so by itself when a recipe names it",
     "sweep hpo search tune-hyperparameters": "ftkit has no search; ftkit compare FILE.yaml --strategies full,lora "
     "trains several",
-    "env doctor-env": "versions are in the run.json of every run; ftkit --version tells ftkit's own",
 })  # fmt: skip
 
 # Options that other tools have on the command line, where no key of a recipe is meant.

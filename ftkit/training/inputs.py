@@ -44,7 +44,11 @@ class Inputs:
 def require_resumed(force: bool, resume: bool) -> None:
     """Raises UserError where nothing goes on that could be forced to."""
     if force and not resume:
-        raise UserError("it lets a run go on whose data or base changed", "give it with --resume", "--force")
+        raise UserError(
+            "it lets a run go on whose data or base changed",
+            "give it with --resume; what replaces a run is --overwrite",
+            "--force",
+        )
 
 
 def require_same_inputs(recipe: Recipe, run: Run, *, force: bool) -> None:
