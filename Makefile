@@ -10,7 +10,7 @@ test test-slow test-sweeps test-wheel test-oldest recipe-table: export OMP_NUM_T
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow test-sweeps test-wheel test-oldest damage lint docs site audit sbom sweep hub recipe-table bench bench-curves bench-gpu bench-plain clean
+.PHONY: install demo test test-slow test-sweeps test-wheel test-oldest chaos damage fuzz lint docs site audit sbom sweep hub recipe-table bench bench-curves bench-gpu bench-plain clean
 
 install: $(STAMP)
 
@@ -55,10 +55,24 @@ test-oldest: install
 	$(OLDEST_PIP) --constraint build/oldest-qlora.txt --editable '.[qlora]'
 	$(OLDEST_PYTEST) tests/smoke/test_recipes.py -k qlora_distilbert
 
+# What may happen to a run: kill -9 at 200 moments, two processes at each step of the lock, a disk that fills at twenty places,
+# and a share of the damages below; twenty minutes. tests/chaos/README.md has the last figures.
+chaos: install
+	$(BIN)/python -m tests.chaos.kills --kills 200 --jobs 2
+	$(BIN)/python -m tests.lock_steps two "$$(mktemp -d)"
+	$(BIN)/python -m tests.lock_steps killed "$$(mktemp -d)"
+	$(BIN)/python -m pytest -m slow tests/test_claim.py tests/training/test_full_disk_run.py
+	$(MAKE) damage
+
 # Each file of three kinds of runs, damaged in each way, before each command: hours; PART=1/40 takes a share of the cases.
 PART := 1/40
 damage: install
 	for kind in classifier decoder tagger; do $(BIN)/python tests/damage_sweep.py $$kind --part $(PART) || exit 1; done
+
+# Mutated recipes through `ftkit check` and through a training of two steps: an hour or two.
+fuzz: install
+	$(BIN)/python -m tests.fuzz.mutated --cases 5000
+	$(BIN)/python -m tests.fuzz.mutated --command train --cases 2000
 
 lint: install
 	$(BIN)/ruff format --check .
