@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 # Two processes, a file in one of them, each with one thread: most tests wait for imports and disk.
 PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15
-test test-slow test-sweeps test-wheel test-oldest recipe-table: export OMP_NUM_THREADS := 1
+test test-slow test-sweeps test-wheel test-oldest chaos damage fuzz recipe-table: export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
 .DEFAULT_GOAL := install
