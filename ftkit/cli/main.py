@@ -36,7 +36,7 @@ from ftkit.cli import (
     verify,
 )
 from ftkit.cli.libraries import hush_from_the_start
-from ftkit.cli.other_words import at_home, refuse_other_words
+from ftkit.cli.other_words import at_home, refuse_other_words, require_text
 from ftkit.disk import FULL, place_of, refusal, refused
 from ftkit.errors import Diverged, FtkitError, Interrupted, UserError
 from ftkit.secrets import without_secrets
@@ -106,6 +106,7 @@ def run_command() -> None:
     sys.argv[1:] = at_home(sys.argv[1:])
     hush_from_the_start()
     try:
+        require_text(sys.argv[1:])
         refuse_other_words(sys.argv[1:], getattr(typer.main.get_command(app), "commands", {}))
         app()
     except Interrupted as error:

@@ -23,6 +23,16 @@ def at_home(words: Sequence[str]) -> list[str]:
     return [HOME.sub(rf"\g<1>{home}", word) for word in words]
 
 
+def require_text(words: Sequence[str]) -> None:
+    """Raises UserError where a word is not UTF-8, in which recipes and all that is written of a run are."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = word.encode(errors="backslashreplace").decode()
+            raise UserError(f"{shown} is not UTF-8", "give the file or folder another name") from None
+
+
 def refuse_other_words(words: Sequence[str], commands: dict[str, Any]) -> None:
     """Raises UserError where the command line names a command or an option that there is not.
 

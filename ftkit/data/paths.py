@@ -147,6 +147,8 @@ def find_files(path: str, key: str, format: str | None = None) -> list[Path]:
     elif is_hub_id(path) and not _is_data(path):
         return []
     else:
+        if place.exists():
+            raise UserError(f"{path} is no file", "name a file or a folder", key=key)
         raise UserError(f"no such file: {path}", _nearest_file(place), key=key)
     if not format:
         require_one_kind(path, [file.name for file in files if ending_of(file.name) != ".zip"], key)
