@@ -46,7 +46,7 @@ def test_rows_are_shown_and_the_page_is_written(recipe_file: Path, tmp_path: Pat
 def test_refusals_are_one_line(words: list[str], expected: str, recipe_file: Path) -> None:
     done = ftkit("preview", recipe_file, *words)
     assert done.returncode == 2
-    said = [line for line in done.stderr.splitlines() if line != "loading torch and transformers"]  # where that takes long
+    said = [line for line in done.stderr.splitlines() if not line.startswith("loading torch")]  # where that takes long
     assert said == [expected]
     assert done.stdout == ""
 
