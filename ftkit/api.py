@@ -71,6 +71,7 @@ from ftkit.run import (
     environment,
     finished_run,
     is_run,
+    may_not_be_finished,
     now,
     read_jsonl,
     remove_empty,
@@ -1097,11 +1098,8 @@ def recorded(run: Run) -> Iterator[None]:
             record_interruption(run, error)
         raise
     except Exception as error:
-        if run.record_file.is_file():
-            note_end(run, error, state=FAILED, error=f"{type(error).__name__}: {error}"[:2000])
-        else:
-            run.recipe_file.unlink(missing_ok=True)  # alone it is no run, and would stand in the way of one
-        say_what_is_kept(run)
+        if note_end(run, error, state=FAILED, error=f"{type(error).__name__}: {error}"[:2000]):
+            say_what_is_kept(run)
         if refusal(error):
             raise refused(error, run.folder, how_to_go_on(run)) from error
         raise
@@ -1109,23 +1107,31 @@ def recorded(run: Run) -> Iterator[None]:
 
 def record_interruption(run: Run, error: BaseException) -> None:
     """Write down and say that a run was interrupted, unless it is finished, or was never begun."""
-    if run.state in (FINISHED, ""):
-        sweep(run)
+    if not note_end(run, error, state=INTERRUPTED):
         return
-    note_end(run, error, state=INTERRUPTED)
     say_what_is_kept(run)
     if isinstance(error, KeyboardInterrupt):
         console.warn(f"interrupted; go on with the same command and --resume --output-dir {shlex.quote(str(run.folder))}")
 
 
-def note_end(run: Run, ended_by: BaseException, **fields: str) -> None:
-    """Let run.json say how the run ended, where the disk takes it."""
+def note_end(run: Run, ended_by: BaseException, **fields: str) -> bool:
+    """Let run.json say how the run ended, where the disk takes it and the record can be read.
+
+    Returns:
+        Whether there is a run that ended so; none began where what it was to replace is still there, or comes back here.
+    """
     try:
+        if run.state in (FINISHED, ""):
+            sweep(run)
+            return False
         run.update(finished=now(), **fields)
         run.settle()
+    except Damaged as second:  # what ended the run counts more than that its record was damaged meanwhile
+        console.warn(str(second))
     except OSError as second:
         if not refusal(second):
             raise ended_by from None
+    return True
 
 
 def how_to_go_on(run: Run) -> str:
@@ -1133,6 +1139,8 @@ def how_to_go_on(run: Run) -> str:
     last = next((step_of(checkpoint) for checkpoint in newest_first(run.checkpoints) if is_sealed(checkpoint)), 0)
     if not is_run(run.folder):
         return "free some, then start it again"
+    if not may_not_be_finished(run):
+        return f"free some; the finished run in {run.folder} is as it was"
     saved = f"the model is saved in {run.model}; " if run.model.is_dir() else ""
     start = f"from step {last}" if last else "from the start"
     return f"{saved}free some, then go on {start} with --resume --output-dir {shlex.quote(str(run.folder))}"
