@@ -861,8 +861,7 @@ def _train(
         keep_watch(run, parts.trainer)
         claim.at("measuring the baseline")
         with in_numbers(recipe, run, parts):
-            known = checkpoint is not None and not inputs.changes
-            before = measure_before(recipe, run, parts, built.text, known=known)
+            before = measure_before(recipe, run, parts, built.text, known=checkpoint is not None)
         if before.baseline is not None and checkpoint is None:
             tell_trackers(parts.trainer, "baseline", before.baseline.metrics)
         if recipe.evaluation.verify:
