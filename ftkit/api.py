@@ -275,7 +275,8 @@ def rerun_trusted(run: Run, *, check: bool, steps: int | None, output_dir: str |
         if check:
             found = check_steps(run, recipe, until)
         else:
-            with signals_heeded(), place_claimed(target.folder, overwrite=False, resume=False) as claim:
+            taken = place_claimed(target.folder, overwrite=False, resume=False)
+            with signals_heeded(), disk_told(target.folder), taken as claim:
                 found = run_again(run, recipe, target, claim)
     found.require_same()
     return found

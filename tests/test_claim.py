@@ -145,7 +145,14 @@ def test_what_a_killed_start_leaves_is_swept(left: list[str], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "held", [["thesis.tex"], ["checkpoints/a.bin"], ["recipe.yaml"], ["checkpoints/checkpoint-4/model.safetensors"]]
+    "held",
+    [
+        ["thesis.tex"],
+        [".env.template"],
+        ["checkpoints/a.bin"],
+        ["recipe.yaml"],
+        ["checkpoints/checkpoint-4/model.safetensors"],
+    ],
 )
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_is_not_a_runs_is_refused_and_left(held: list[str], overwrite: bool, tmp_path: Path) -> None:
