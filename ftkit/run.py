@@ -477,7 +477,7 @@ def end_run(run: Run) -> None:
 
 
 def sealed_files(run: Run) -> Iterator[Path]:
-    """What of a run stays as it is once it is finished: not its cards, which may be written again, nor what a user lays there."""
+    """What of a run stays as it is once it is finished: not its cards, which may be written again, nor a user's files."""
     inside = (file for folder in (run.model, run.outputs, run.verification) for file in folder.rglob("*"))
     for file in (*run.files, *inside):
         if file.is_file() and file != run.model / run.card.name and not file.name.startswith("."):

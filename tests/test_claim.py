@@ -243,6 +243,8 @@ def test_runs_lists_each_with_its_true_state(begun: Run, tmp_path: Path) -> None
         assert found == {"run": "running", "done": "finished", "bad": "damaged", "list": "damaged", "failed": "failed", "stopped": "interrupted"}  # fmt: skip
     table = CliRunner().invoke(app, ["runs", str(tmp_path)]).stdout
     assert "dead: at step 40 of 100" in table
+    assert "damaged: not JSON" in table
+    assert "damaged: damaged" not in table
     assert "t · lora · m" in table
     assert "accuracy 0.7500" in table
     assert "\x1b[31m" not in table

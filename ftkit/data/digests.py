@@ -245,7 +245,13 @@ def digest_members(name: str, key: str, path: Path) -> Digests:
 
 
 def rows_of(path: Path) -> tuple[str, int, str]:
-    """Unit, step and digests of a file's rows, as `Digest` has them."""
+    """Unit, step and digests of a file's rows, as `Digest` has them; taken once, as `contents` are."""
+    state = path.stat()
+    return _rows_of(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _rows_of(path: Path, *_: int) -> tuple[str, int, str]:
     ending = ending_of(path.name)
     if ending == ".parquet":
         return packed_parquet(path)

@@ -95,7 +95,7 @@ def entry_of(run: Run) -> Entry:
     try:
         state, record, sign = run.true_state, run.record, run.sign
     except Damaged as error:
-        return Entry(**known, state=DAMAGED, detail=error.message)
+        return Entry(**known, state=DAMAGED, detail=error.what)
     detail = ""
     if sign is not None and state == RUNNING:
         detail = f"{sign.where()}, last sign of life {ago(sign.age)}"
