@@ -350,12 +350,17 @@ def holds_something(run: Run) -> bool:
 
 def is_stillborn(run: Run) -> bool:
     """Whether a run was killed between its record and its recipe, the first two files that it writes."""
-    if run.recipe_file.exists() or run.model.exists() or (run.checkpoints.exists() and not is_hollow(run.checkpoints)):
+    if holds_more(run):
         return False
     try:
         return run.state == TRAINING
     except Damaged:
         return False
+
+
+def holds_more(run: Run) -> bool:
+    """Whether there is anything of a run that comes after its record."""
+    return run.recipe_file.exists() or run.model.exists() or (run.checkpoints.exists() and not is_hollow(run.checkpoints))
 
 
 def is_hollow(folder: Path) -> bool:
@@ -365,7 +370,7 @@ def is_hollow(folder: Path) -> bool:
 
 def is_torn(run: Run) -> bool:
     """Whether a process was killed between setting a finished run aside and beginning the one that replaces it."""
-    began = run.record_file.exists() and not is_stillborn(run)
+    began = holds_more(run) or (run.record_file.exists() and not is_stillborn(run))  # its record may have got lost since
     return run.setting_aside.is_dir() or (run.replaced.is_dir() and not began)
 
 
@@ -424,9 +429,10 @@ def remove_empty(run: Run) -> None:
 def start_run(run: Run, recipe: Recipe, fields: dict[str, Any]) -> None:
     """A fresh run folder with its recipe and record.
 
-    A finished run that was in it is set aside until this one is finished; what is left of an unfinished one is removed.
+    A finished run that was in it is set aside until this one is finished; what is left of an unfinished one is removed. One
+    that was to replace another, which is still there, is none of which that is not known.
     """
-    if may_be_finished(run):
+    if may_be_finished(run) and not (run.replaced.is_dir() and may_not_be_finished(run)):
         set_aside_finished(run)
     for path in (run.checkpoints, run.model, run.verification, run.tensorboard, run.outputs):
         shutil.rmtree(path, ignore_errors=True)
