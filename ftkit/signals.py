@@ -121,8 +121,10 @@ def signals_held() -> Iterator[None]:
         yield
     finally:
         hold.over = True
-        for number, handler in hold.before.items():
-            signal.signal(number, handler)
+        try:
+            hold.restore()
+        finally:
+            hold.restore()  # a signal that is heeded again may have cut it short
         for number in dict.fromkeys(hold.came):
             signal.raise_signal(number)
 
@@ -135,6 +137,10 @@ class _Hold:
         self.before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
         self.came: list[int] = []
         self.over = False
+
+    def restore(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if not self.over:
