@@ -48,7 +48,7 @@ from ftkit.prediction.predict import Predictor
 from ftkit.prediction.rows import Source, given_rows, require_readable
 from ftkit.prediction.trained import load_run
 from ftkit.process import process_facts
-from ftkit.reading import Damaged, object_if_there, read_object
+from ftkit.reading import Damaged, object_if_there, read_jsonl, read_object
 from ftkit.recipe.load import load_recipe, load_values
 from ftkit.recipe.schema import Gate, Model, Recipe
 from ftkit.report.comparison import Comparison, compare_runs
@@ -73,7 +73,6 @@ from ftkit.run import (
     is_run,
     may_not_be_finished,
     now,
-    read_jsonl,
     remove_empty,
     require_files,
     require_finished,

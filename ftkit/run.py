@@ -25,7 +25,6 @@ from ftkit.claim import LOCK, Busy, Sign, is_first_rank, sign_of
 from ftkit.disk import refusal
 from ftkit.errors import FtkitError, UserError
 from ftkit.reading import MISSING, Damaged, object_if_there, read_log
-from ftkit.reading import read_jsonl as read_jsonl  # the other half of write_jsonl
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS

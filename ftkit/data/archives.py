@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import os
 import re
-import shutil
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -183,7 +182,9 @@ def _unpacked(path: Path, digest: str, member: str, opened: Any, room: Room) -> 
         beside = folder / f".{os.getpid()}"
         try:
             with opened() as stream, beside.open("wb") as target:
-                shutil.copyfileobj(Bounded(stream, room), target, 1 << 20)
+                bounded = Bounded(stream, room)
+                while block := bounded.read(1 << 20):
+                    target.write(block)
             beside.replace(copy)
         finally:
             beside.unlink(missing_ok=True)

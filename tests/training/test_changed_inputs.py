@@ -19,8 +19,9 @@ from ftkit.api import Unverified
 from ftkit.cli.main import app
 from ftkit.data.digests import digests_of, write_inputs
 from ftkit.delivery.merge import merge
+from ftkit.reading import read_jsonl
 from ftkit.recipe.load import load_values
-from ftkit.run import FINISHED, Run, dump_recipe, read_jsonl, write_json, write_jsonl, write_text
+from ftkit.run import FINISHED, Run, dump_recipe, write_json, write_jsonl, write_text
 from ftkit.training import callbacks, inputs
 from ftkit.training.callbacks import StopOnSignal
 from ftkit.training.inputs import Inputs, forced_words, record_forced, settle_inputs, with_rows_compared
