@@ -180,3 +180,34 @@ def test_what_is_ignored_is_so_while_signals_are_held() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     signal.signal(signal.SIGHUP, before)
+
+
+# Kind: a signal that is handed on, and comes again as to one who has not heard of it.
+def test_a_signal_is_handed_on_once(tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text(COUNTING)
+    (tmp_path / "parent.py").write_text(HANDING_ON)
+    done = subprocess.run([sys.executable, tmp_path / "parent.py", tmp_path / "child.py"], timeout=30, cwd=ROOT)
+    assert done.returncode == 1
+
+
+ROOT = Path(__file__).parent.parent.parent
+COUNTING = """
+import os, signal, sys, time
+came = []
+signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+os.kill(os.getppid(), signal.SIGTERM)
+ended = time.monotonic() + 1
+while time.monotonic() < ended:
+    time.sleep(0.05)
+sys.exit(len(came))
+"""
+HANDING_ON = """
+import os, subprocess, sys
+sys.path.insert(0, os.getcwd())
+from ftkit import signals
+from ftkit.training import children
+signals.AGAIN, plain = 0.2, subprocess.Popen
+children.subprocess.Popen = lambda words, **named: plain([sys.executable, sys.argv[1]], **named)
+signals.heed_signals()
+sys.exit(children.run_child([], quiet=True))
+"""
