@@ -99,6 +99,14 @@ def test_a_running_run_is_called_running_and_a_killed_one_dead_at_once(begun: Ru
         pass
 
 
+def test_nobody_is_told_of_an_option_that_the_command_lacks(begun: Run) -> None:
+    begun.update(state="finished")
+    with holder(begun.folder):
+        said = str(CliRunner().invoke(app, ["report", str(begun.folder)]).exception)
+    assert "wait for it" in said
+    assert "--output-dir" not in said
+
+
 def test_the_lock_leaves_no_file_and_takes_away_only_folders_that_it_made(tmp_path: Path) -> None:
     with claimed(tmp_path / "runs/deep/run"):
         assert sign_of(tmp_path / "runs/deep/run" / LOCK) is not None
