@@ -48,7 +48,7 @@ from ftkit.prediction.predict import Predictor
 from ftkit.prediction.rows import Source, given_rows, require_readable
 from ftkit.prediction.trained import load_run
 from ftkit.process import process_facts
-from ftkit.reading import Damaged, object_if_there, read_object
+from ftkit.reading import Damaged, object_if_there, read_jsonl, read_object
 from ftkit.recipe.load import load_recipe, load_values
 from ftkit.recipe.schema import Gate, Model, Recipe
 from ftkit.report.comparison import Comparison, compare_runs
@@ -71,8 +71,8 @@ from ftkit.run import (
     environment,
     finished_run,
     is_run,
+    may_not_be_finished,
     now,
-    read_jsonl,
     remove_empty,
     require_files,
     require_finished,
@@ -274,7 +274,8 @@ def rerun_trusted(run: Run, *, check: bool, steps: int | None, output_dir: str |
         if check:
             found = check_steps(run, recipe, until)
         else:
-            with signals_heeded(), place_claimed(target.folder, overwrite=False, resume=False) as claim:
+            taken = place_claimed(target.folder, overwrite=False, resume=False)
+            with signals_heeded(), disk_told(target.folder), taken as claim:
                 found = run_again(run, recipe, target, claim)
     found.require_same()
     return found
@@ -640,7 +641,7 @@ def publication(
     """
     require_trust(run.folder, trust_code)
     hush_libraries()
-    with offline_mode_kept(), claimed(run.folder, "writing what is pushed"):
+    with offline_mode_kept(), claimed(run.folder, "writing what is pushed", ""):
         if not unverified:
             require_recorded(run)
         require_usable(run)
@@ -860,8 +861,7 @@ def _train(
         keep_watch(run, parts.trainer)
         claim.at("measuring the baseline")
         with in_numbers(recipe, run, parts):
-            known = checkpoint is not None and not inputs.changes
-            before = measure_before(recipe, run, parts, built.text, known=known)
+            before = measure_before(recipe, run, parts, built.text, known=checkpoint is not None)
         if before.baseline is not None and checkpoint is None:
             tell_trackers(parts.trainer, "baseline", before.baseline.metrics)
         if recipe.evaluation.verify:
@@ -1097,11 +1097,8 @@ def recorded(run: Run) -> Iterator[None]:
             record_interruption(run, error)
         raise
     except Exception as error:
-        if run.record_file.is_file():
-            note_end(run, error, state=FAILED, error=f"{type(error).__name__}: {error}"[:2000])
-        else:
-            run.recipe_file.unlink(missing_ok=True)  # alone it is no run, and would stand in the way of one
-        say_what_is_kept(run)
+        if note_end(run, error, state=FAILED, error=f"{type(error).__name__}: {error}"[:2000]):
+            say_what_is_kept(run)
         if refusal(error):
             raise refused(error, run.folder, how_to_go_on(run)) from error
         raise
@@ -1109,23 +1106,31 @@ def recorded(run: Run) -> Iterator[None]:
 
 def record_interruption(run: Run, error: BaseException) -> None:
     """Write down and say that a run was interrupted, unless it is finished, or was never begun."""
-    if run.state in (FINISHED, ""):
-        sweep(run)
+    if not note_end(run, error, state=INTERRUPTED):
         return
-    note_end(run, error, state=INTERRUPTED)
     say_what_is_kept(run)
     if isinstance(error, KeyboardInterrupt):
         console.warn(f"interrupted; go on with the same command and --resume --output-dir {shlex.quote(str(run.folder))}")
 
 
-def note_end(run: Run, ended_by: BaseException, **fields: str) -> None:
-    """Let run.json say how the run ended, where the disk takes it."""
+def note_end(run: Run, ended_by: BaseException, **fields: str) -> bool:
+    """Let run.json say how the run ended, where the disk takes it and the record can be read.
+
+    Returns:
+        Whether there is a run that ended so; none began where what it was to replace is still there, or comes back here.
+    """
     try:
+        if run.state in (FINISHED, ""):
+            sweep(run)
+            return False
         run.update(finished=now(), **fields)
         run.settle()
+    except Damaged as second:  # what ended the run counts more than that its record was damaged meanwhile
+        console.warn(str(second))
     except OSError as second:
         if not refusal(second):
             raise ended_by from None
+    return True
 
 
 def how_to_go_on(run: Run) -> str:
@@ -1133,6 +1138,8 @@ def how_to_go_on(run: Run) -> str:
     last = next((step_of(checkpoint) for checkpoint in newest_first(run.checkpoints) if is_sealed(checkpoint)), 0)
     if not is_run(run.folder):
         return "free some, then start it again"
+    if not may_not_be_finished(run):
+        return f"free some; the finished run in {run.folder} is as it was"
     saved = f"the model is saved in {run.model}; " if run.model.is_dir() else ""
     start = f"from step {last}" if last else "from the start"
     return f"{saved}free some, then go on {start} with --resume --output-dir {shlex.quote(str(run.folder))}"

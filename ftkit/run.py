@@ -25,7 +25,6 @@ from ftkit.claim import LOCK, Busy, Sign, is_first_rank, sign_of
 from ftkit.disk import refusal
 from ftkit.errors import FtkitError, UserError
 from ftkit.reading import MISSING, Damaged, object_if_there, read_log
-from ftkit.reading import read_jsonl as read_jsonl  # the other half of write_jsonl
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
@@ -47,7 +46,7 @@ MEND = "go on with `ftkit train … --resume`, which takes the copy in the last 
 SMALL = 64 << 20  # bytes of a file that are read again whenever a run's model is loaded
 FINISHED, TRAINING, INTERRUPTED, FAILED = "finished", "training", "interrupted", "failed"
 RUNNING, DEAD = "running", "dead"  # what a run that is training may truly be; nobody can write down that he died
-UNFINISHED_NAME = re.compile(r"\..+\.[a-z0-9_]{8}")  # of a file that `write_text` has not renamed yet
+UNFINISHED_NAME = re.compile(r"\..+\.(jsonl?|yaml|md|html)\.[a-z0-9_]{8}")  # of a file that `write_text` has not renamed
 
 
 UMASK = os.umask(0o077)  # which can be read by setting it alone
@@ -83,6 +82,10 @@ class Run:
         self.replaced = folder / "replaced"  # the finished run before, until this one is finished
         self.setting_aside = folder / "replaced.part"  # the same while it is put there
         self.lock = folder / LOCK
+        self.files = (  # that it is made of, beside folders
+            self.recipe_file, self.record_file, self.log_file, self.metrics_file, self.analysis_file, self.data_report,
+            self.predictions_file, self.inputs,
+        )  # fmt: skip
         self._patient = False  # see `patience`
         self._waiting: dict[str, Any] | None = None  # run.json as it is to be
         self._waiting_lines: list[str] = []  # of log.jsonl
@@ -346,12 +349,17 @@ def holds_something(run: Run) -> bool:
 
 def is_stillborn(run: Run) -> bool:
     """Whether a run was killed between its record and its recipe, the first two files that it writes."""
-    if run.recipe_file.exists() or run.model.exists() or (run.checkpoints.exists() and not is_hollow(run.checkpoints)):
+    if holds_more(run):
         return False
     try:
         return run.state == TRAINING
     except Damaged:
         return False
+
+
+def holds_more(run: Run) -> bool:
+    """Whether there is anything of a run that comes after its record."""
+    return run.recipe_file.exists() or run.model.exists() or (run.checkpoints.exists() and not is_hollow(run.checkpoints))
 
 
 def is_hollow(folder: Path) -> bool:
@@ -361,7 +369,7 @@ def is_hollow(folder: Path) -> bool:
 
 def is_torn(run: Run) -> bool:
     """Whether a process was killed between setting a finished run aside and beginning the one that replaces it."""
-    began = run.record_file.exists() and not is_stillborn(run)
+    began = holds_more(run) or (run.record_file.exists() and not is_stillborn(run))  # its record may have got lost since
     return run.setting_aside.is_dir() or (run.replaced.is_dir() and not began)
 
 
@@ -420,22 +428,14 @@ def remove_empty(run: Run) -> None:
 def start_run(run: Run, recipe: Recipe, fields: dict[str, Any]) -> None:
     """A fresh run folder with its recipe and record.
 
-    A finished run that was in it is set aside until this one is finished; what is left of an unfinished one is removed.
+    A finished run that was in it is set aside until this one is finished; what is left of an unfinished one is removed. One
+    that was to replace another, which is still there, is none of which that is not known.
     """
-    if may_be_finished(run):
+    if may_be_finished(run) and not (run.replaced.is_dir() and may_not_be_finished(run)):
         set_aside_finished(run)
     for path in (run.checkpoints, run.model, run.verification, run.tensorboard, run.outputs):
         shutil.rmtree(path, ignore_errors=True)
-    files = (
-        run.recipe_file,
-        run.record_file,
-        run.log_file,
-        run.metrics_file,
-        run.analysis_file,
-        run.data_report,
-        run.predictions_file,
-    )
-    for path in (*files, run.card, run.report, run.inputs, run.seal):
+    for path in (*run.files, run.card, run.report, run.seal):
         path.unlink(missing_ok=True)
     run.update(state=TRAINING, started=now(), **fields)  # before the recipe, which may be anybody's: see `is_stillborn`
     write_text(run.recipe_file, dump_recipe(recipe))
@@ -482,11 +482,10 @@ def end_run(run: Run) -> None:
 
 
 def sealed_files(run: Run) -> Iterator[Path]:
-    """What stays as it is once a run is finished: page and cards may be written again, checkpoints have own seals."""
-    apart = {run.report, run.card, run.model / run.card.name, run.seal}
-    for file in run.folder.rglob("*"):
-        inside = {run.checkpoints, run.tensorboard, run.replaced} & set(file.parents)
-        if file.is_file() and file not in apart and not inside and not file.name.startswith("."):
+    """What of a run stays as it is once it is finished: not its cards, which may be written again, nor a user's files."""
+    inside = (file for folder in (run.model, run.outputs, run.verification) for file in folder.rglob("*"))
+    for file in (*run.files, *inside):
+        if file.is_file() and file != run.model / run.card.name and not file.name.startswith("."):
             yield file
 
 

@@ -4,7 +4,9 @@ Each is locked by its owner for as long as that lives, so that none of a living 
 """
 
 import os
+import re
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -12,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PREFIX = "ftkit-"
+PREFIX = "ftkit-scratch-"
+MADE = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")  # as tempfile names them; a folder of the user's may begin with any word
 SETTLED = 60.0  # seconds after which a folder is locked that is going to be
 
 _swept: list[bool] = []
@@ -49,11 +52,12 @@ def locked_folder(folder: str | Path) -> int | None:
 
 
 def sweep_scratch() -> None:
-    """Take away folders of this user's whose owners are dead."""
+    """Take away folders that `scratch` has made for this user, and whose owners are dead."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError):
             found = folder.lstat()
-            if sys.platform == "win32" or found.st_uid != os.getuid() or time.time() - found.st_mtime < SETTLED:
+            made = MADE.fullmatch(folder.name) and stat.S_IMODE(found.st_mode) == 0o700
+            if sys.platform == "win32" or found.st_uid != os.getuid() or time.time() - found.st_mtime < SETTLED or not made:
                 continue
             if (handle := locked_folder(folder)) is not None:
                 shutil.rmtree(folder, ignore_errors=True)

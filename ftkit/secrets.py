@@ -7,6 +7,7 @@ unless one of the environment's own tokens stands in them.
 import os
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 HIDDEN = "***"
@@ -14,7 +15,9 @@ LEAST = 6  # letters of a value from which on it is no word that stands in texts
 # Names of variables whose values are secret, as HF_TOKEN, OPENAI_API_KEY, AWS_SECRET_ACCESS_KEY, WANDB_API_KEY.
 _NAMED = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|APIKEY|(^|_)(PASS|PWD|KEY|KEY_ID|AUTH|CREDENTIALS?))$", re.I)
 _ORDINARY = {"PWD", "OLDPWD"}
-_WORDS = r"[\w.-]*(?:token|secret|passw(?:or)?d|api_?key|apikey|access_?key|signature|credential|auth|sig)[\w.-]*"
+# Bounds, without which a text of many such words would take the square of its length.
+_WORDS = r"[\w.-]{0,40}(?:token|secret|passw(?:or)?d|api_?key|apikey|access_?key|signature|credential|auth|sig)[\w.-]{0,40}"
+_SIGN = re.compile(r"[:=]|Bearer|Basic|hf_")  # one of which stands in whatever a pattern finds
 _GIVEN = r"['\"]?\s*[:=]\s*['\"]?"  # between a header's name and its value
 _PATTERNS = (
     # a name and password before a host; a password alone
@@ -32,10 +35,13 @@ _PATTERNS = (
 
 def without_secrets(text: str) -> str:
     """The text with `***` in place of each secret that is known, or that its surroundings tell."""
+    if len(text) < LEAST or text.isspace():  # most of what a table is made of
+        return text
     for value in _of_environment():
         text = text.replace(value, HIDDEN)
-    for pattern, shown in _PATTERNS:
-        text = pattern.sub(shown, text)
+    if _SIGN.search(text):
+        for pattern, shown in _PATTERNS:
+            text = pattern.sub(shown, text)
     return text
 
 
@@ -55,12 +61,15 @@ def names_secret(text: str) -> bool:
 
 def _of_environment() -> Iterator[str]:
     """Secret values of the environment, the longest first, so that none is cut by another."""
-    found = set()
-    for name, value in os.environ.items():
-        plain = value.strip()
-        if _NAMED.search(name) and name not in _ORDINARY and len(plain) >= LEAST and not _is_ordinary(plain):
-            found.add(plain)
+    named = (os.environ[name].strip() for name in os.environ if _is_secret(name))
+    found = {value for value in named if len(value) >= LEAST and not _is_ordinary(value)}
     yield from sorted(found, key=len, reverse=True)
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    """Whether a variable's name says that its value is secret."""
+    return _NAMED.search(name) is not None and name not in _ORDINARY
 
 
 def _is_ordinary(value: str) -> bool:

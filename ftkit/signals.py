@@ -106,12 +106,45 @@ def stop_words() -> str:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Ctrl-C and the signals take effect after the block, where the system can hold them."""
-    if sys.platform == "win32":
+    """Ctrl-C and the signals take effect after the block; those that are ignored stay so.
+
+    Handlers are held and not the signals themselves: one that is blocked in this thread comes to another, of which a process
+    has many, and Python lets it take effect in this one all the same.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where they take no effect
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *ENDING})
+    hold = _Hold()
     try:
+        for number in hold.before:
+            signal.signal(number, hold)
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        hold.over = True
+        try:
+            hold.restore()
+        finally:
+            hold.restore()  # a signal that is heeded again may have cut it short
+        for number in dict.fromkeys(hold.came):
+            signal.raise_signal(number)
+
+
+class _Hold:
+    """Handles the signals of a block that holds them; where it is over, and a signal was quicker, as they were before."""
+
+    def __init__(self) -> None:
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING)}
+        self.before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+        self.came: list[int] = []
+        self.over = False
+
+    def restore(self) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self.over:
+            self.came.append(number)
+            return
+        signal.signal(number, self.before[signal.Signals(number)])
+        signal.raise_signal(number)

@@ -204,6 +204,6 @@ def object_or_nothing(file: Path) -> dict[str, Any]:
     """A file's JSON object; empty where there is none: of a damaged file whoever reads it next says what is wrong."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -14,8 +14,8 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from ftkit import load_metric, predict, train
 from ftkit.api import Result
+from ftkit.reading import read_jsonl
 from ftkit.recipe.load import load_values
-from ftkit.run import read_jsonl
 
 
 @pytest.fixture

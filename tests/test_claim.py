@@ -17,7 +17,8 @@ from ftkit import UserError, claim
 from ftkit.claim import LOCK, Busy, claimed, sign_of
 from ftkit.cli.main import app
 from ftkit.recipe.schema import Recipe
-from ftkit.run import Run, dump_recipe, finished_run, write_json, write_text
+from ftkit.run import Run, dump_recipe, finished_run, start_run, write_json, write_text
+from ftkit.training.checkpoints import is_whole, keep_copies, seal
 from ftkit.training.place import place_claimed
 
 RecipeMaker = Callable[..., Recipe]
@@ -98,6 +99,14 @@ def test_a_running_run_is_called_running_and_a_killed_one_dead_at_once(begun: Ru
         pass
 
 
+def test_nobody_is_told_of_an_option_that_the_command_lacks(begun: Run) -> None:
+    begun.update(state="finished")
+    with holder(begun.folder):
+        said = str(CliRunner().invoke(app, ["report", str(begun.folder)]).exception)
+    assert "wait for it" in said
+    assert "--output-dir" not in said
+
+
 def test_the_lock_leaves_no_file_and_takes_away_only_folders_that_it_made(tmp_path: Path) -> None:
     with claimed(tmp_path / "runs/deep/run"):
         assert sign_of(tmp_path / "runs/deep/run" / LOCK) is not None
@@ -145,7 +154,14 @@ def test_what_a_killed_start_leaves_is_swept(left: list[str], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "held", [["thesis.tex"], ["checkpoints/a.bin"], ["recipe.yaml"], ["checkpoints/checkpoint-4/model.safetensors"]]
+    "held",
+    [
+        ["thesis.tex"],
+        [".env.template"],
+        ["checkpoints/a.bin"],
+        ["recipe.yaml"],
+        ["checkpoints/checkpoint-4/model.safetensors"],
+    ],
 )
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_is_not_a_runs_is_refused_and_left(held: list[str], overwrite: bool, tmp_path: Path) -> None:
@@ -221,6 +237,29 @@ def test_other_ranks_of_a_launch_take_no_lock(tmp_path: Path, monkeypatch: pytes
             assert claim_of_rank.handle is None
 
 
+# Kind: a run that is to replace a finished one and has lost its record, or half of it; neither of the two is lost by that.
+@pytest.mark.parametrize("left", ["", '{"state": '])
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_lost_record_costs_neither_the_run_nor_the_one_before(
+    begun: Run, recipe: RecipeMaker, left: str, resume: bool
+) -> None:
+    former, checkpoint = begun.replaced / "model/config.json", begun.checkpoints / "checkpoint-20"
+    write_text(former, "of the former")
+    write_json(begun.replaced / "run.json", {"state": "finished"})
+    write_text(begun.model / "config.json", "{}")
+    keep_copies(begun, checkpoint)
+    seal(checkpoint)
+    record = begun.record
+    begun.record_file.write_text(left) if left else begun.record_file.unlink()
+    with place_claimed(begun.folder, overwrite=not resume, resume=resume):
+        if resume:
+            assert begun.record == record
+            assert is_whole(checkpoint)
+        else:
+            start_run(begun, recipe("lora"), {})
+    assert former.read_text() == "of the former"
+
+
 def test_runs_lists_each_with_its_true_state(begun: Run, tmp_path: Path) -> None:
     """Kind: a state that is not true any more, and a record that cannot be read, which ends no listing."""
     records: dict[str, object] = {"done": {"state": "finished", "result": {"metric": "accuracy", "tuned": 0.75}}, "bad": None, "list": [],
@@ -230,12 +269,16 @@ def test_runs_lists_each_with_its_true_state(begun: Run, tmp_path: Path) -> None
         (tmp_path / name / "recipe.yaml").write_text("")
         (tmp_path / name / "run.json").write_text(json.dumps(record) if record is not None else "{")
     (tmp_path / "notes").mkdir()
+    for name in ("lost/recipe.yaml", "lost/checkpoints/checkpoint-4/model.safetensors"):
+        write_text(tmp_path / name, "")
     with holder(begun.folder):
         done = CliRunner().invoke(app, ["runs", str(tmp_path), "--json"])
         found = {entry["name"]: entry["state"] for entry in json.loads(done.stdout)}
-        assert found == {"run": "running", "done": "finished", "bad": "damaged", "list": "damaged", "failed": "failed", "stopped": "interrupted"}  # fmt: skip
+        assert found == {"run": "running", "done": "finished", "bad": "damaged", "list": "damaged", "lost": "damaged", "failed": "failed", "stopped": "interrupted"}  # fmt: skip
     table = CliRunner().invoke(app, ["runs", str(tmp_path)]).stdout
     assert "dead: at step 40 of 100" in table
+    assert "damaged: run.json: not JSON" in table
+    assert "damaged: run.json: missing" in table
     assert "t · lora · m" in table
     assert "accuracy 0.7500" in table
     assert "\x1b[31m" not in table

@@ -26,9 +26,9 @@ from ftkit.data.sources import read_source
 from ftkit.disk import refusal
 from ftkit.errors import UserError
 from ftkit.evaluation.measure import write_arrays
-from ftkit.reading import Damaged, read_bytes
+from ftkit.reading import Damaged, read_bytes, read_jsonl
 from ftkit.recipe.schema import Source
-from ftkit.run import Run, read_jsonl, write_jsonl, write_text
+from ftkit.run import Run, write_jsonl, write_text
 from ftkit.training.checkpoints import sparing
 
 BIG = 1 << 18

@@ -18,9 +18,10 @@ import pytest
 import torch
 
 from ftkit import Interrupted, Recipe, compare, train
+from ftkit.reading import read_jsonl
 from ftkit.report.evidence import read_evidence
 from ftkit.report.page import cost
-from ftkit.run import Run, dump_recipe, read_jsonl
+from ftkit.run import Run, dump_recipe
 from ftkit.training import account, callbacks
 from ftkit.training.account import totals
 from ftkit.training.micro_batches import weight_of

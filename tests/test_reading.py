@@ -219,8 +219,11 @@ def test_the_seal_of_a_run_finds_each_file_that_changed(tmp_path: Path) -> None:
     """Also a digit of a figure, which no reader can know; but not page and card, which may be written again."""
     run = small_run(tmp_path / "run")
     write_text(run.model / "tokenizer.json", "{}")
+    notes = run.folder / "slurm-17.out"  # the user's, as what a scheduler goes on to write
+    notes.write_text("step 1")
     end_run(run)
     write_text(run.card, "again")
+    notes.write_text("step 1, and more")
     run.update(published="owner/name")  # by ftkit itself
     assert changed_files(run) == {}
     damage(run.metrics_file, "flipped")

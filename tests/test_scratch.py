@@ -28,11 +28,13 @@ def test_only_folders_of_the_dead_are_swept(tmp_path: Path, monkeypatch: pytest.
     process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     held = Path(process.stdout.readline().strip())
-    others = tmp_path / f"{PREFIX}new", tmp_path / "of-another"
+    # What a user may call a run's folder is no folder of ours, though it lies there and nobody holds it.
+    names = [f"{PREFIX}{'n' * 8}", "of-another", "ftkit-run", f"{PREFIX}new", f"{PREFIX}mine_now"]
+    others = [tmp_path / name for name in names]
     for folder in others:
-        folder.mkdir()
+        folder.mkdir(mode=0o755 if folder == others[-1] else 0o700)
     long_ago = time.time() - 2 * SETTLED
-    for folder in (held, others[1]):
+    for folder in (held, *others[1:]):
         os.utime(folder, (long_ago, long_ago))
     sweep_scratch()
     assert (held / "file").is_file()

@@ -18,7 +18,7 @@ from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run, write_json
 from ftkit.training.checkpoints import seal
-from ftkit.trust import remember_run
+from ftkit.trust import code_places, remember_run
 
 MARK = "its code ran"
 COMMANDS = {
@@ -345,3 +345,12 @@ def test_a_stranger_s_model_runs_no_code_unless_the_recipe_says_so(
         check(recipe(task="instruction", model={"name": str(base), "trust_remote_code": True}))
     assert "model.trust_remote_code (own.py)" in " ".join(capsys.readouterr().err.split())
     assert (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["run.json", "model/config.json", "model/tokenizer_config.json", "verification/facts.json", "recipe.yaml"]
+)
+def test_a_file_that_is_nested_too_deep_names_no_code_and_is_no_traceback(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("[" * 50_000)
+    assert code_places(tmp_path) == []

@@ -13,20 +13,18 @@ from difflib import get_close_matches
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import datasets.config
 import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import exceptions as datasets_errors
 
 from ftkit.data.paths import GLOB_CHARACTERS, KINDS, PART_NAMES, archive_of, ending_of, split_in
+from ftkit.data.room import Bounded, Room
 from ftkit.errors import UserError
 from ftkit.recipe.schema import Source
-from ftkit.units import size_words
 
 MOST_SHOWN = 10
-MOST_BYTES = 1 << 30  # that an archive may hold, however small it is
-MOST_GROWTH = 100  # times its size that a larger one may hold: texts grow tenfold, a bomb a thousandfold
 LONGEST_NAME = 200  # bytes of a copy's name
 GLOB_SIGN = re.compile(r"[*?\[]")  # of a pattern, behind which a path says no more
 
@@ -35,22 +33,6 @@ LIBRARY_ERRORS = (
     datasets_errors.DatasetsError, pa.ArrowException, csv.Error, ValueError, OSError, TypeError, LookupError, AttributeError,
     ArithmeticError, NotImplementedError, RecursionError,
 )  # fmt: skip
-
-
-class Room:
-    """What the members of an archive may take together on the disk."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name, self.taken = path, name, 0
-        self.most = max(MOST_BYTES, MOST_GROWTH * path.stat().st_size)
-
-    def take(self, count: int) -> None:
-        """Raises UserError where so many bytes more are too many."""
-        self.taken += count
-        if self.taken > self.most:
-            times = self.most // self.path.stat().st_size
-            message = f"{self.name} holds more than {size_words(self.most)}, {times} times its size"
-            raise UserError(message, "if that is right, unpack it and name what it held")
 
 
 @dataclass(frozen=True)
@@ -200,14 +182,10 @@ def _unpacked(path: Path, digest: str, member: str, opened: Any, room: Room) -> 
         beside = folder / f".{os.getpid()}"
         try:
             with opened() as stream, beside.open("wb") as target:
-                _copy(stream, target, room)
+                bounded = Bounded(stream, room)
+                while block := bounded.read(1 << 20):
+                    target.write(block)
             beside.replace(copy)
         finally:
             beside.unlink(missing_ok=True)
     return copy
-
-
-def _copy(stream: BinaryIO, target: BinaryIO, room: Room) -> None:
-    while block := stream.read(1 << 20):
-        room.take(len(block))
-        target.write(block)

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 from ftkit import console
 from ftkit.answers import keep, key_of, known
 from ftkit.data.paths import KINDS, SAMPLE_PREFIX, ending_of, find_files
+from ftkit.data.room import Bounded, Room
 from ftkit.errors import UserError
 from ftkit.hub.cache import snapshot
 from ftkit.hub.files import INDEX, SMALL, TEMPLATES, weights_of
@@ -40,11 +41,12 @@ MOST_DIGESTS = 1 << 20  # of a file; where it has more rows, each digest is of s
 MANY_ROWS = 1 << 12  # of a table, that have one digest where there are very many
 LARGE = 16 << 20  # bytes of a file whose digest is kept
 SETTLED_NS = 2_000_000_000  # a file that was written so lately may be written again without its times telling
-MOST_PARSED = 64 << 20  # bytes of a JSON list that are parsed for its rows; else its lines are told apart
+MOST_PARSED = 64 << 20  # bytes of a JSON list that is parsed for its rows; of a longer one the lines are told apart
 WEIGHTS_ALONE = (".safetensors", ".bin")
 IDLE = ("trainer_state.json", "README.md")  # beside a model, and never loaded with it
 TEXTS = ("vocab", "merges", "dict")  # how files of text begin that a tokenizer is made of
 LINES, ROWS = "line", "row"
+NO_ROWS = ("", 1, "")
 UNREADABLE = (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, LookupError, RuntimeError, NotImplementedError)
 
 
@@ -191,7 +193,7 @@ def digest_file(key: str, path: Path, *, own: bool) -> Digest:
     place = "" if own else str(path)
     try:
         size, sha256 = contents(path)
-        rows = rows_of(path) if key.startswith(DATA) and ending_of(path.name) != ".zip" else ("", 1, "")
+        rows = rows_of(path) if key.startswith(DATA) and ending_of(path.name) != ".zip" else NO_ROWS
     except UNREADABLE:
         return Digest(key, -1, "", path=place)
     return Digest(key, size, sha256, *rows, path=place)
@@ -233,49 +235,66 @@ def digest_members(name: str, key: str, path: Path) -> Digests:
     """The data files in an archive, by the checksum that it has of each, and their rows."""
     found: Digests = {}
     with suppress(*UNREADABLE), zipfile.ZipFile(path) as archive:
+        room = Room(path, name)
         for member in archive.infolist():
             if ending_of(member.filename) in KINDS and not member.is_dir():
                 with archive.open(member) as stream:
-                    rows = rows_in(stream, ending_of(member.filename), member.file_size)  # type: ignore[arg-type]
+                    rows = rows_in(Bounded(stream, room), ending_of(member.filename))  # type: ignore[arg-type]
                 found[f"{name}/{member.filename}"] = Digest(key, member.file_size, f"crc32:{member.CRC:08x}", *rows)
     return found
 
 
 def rows_of(path: Path) -> tuple[str, int, str]:
-    """Unit, step and digests of a file's rows, as `Digest` has them."""
+    """Unit, step and digests of a file's rows, as `Digest` has them; taken once, as `contents` are."""
+    state = path.stat()
+    return _rows_of(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _rows_of(path: Path, *_: int) -> tuple[str, int, str]:
     ending = ending_of(path.name)
     if ending == ".parquet":
         return packed_parquet(path)
     with path.open("rb") as stream:
         zipped = stream.read(2) == b"\x1f\x8b"
-    with gzip.open(path, "rb") if zipped else path.open("rb") as opened:
-        return rows_in(opened, ending, path.stat().st_size)  # type: ignore[arg-type]
+    if not zipped:
+        with path.open("rb") as stream:
+            return rows_in(stream, ending)
+    with gzip.open(path, "rb") as stream:
+        return rows_in(Bounded(stream, Room(path, str(path))), ending)  # type: ignore[arg-type]
 
 
-def rows_in(stream: BinaryIO, ending: str, size: int) -> tuple[str, int, str]:
-    """The same of what is open."""
-    first = stream.read(CHUNK)
-    if ending == ".json" and first.lstrip()[:1] == b"[" and size <= MOST_PARSED:
-        with suppress(ValueError, RecursionError):
-            whole = first + stream.read()
-            rows = [json.dumps(row, sort_keys=True).encode() for row in json.loads(whole)]
-            return packed(ROWS, rows)
-        return packed(LINES, whole.split(b"\n"))
-    if ending in (".parquet",):
-        return "", 1, ""
-    return packed(LINES, lines_in(first, stream))
+def rows_in(stream: BinaryIO | Bounded, ending: str) -> tuple[str, int, str]:
+    """The same of what is open; none where it holds too much, which whoever reads it refuses."""
+    if ending == ".parquet":
+        return NO_ROWS
+    try:
+        start = stream.read(CHUNK)
+        if ending == ".json" and start.lstrip()[:1] == b"[":
+            start += stream.read(MOST_PARSED)
+            if len(start) <= MOST_PARSED:
+                with suppress(ValueError, RecursionError):
+                    rows = [json.dumps(row, sort_keys=True).encode() for row in json.loads(start)]
+                    return packed(ROWS, map(zlib.crc32, rows))
+        return packed(LINES, sums_of_lines(start, stream))
+    except UserError:
+        return NO_ROWS
 
 
-def lines_in(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file whose beginning was read; a last one without an end is one, too."""
-    rest = b""
-    chunk = first
+def sums_of_lines(start: bytes, stream: BinaryIO | Bounded) -> Iterator[int]:
+    """CRC-32 of each line of a file whose start was read; a last one without an end is one, too. No line is held."""
+    begun: int | None = None  # of a line whose end was not read yet
+    chunk = start
     while chunk:
-        *whole, rest = (rest + chunk).split(b"\n")
-        yield from whole
+        *whole, rest = chunk.split(b"\n")
+        for line in whole:
+            yield zlib.crc32(line, begun or 0)
+            begun = None
+        if rest:
+            begun = zlib.crc32(rest, begun or 0)
         chunk = stream.read(CHUNK)
-    if rest:
-        yield rest
+    if begun is not None:
+        yield begun
 
 
 def packed_parquet(path: Path) -> tuple[str, int, str]:
@@ -286,15 +305,15 @@ def packed_parquet(path: Path) -> tuple[str, int, str]:
     with pq.ParquetFile(path) as table:
         batches = table.iter_batches(batch_size=MANY_ROWS)
         if table.metadata.num_rows <= MOST_DIGESTS // 4:
-            return packed(ROWS, (repr(row).encode() for batch in batches for row in batch.to_pylist()))
+            return packed(ROWS, (zlib.crc32(repr(row).encode()) for batch in batches for row in batch.to_pylist()))
         # what was taken has nothing of its neighbours in its buffers
         whole = (batch.take(pa.array(range(len(batch)))).serialize().to_pybytes() for batch in batches)
-        return packed(ROWS, whole, MANY_ROWS)
+        return packed(ROWS, map(zlib.crc32, whole), MANY_ROWS)
 
 
-def packed(unit: str, rows: Iterable[bytes], step: int = 1) -> tuple[str, int, str]:
-    """Unit, step and digests of rows, of which `step` have one already."""
-    found = array("I", map(zlib.crc32, rows))
+def packed(unit: str, sums: Iterable[int], step: int = 1) -> tuple[str, int, str]:
+    """Unit, step and digests of rows by their checksums, of which each is of `step` rows already."""
+    found = array("I", sums)
     while len(found) > MOST_DIGESTS:
         pairs = (found[place : place + 2].tobytes() for place in range(0, len(found), 2))
         found, step = array("I", map(zlib.crc32, pairs)), 2 * step

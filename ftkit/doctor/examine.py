@@ -1,6 +1,5 @@
 """What `ftkit doctor` looks at, in its order: what is known at once, what needs the libraries, a training."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -22,6 +21,7 @@ from ftkit.doctor.installed import (
     versions,
 )
 from ftkit.doctor.places import disk, hub
+from ftkit.scratch import scratch
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -109,7 +109,7 @@ def training(status: Status) -> Finding:
     """What came of a short training without network, of which nothing stays."""
     told: dict[str, Any] = {}
     try:
-        with status("training for some seconds"), tempfile.TemporaryDirectory(prefix="ftkit-doctor-") as name:
+        with status("training for some seconds"), scratch() as name:
             folder = Path(name)
             for answer in answers("ftkit.doctor.training", folder=folder, variables=own_places(folder)):
                 told |= answer

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ftkit.secrets import without_secrets
+
 GOOD, NOTE, BROKEN = "good", "note", "broken"
 MARKS = {GOOD: " ", NOTE: "?", BROKEN: "!"}
 WIDTH = 18  # of a name
 HOMES = re.compile(r"(?<![\w.-])/(home|Users)/[^/\s'\"]+")
-LOGIN = re.compile(r"(?<=://)[^/\s@]+@")  # a name, or a name and a password, before a host
-TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,12 @@ class Finding:
 
 
 def public(text: str) -> str:
-    """The text with home folders as `~`, and without tokens and logins."""
-    for token in filter(None, map(os.environ.get, TOKENS)):
-        text = text.replace(token, "***")
+    """The text with home folders as `~`, and without secrets."""
+    text = without_secrets(text)
     for home in sorted({str(Path.home()), os.path.realpath(Path.home())}, key=len, reverse=True):
         if home != "/":
             text = re.sub(rf"(?<![\w.-]){re.escape(home)}(?=/|\W|$)", "~", text)
-    return LOGIN.sub("***@", HOMES.sub("~", text))
+    return HOMES.sub("~", text)
 
 
 def error_words(error: BaseException) -> str:

@@ -142,7 +142,7 @@ def make_harmless(folder: Path, repository: Repository) -> None:
     except Damaged as error:
         message = f"{repository}: its files are not those of a run: {error.file.relative_to(folder)}: {error.message}"
         raise UserError(message, key=repository.key) from error
-    except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{repository}: its files are not those of a run", key=repository.key) from error
     if needs_code or any(strange):
         hint = f"fetch it with `hf download {repository.name}`, read the code, and load it by transformers"

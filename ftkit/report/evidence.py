@@ -6,10 +6,10 @@ from typing import Any
 
 from ftkit.errors import UserError
 from ftkit.metrics.names import shown_name
-from ftkit.reading import object_if_there, read_log, read_object, read_text
+from ftkit.reading import object_if_there, read_jsonl, read_log, read_object, read_text
 from ftkit.recipe.schema import Recipe
 from ftkit.report.summary import run_title
-from ftkit.run import DATA_REPORT, FINISHED, METRICS, PROMPT_TEMPLATE, Run, read_jsonl, require_files, require_finished
+from ftkit.run import DATA_REPORT, FINISHED, METRICS, PROMPT_TEMPLATE, Run, require_files, require_finished
 
 
 @dataclass(frozen=True)

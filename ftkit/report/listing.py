@@ -10,7 +10,7 @@ from rich.table import Table
 from ftkit import console
 from ftkit.errors import UserError
 from ftkit.reading import Damaged
-from ftkit.run import DEAD, RUNNING, Run, is_run
+from ftkit.run import DEAD, RUNNING, Run, require_files, was_run
 from ftkit.units import ago, number
 
 DAMAGED = "damaged"
@@ -84,7 +84,7 @@ def list_runs(folder: Path) -> Listing:
 
 def is_begun(run: Run) -> bool:
     """Whether a run is, or was begun, in a folder."""
-    return is_run(run.folder) or run.lock.is_file() or (run.record_file.exists() and run.checkpoints.is_dir())
+    return was_run(run.folder) or run.lock.is_file()
 
 
 def entry_of(run: Run) -> Entry:
@@ -94,8 +94,10 @@ def entry_of(run: Run) -> Entry:
         known["replaced"] = str(run.replaced)
     try:
         state, record, sign = run.true_state, run.record, run.sign
+        if state != RUNNING:
+            require_files(run)
     except Damaged as error:
-        return Entry(**known, state=DAMAGED, detail=error.message)
+        return Entry(**known, state=DAMAGED, detail=f"{error.file.name}: {error.what}")
     detail = ""
     if sign is not None and state == RUNNING:
         detail = f"{sign.where()}, last sign of life {ago(sign.age)}"

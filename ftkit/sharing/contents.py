@@ -17,7 +17,9 @@ from ftkit.report.evidence import Evidence, read_evidence
 from ftkit.run import PROMPT_TEMPLATE, Run, write_json, write_text
 from ftkit.sharing.scrub import local_names, require_scrubbed, scrubbed
 
-UNTOLD = ("command", "machine", "git", "process", "error", "published", "python")  # of run.json: the machine and its user
+UNTOLD = (  # of run.json: the machine, its user, and where another run lies
+    "command", "machine", "git", "process", "error", "published", "python", "rerun",
+)  # fmt: skip
 OF_ROWS = {"data_report.json": ("prompts",), "analysis.json": ("worst", "changed")}  # texts of the user's rows
 LOG = "log.jsonl"
 HEADER = "# The recipe of this run as resolved; of local paths the last part is left.\n"

@@ -11,7 +11,7 @@ from ftkit.errors import UserError
 from ftkit.hub.pins import as_asked, as_begun
 from ftkit.recipe.schema import Recipe
 from ftkit.run import FINISHED, Run, dump_recipe, is_run, require_writable, resolved_values, write_text
-from ftkit.signals import ENDING, Stopped
+from ftkit.signals import ENDING, Stopped, arrived
 
 STOPPED = {status for number in (signal.SIGINT, *ENDING) for status in (128 + number, -number)}
 STDERR = 2
@@ -82,6 +82,7 @@ def run_child(words: list[str], *, quiet: bool) -> int:
         try:
             return process.wait()
         except Stopped as error:
+            arrived()  # a second one would end the child at once, without its checkpoint
             process.send_signal(error.number)
         except KeyboardInterrupt:
             continue

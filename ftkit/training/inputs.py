@@ -124,7 +124,9 @@ def other_rows(then: dict[str, Any], now: dict[str, Any]) -> list[Change]:
 
 
 def record_forced(run: Run, inputs: Inputs, step: int, fields: dict[str, Any]) -> None:
-    """Let the run say for ever that it went on with other files; what was noted with the former is noted again.
+    """Let the run say for ever that it went on with other files; what was noted and measured with the former is done again.
+
+    That goes first: who is killed before the files are noted has them compared, and is asked, once more.
 
     Args:
         fields: what run.json says of the run's parts as they are now.
@@ -134,8 +136,9 @@ def record_forced(run: Run, inputs: Inputs, step: int, fields: dict[str, Any]) -
          "step": step}
         for change in inputs.changes
     ]  # fmt: skip
-    run.update(**fields, forced=[*run.record.get("forced", []), *found])
     shutil.rmtree(run.verification, ignore_errors=True)
+    run.clear_outputs()
+    run.update(**fields, forced=[*run.record.get("forced", []), *found])
     write_inputs(run, inputs.now)
 
 

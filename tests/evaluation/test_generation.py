@@ -14,8 +14,8 @@ from ftkit.data.encode import IGNORED, Encoded
 from ftkit.evaluation.forgetting import TEXTS, general_text
 from ftkit.evaluation.generation import drawn_places, generate_answers, generate_ids
 from ftkit.metrics.text import text_metrics
+from ftkit.reading import read_jsonl
 from ftkit.recipe.schema import Generation
-from ftkit.run import read_jsonl
 
 
 def test_a_long_prompt_does_not_cut_the_answers_beside_it(stand_in: Callable[[str], Path]) -> None:

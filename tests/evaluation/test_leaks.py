@@ -12,8 +12,9 @@ import pytest
 
 from ftkit import Recipe, RecipeError, check, evaluate, train
 from ftkit.data.samples.table import generate
+from ftkit.reading import read_jsonl
 from ftkit.recipe.load import load_values
-from ftkit.run import read_jsonl, resolved_values, write_jsonl
+from ftkit.run import resolved_values, write_jsonl
 
 RecipeMaker = Callable[..., Recipe]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -20,7 +20,8 @@ from ftkit.delivery.merge import merge
 from ftkit.errors import UserError
 from ftkit.hub.runs import run_folder
 from ftkit.recipe.load import load_values
-from ftkit.run import Run, finished_run
+from ftkit.run import Run, finished_run, write_json
+from ftkit.sharing.contents import copy_scrubbed
 from tests.hub.repositories import files_of
 from tests.hub.server import Fault, Hub
 
@@ -315,3 +316,9 @@ def test_a_run_is_taken_at_its_revision_and_from_the_cache_when_the_hub_is_gone(
     assert Run(run_folder(name)).record["name"] == "second"
     with pytest.raises(UserError, match="someone/other"):
         run_folder("someone/other")
+
+
+def test_where_another_run_lies_is_not_told(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"state": "finished", "rerun": {"of": "/srv/people/anna/runs/a"}, "machine": {}})
+    copy_scrubbed(tmp_path / "run.json", tmp_path / "out.json", [], with_rows=True)
+    assert json.loads((tmp_path / "out.json").read_text()) == {"state": "finished"}

@@ -13,7 +13,8 @@ from ftkit.api import predictor
 from ftkit.data.columns import ANSWERS
 from ftkit.prediction.rows import given_rows
 from ftkit.prediction.trained import load_run
-from ftkit.run import Run, read_jsonl
+from ftkit.reading import read_jsonl
+from ftkit.run import Run
 
 Trained = Callable[[str], Path]
 GENERATING = ["alpaca", "completion", "chat", "summary", "pairs"]

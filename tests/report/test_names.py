@@ -15,10 +15,11 @@ from rich.console import Console
 
 from ftkit import evaluate, train
 from ftkit.api import Result
+from ftkit.reading import read_jsonl
 from ftkit.recipe.load import load_values
 from ftkit.report.comparison import compare_runs
 from ftkit.report.publish import write_report
-from ftkit.run import Run, read_jsonl, write_jsonl
+from ftkit.run import Run, write_jsonl
 
 pytestmark = pytest.mark.slow
 

@@ -14,13 +14,14 @@ from huggingface_hub import ModelCard
 
 from ftkit.api import train
 from ftkit.errors import UserError
+from ftkit.reading import read_jsonl
 from ftkit.recipe.schema import Recipe
 from ftkit.report.confusion import MAX_LABELS, confusion
 from ftkit.report.curves import curves, kept_step
 from ftkit.report.evidence import read_evidence
 from ftkit.report.examples import MAX_LINES, Examples, choose_examples, marked, split_words
 from ftkit.report.publish import write_report
-from ftkit.run import Run, read_jsonl, write_json, write_jsonl
+from ftkit.run import Run, write_json, write_jsonl
 
 SECTIONS = ["metrics", "curves", "examples", "errors", "data-report", "forgetting", "cost", "use", "recipe"]
 # What Bokeh draws stands in shadow trees.

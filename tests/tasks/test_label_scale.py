@@ -17,7 +17,8 @@ from ftkit import Recipe, evaluate, predict, train
 from ftkit.data.samples.table import generate
 from ftkit.delivery.merge import merge
 from ftkit.models.label_scale import OWN, LabelScale, Scale, answer_in_float32, put_in, settle_scale, take_out
-from ftkit.run import read_jsonl, write_jsonl
+from ftkit.reading import read_jsonl
+from ftkit.run import write_jsonl
 
 RecipeMaker = Callable[..., Recipe]
 FAR = Scale(20_000.0, 400.0)

@@ -24,9 +24,10 @@ from ftkit.data.windows import Row, first_window, make_windows, read_row
 from ftkit.errors import RecipeError
 from ftkit.metrics.tokens import UNSEEN, add_unseen, join_entries, tags_of, token_metrics
 from ftkit.models.load import load_config, load_tokenizer
+from ftkit.reading import read_jsonl
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Data, Model, Source
-from ftkit.run import read_jsonl, write_jsonl
+from ftkit.run import write_jsonl
 from ftkit.tasks.text_classification import TextClassification
 from ftkit.tasks.text_regression import TextRegression
 from ftkit.tasks.token_classification import TokenClassification

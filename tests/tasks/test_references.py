@@ -15,8 +15,9 @@ from rouge_score import rouge_scorer
 
 from ftkit import Recipe, UserError, check, evaluate, load_metric, train
 from ftkit.metrics.text import health_scores, signatures, text_metrics, text_resamplers
+from ftkit.reading import read_jsonl
 from ftkit.recipe.load import load_values
-from ftkit.run import read_jsonl, resolved_values, write_jsonl
+from ftkit.run import resolved_values, write_jsonl
 from ftkit.training.dispatcher import build
 
 RecipeMaker = Callable[..., Recipe]

@@ -15,9 +15,10 @@ from ftkit import Recipe, UserError, evaluate, train
 from ftkit.data.encode import IGNORED
 from ftkit.data.ledger import Outcome
 from ftkit.data.samples.table import generate
+from ftkit.reading import read_jsonl
 from ftkit.recipe.load import load_values
 from ftkit.recipe.schema import Data, Source
-from ftkit.run import read_jsonl, write_jsonl
+from ftkit.run import write_jsonl
 from ftkit.tasks.token_classification import TokenClassification, needs_space
 from ftkit.training.prepare import encode_rows
 

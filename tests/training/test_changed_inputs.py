@@ -19,9 +19,10 @@ from ftkit.api import Unverified
 from ftkit.cli.main import app
 from ftkit.data.digests import digests_of, write_inputs
 from ftkit.delivery.merge import merge
+from ftkit.reading import read_jsonl
 from ftkit.recipe.load import load_values
-from ftkit.run import FINISHED, Run, dump_recipe, read_jsonl, write_json, write_jsonl, write_text
-from ftkit.training import callbacks
+from ftkit.run import FINISHED, Run, dump_recipe, write_json, write_jsonl, write_text
+from ftkit.training import callbacks, inputs
 from ftkit.training.callbacks import StopOnSignal
 from ftkit.training.inputs import Inputs, forced_words, record_forced, settle_inputs, with_rows_compared
 from ftkit.training.rerun import compare_logs, compare_metrics, other_surroundings, require_repeatable, steps_to_make
@@ -80,6 +81,28 @@ def test_what_changed_is_one_line_unless_it_is_forced(begun: tuple[Run, Recipe],
     assert settle_inputs(recipe, run, resume=True).changes == []  # it goes on with what is there now
     record_forced(run, Inputs(found.now, found.changes[:1]), 60, {})
     assert len(forced_words(run.record)) == 2  # and says each for ever
+
+
+# Kind: killed between the note of the new files and the figures of the former ones, which would be taken for theirs.
+@pytest.mark.parametrize("last", ["update", "write_inputs"])
+def test_nothing_measured_with_the_former_files_outlives_a_kill(
+    begun: tuple[Run, Recipe], last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, recipe = begun
+    CHANGES["a row"][0]()
+    found = settle_inputs(recipe, run, resume=True, force=True)
+    write_text(run.outputs / "baseline.npz", "of the former rows")
+
+    def killed(*_: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((Run, last) if last == "update" else (inputs, last)), killed)
+        with pytest.raises(KeyboardInterrupt):
+            record_forced(run, found, 40, {})
+    assert not any(run.outputs.iterdir())
+    with pytest.raises(UserError, match="row 3"):
+        settle_inputs(recipe, run, resume=True)
 
 
 def test_rows_that_changed_though_no_file_did_are_found(begun: tuple[Run, Recipe]) -> None:

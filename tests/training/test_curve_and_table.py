@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ftkit import Recipe, train
-from ftkit.run import Run, read_jsonl
+from ftkit.reading import read_jsonl
+from ftkit.run import Run
 
 STEPS = {"max_steps": 6, "eval_strategy": "steps", "eval_steps": 6, "per_device_eval_batch_size": 8}
 

@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from ftkit import Diverged, Recipe, train
+from ftkit.reading import read_jsonl
 from ftkit.recipe.load import load_values
 from ftkit.report.summary import run_facts
-from ftkit.run import Run, read_jsonl, write_jsonl
+from ftkit.run import Run, write_jsonl
 from ftkit.training.checkpoints import is_whole, last_whole_checkpoint, step_of
 from ftkit.training.divergence import PATIENCE, Divergence, Watch
 from ftkit.training.learning import MOST_TRIES, record_rate

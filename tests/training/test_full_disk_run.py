@@ -16,8 +16,9 @@ from small_disks import filling, small_disk
 from ftkit import Recipe, train
 from ftkit.errors import FtkitError
 from ftkit.evaluation import verification
+from ftkit.reading import read_jsonl
 from ftkit.recipe.load import load_values
-from ftkit.run import FINISHED, Run, read_jsonl
+from ftkit.run import FINISHED, Run
 from ftkit.training import callbacks
 from ftkit.training.checkpoints import is_whole, newest_first
 

@@ -18,10 +18,11 @@ import pytest
 
 from ftkit import Interrupted, Recipe, api, compare, train
 from ftkit.data.samples.table import generate
+from ftkit.reading import read_jsonl
 from ftkit.recipe.load import load_values
 from ftkit.report.evidence import read_evidence
 from ftkit.report.page import cost
-from ftkit.run import Run, read_jsonl, resolved_values, write_jsonl
+from ftkit.run import Run, resolved_values, write_jsonl
 from ftkit.training import callbacks, divergence, energy
 from ftkit.training.callbacks import StopOnSignal
 from ftkit.training.checkpoints import kept_of, last_whole_checkpoint, make_place

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from ftkit import Interrupted, Recipe, api, train
 from ftkit import run as run_folder
 from ftkit.claim import Claim, sign_of
 from ftkit.run import Run, dump_recipe, require_free
-from ftkit.signals import Stopped
+from ftkit.signals import Stopped, signals_heeded, signals_held
 from tests.cli.command import heed_ctrl_c
 
 RecipeMaker = Callable[..., Recipe]
@@ -144,3 +145,69 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
     """As under nohup."""
     code = "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from ftkit.signals import heed_signals; heed_signals(); os.kill(os.getpid(), signal.SIGHUP); print('alive')"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "alive\n"
+
+
+# Kind: a block that is to be whole, in a process with other threads, to which the system gives what this one does not take.
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_what_is_held_takes_effect_behind_the_block(number: int, fails: bool) -> None:
+    ended, done = threading.Event(), []
+    other = threading.Thread(target=ended.wait)
+    other.start()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            held(number, done, fails=fails)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        ended.set()
+        other.join()
+    assert done == [number]
+
+
+def held(number: int, done: list[int], *, fails: bool) -> None:
+    with signals_heeded(), signals_held():
+        os.kill(os.getpid(), number)
+        time.sleep(0.02)
+        done.append(number)
+        if fails:
+            raise ValueError
+
+
+def test_what_is_ignored_is_so_while_signals_are_held() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with signals_held():
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    signal.signal(signal.SIGHUP, before)
+
+
+# Kind: a signal that is handed on, and comes again as to one who has not heard of it.
+def test_a_signal_is_handed_on_once(tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text(COUNTING)
+    (tmp_path / "parent.py").write_text(HANDING_ON)
+    done = subprocess.run([sys.executable, tmp_path / "parent.py", tmp_path / "child.py"], timeout=30, cwd=ROOT)
+    assert done.returncode == 1
+
+
+ROOT = Path(__file__).parent.parent.parent
+COUNTING = """
+import os, signal, sys, time
+came = []
+signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+os.kill(os.getppid(), signal.SIGTERM)
+ended = time.monotonic() + 1
+while time.monotonic() < ended:
+    time.sleep(0.05)
+sys.exit(len(came))
+"""
+HANDING_ON = """
+import os, subprocess, sys
+sys.path.insert(0, os.getcwd())
+from ftkit import signals
+from ftkit.training import children
+signals.AGAIN, plain = 0.2, subprocess.Popen
+children.subprocess.Popen = lambda words, **named: plain([sys.executable, sys.argv[1]], **named)
+signals.heed_signals()
+sys.exit(children.run_child([], quiet=True))
+"""

@@ -17,8 +17,9 @@ from ftkit import Recipe, RecipeError, UserError, check, train
 from ftkit.data import streams
 from ftkit.data.ledger import REMEMBERED, STREAMED, Counts
 from ftkit.models.load import load_config, load_tokenizer
+from ftkit.reading import read_jsonl
 from ftkit.recipe.load import load_values
-from ftkit.run import Run, read_jsonl, resolved_values, write_jsonl
+from ftkit.run import Run, resolved_values, write_jsonl
 from ftkit.tasks.table import TASKS
 from ftkit.training.prepare import Data, prepare
 
