@@ -146,6 +146,7 @@ def test_a_truncated_file_is_one_clear_line(finished: Callable[[str], Path]) -> 
 def test_a_model_that_does_not_load_is_one_clear_line(finished: Callable[[str], Path]) -> None:
     folder = finished("lora")
     (folder / "model/adapter_config.json").write_text("{}", encoding="utf-8")
+    (folder / "seal.json").unlink()  # which finds that, too
     with pytest.raises(Unverified, match="the saved model does not load in a new process: ") as caught:
         verify(folder)
     assert len(str(caught.value).splitlines()) == 1
