@@ -4,6 +4,7 @@ A file that is written whole is refused where it is damaged; of one that grows b
 """
 
 import json
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,14 @@ def read_text(file: Path) -> str:
 
 
 def read_bytes(file: Path) -> bytes:
+    """A whole file; a pipe or a device under its name is never waited for.
+
+    Raises:
+        Damaged: it is not there, or cannot be read.
+    """
     try:
+        if not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():
+            raise Damaged(file, "no file, but a pipe, a socket or a device")
         return file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise Damaged(file, MISSING) from None
@@ -81,6 +89,8 @@ def read_json(file: Path) -> Any:
         raise Damaged(file, f"not JSON: {error.msg} in line {error.lineno}" if text else "empty") from None
     except RecursionError:
         raise Damaged(file, "not JSON of this program: it is nested too deep") from None
+    except ValueError as error:  # a number of more digits than Python reads
+        raise Damaged(file, f"not JSON of this program: {first_words(error)}") from None
 
 
 def read_object(file: Path, types: Types | None = None, needs: Iterable[str] = ()) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from ftkit import __version__, console
 from ftkit.claim import LOCK, Busy, Sign, is_first_rank, sign_of
 from ftkit.disk import refusal
 from ftkit.errors import FtkitError, UserError
-from ftkit.reading import MISSING, Damaged, object_if_there, read_log
+from ftkit.reading import LOOK, MISSING, Damaged, object_if_there, read_log
 from ftkit.reading import read_jsonl as read_jsonl  # the other half of write_jsonl
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
@@ -104,7 +104,7 @@ class Run:
         try:
             return object_if_there(self.record_file, RECORD)
         except Damaged as error:
-            raise Damaged(error.file, error.what, MEND) from None
+            raise Damaged(error.file, error.what, LOOK if error.hint == LOOK else MEND) from None
 
     def read_recipe(self) -> Recipe:
         """The recipe as it lies in the folder.
