@@ -640,7 +640,7 @@ def publication(
     """
     require_trust(run.folder, trust_code)
     hush_libraries()
-    with offline_mode_kept(), claimed(run.folder, "writing what is pushed"):
+    with offline_mode_kept(), claimed(run.folder, "writing what is pushed", ""):
         if not unverified:
             require_recorded(run)
         require_usable(run)

@@ -88,14 +88,15 @@ class Busy(UserError):
     Args:
         locked: the folder or file.
         sign: of that process.
-        option: of the command line, by which another place is chosen.
+        option: of the command line, by which another place is chosen; empty where none is.
     """
 
     def __init__(self, locked: Path, sign: Sign | None, option: str) -> None:
         self.locked, self.sign, self.option = locked, sign, option
         known = f": {sign.words()}" if sign and sign.pid else ""
         verb = "writing" if sign and sign.doing.startswith("writing") else "training into"
-        super().__init__(f"another process is {verb} {locked}{known}", f"wait for it, or choose another {option}", option)
+        hint = f"wait for it, or choose another {option}" if option else "wait for it"
+        super().__init__(f"another process is {verb} {locked}{known}", hint, option)
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.locked, self.sign, self.option)
@@ -358,8 +359,11 @@ def is_first_rank() -> bool:
 
 
 @contextmanager
-def claimed(folder: Path, doing: str = "starting") -> Iterator[Claim]:
+def claimed(folder: Path, doing: str = "starting", option: str = "--output-dir") -> Iterator[Claim]:
     """No other process writes into the folder while the block runs; it is made, and taken away again if it stays empty.
+
+    Args:
+        option: of the command line, by which another folder is chosen; empty where the command takes this one alone.
 
     Raises:
         Busy: another process does.
@@ -370,11 +374,12 @@ def claimed(folder: Path, doing: str = "starting") -> Iterator[Claim]:
         return
     made: list[Path] = []
     try:
-        claim, file = claim_in(folder, doing, made)
+        claim, file = claim_in(folder, doing, made, option)
     except OSError as error:
         remove_if_empty(made)
         reason = error.strerror or "a file stands in the way"
-        raise UserError(f"{folder} cannot be written: {reason}", "choose another --output-dir", "--output-dir") from None
+        hint = f"choose another {option}" if option else "copy it to where you may write"
+        raise UserError(f"{folder} cannot be written: {reason}", hint, option) from None
     try:
         yield claim
     finally:
@@ -384,7 +389,7 @@ def claimed(folder: Path, doing: str = "starting") -> Iterator[Claim]:
         remove_if_empty(made)
 
 
-def claim_in(folder: Path, doing: str, made: list[Path]) -> tuple[Claim, Path]:
+def claim_in(folder: Path, doing: str, made: list[Path], option: str) -> tuple[Claim, Path]:
     """As `claimed`; into `made` go the folders that were made for it, the innermost first.
 
     Raises:
@@ -403,7 +408,7 @@ def claim_in(folder: Path, doing: str, made: list[Path]) -> tuple[Claim, Path]:
                 raise
             continue
         if handle is None:
-            raise Busy(folder, sign_of(file), "--output-dir")
+            raise Busy(folder, sign_of(file), option)
         made += [folder] if stale and os.listdir(folder) == [LOCK] else missing
         return Claim(handle, doing), file
 

@@ -28,7 +28,7 @@ def report(
 
         found = Run(run_folder(run))
         ended = is_run(found.folder) and found.state == FINISHED  # of another one the lock says what became of it
-        with claimed(found.folder, "writing the report") if ended else nullcontext() as claim:
+        with claimed(found.folder, "writing the report", "") if ended else nullcontext() as claim:
             if claim is not None:
                 sweep(found)
             page = write_report(found)
