@@ -322,10 +322,13 @@ def require_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
             raise UserError(f"{folder} holds files that are not a run's", hint, "--output-dir")
         if not overwrite and run.state == FINISHED:
             raise UserError(f"{folder} holds a finished run", "choose another --output-dir, or replace it with --overwrite")
-        if not overwrite and any(run.checkpoints.glob("*checkpoint-*")):
+        kept = "with checkpoints" if any(run.checkpoints.glob("*checkpoint-*")) else ""
+        if run.replaced.is_dir() and not is_torn(run):  # it would be removed at the end, by one who has not asked for that
+            kept = f"and in {run.replaced.name}/ the finished one that it was to replace"
+        if not overwrite and kept:
             what = DEAD if run.state == TRAINING else run.state or "broken"
             hint = "go on with --resume, or replace it with --overwrite"
-            raise UserError(f"{folder} holds a run that is {what}, with checkpoints", hint)
+            raise UserError(f"{folder} holds a run that is {what}, {kept}", hint)
     require_writable(folder)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from ftkit.claim import sign_of
+from ftkit.errors import UserError
 from ftkit.reading import LOOK, Damaged, read_json
 from ftkit.report.listing import list_runs
-from ftkit.run import Run
+from ftkit.run import Run, require_free
 
 SIGN = {"pid": 7, "host": "h", "doing": "training", "step": 1, "steps": 2, "time": 1.7e9, "boot": "b", "born": "1"}
 FIGURE = '{"state": "finished", "result": {"metric": "x", "tuned": %s}}'
@@ -107,3 +108,14 @@ def test_who_may_not_read_a_record_is_not_told_to_resume(tmp_path: Path, monkeyp
     with pytest.raises(Damaged) as caught:
         _ = run.record
     assert caught.value.hint == LOOK
+
+
+# A run that was to replace a finished one and died: who starts anew without a word would have the finished one removed at the end.
+@pytest.mark.parametrize("state", ["training", "interrupted", "failed"])
+def test_a_finished_run_that_was_set_aside_is_replaced_by_the_word_alone(state: str, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", json.dumps({"state": state}))
+    (make_run(folder / "replaced", '{"state": "finished"}') / "model").mkdir()
+    with pytest.raises(UserError, match=r"replaced/ the finished one that it was to replace; go on with --resume, or"):
+        require_free(folder, overwrite=False, resume=False)
+    require_free(folder, overwrite=True, resume=False)
+    require_free(folder, overwrite=False, resume=True)
