@@ -9,6 +9,7 @@ import pytest
 
 from ftkit.claim import sign_of
 from ftkit.errors import UserError
+from ftkit.prediction.rows import json_fields
 from ftkit.reading import LOOK, Damaged, read_json
 from ftkit.report.listing import list_runs
 from ftkit.run import Run, require_free
@@ -119,3 +120,11 @@ def test_a_finished_run_that_was_set_aside_is_replaced_by_the_word_alone(state: 
         require_free(folder, overwrite=False, resume=False)
     require_free(folder, overwrite=True, resume=False)
     require_free(folder, overwrite=False, resume=True)
+
+
+# The JSON of rows is as much anybody's as that of runs: what is wrong with it is said as it is.
+@pytest.mark.parametrize(
+    ("line", "words"), [("9" * 5000, "more digits"), ("[" * 100_000, "nested too deeply"), ("{", "character")]
+)
+def test_what_is_wrong_with_a_row_of_json_is_said(line: str, words: str) -> None:
+    assert words in json_fields(line)[1]
