@@ -55,13 +55,19 @@ def read_bytes(file: Path) -> bytes:
         Damaged: it is not there, or cannot be read.
     """
     try:
-        if not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():
-            raise Damaged(file, "no file, but a pipe, a socket or a device")
+        require_no_pipe(file)
         return file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise Damaged(file, MISSING) from None
     except OSError as error:
         raise unreadable(file, error) from error
+
+
+def require_no_pipe(file: Path) -> None:
+    """Raises Damaged where something stands under a file's name that would be waited for; OSError where nothing does."""
+    mode = file.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise Damaged(file, "no file, but a pipe, a socket or a device")
 
 
 def unreadable(file: Path, error: OSError) -> Damaged:
@@ -199,11 +205,12 @@ def read_arrays(file: Path, *names: str) -> dict[str, Any]:
     import numpy as np  # a run's other files are read without it
 
     try:
+        require_no_pipe(file)
         with np.load(file) as arrays:
             found = {name: arrays[name] for name in arrays}
     except FileNotFoundError:
         raise Damaged(file, MISSING) from None
-    except MemoryError:
+    except (MemoryError, Damaged):
         raise
     except OSError as error:
         if error.errno is None:
@@ -226,7 +233,7 @@ def opened_tensors(file: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open  # as above
 
     try:
-        file.stat()
+        require_no_pipe(file)
     except (FileNotFoundError, NotADirectoryError):
         raise Damaged(file, MISSING) from None
     except OSError as error:

@@ -129,7 +129,9 @@ def what(record: dict[str, Any]) -> str:
 def result(record: dict[str, Any]) -> dict[str, Any]:
     """The figure that the run's verdict is about."""
     found = record.get("result")
-    tuned = found.get("tuned") if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return {}
+    tuned = found.get("tuned")
     try:
         figure = float(tuned) if isinstance(tuned, int | float) else math.nan
     except OverflowError:  # a whole number that none of ours is

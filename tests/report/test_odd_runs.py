@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from ftkit.claim import sign_of
 from ftkit.errors import UserError
 from ftkit.prediction.rows import json_fields
-from ftkit.reading import LOOK, Damaged, read_json
+from ftkit.reading import LOOK, Damaged, read_arrays, read_json, read_jsonl, read_log, read_tensors
 from ftkit.report.listing import list_runs
 from ftkit.run import Run, require_free
 
@@ -78,8 +79,10 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     (run / "checkpoints").mkdir()
     os.mkfifo(run / "run.json")
     assert [entry.state for entry in list_runs(tmp_path).entries] == ["damaged"]
-    with pytest.raises(Damaged, match="no file, but a pipe"):
-        read_json(run / "run.json")
+    readers: tuple[Callable[[Path], object], ...] = (read_json, read_jsonl, read_log, read_arrays, read_tensors)
+    for read in readers:
+        with pytest.raises(Damaged, match="no file, but a pipe"):
+            read(run / "run.json")
 
 
 # Root is let into every folder: what the system says is said by hand.
