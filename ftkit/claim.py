@@ -37,6 +37,7 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # a file system's wor
 # A stranger's folder may hold anything under the lock's name.
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 FIELDS = {"pid": int, "host": str, "doing": str, "step": int, "steps": int, "time": float, "boot": str, "born": str}
+LATEST, MOST = 1e11, 1 << 62  # seconds since 1970, and what else is counted: a sign beyond them is none
 
 _held: set[int] = set()
 
@@ -65,6 +66,11 @@ class Sign:
     def age(self) -> float:
         """Seconds since it was given."""
         return max(0.0, time.time() - self.time)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it was given lately; of the future, by a wrong clock, it is no life."""
+        return abs(time.time() - self.time) < FRESH
 
     def where(self) -> str:
         """How far the process was, in words."""
@@ -298,16 +304,30 @@ def read_sign(handle: int) -> Sign | None:
     try:
         held = is_held(handle)
         os.lseek(handle, 0, os.SEEK_SET)
-        found: Any = json.loads(os.read(handle, SIZE))
-        sign = Sign(bool(held), *(kind(found[key]) for key, kind in FIELDS.items()))
+        sign = Sign(bool(held), **said(json.loads(os.read(handle, SIZE))))
     except OSError:
         return None
     except (ValueError, KeyError, TypeError, RecursionError):  # its holder has written nothing yet, or was killed before
         return Sign(bool(held), 0, "", "starting", 0, 0, time.time(), "", "")
     if held is None:
         return Sign(**{**vars(sign), "running": is_process(sign)})
-    running = held or (sign.boot != boot_id() and sign.age < FRESH)
+    running = held or (sign.boot != boot_id() and sign.fresh)
     return Sign(**{**vars(sign), "running": running})
+
+
+def said(found: Any) -> dict[str, Any]:
+    """What a sign says, of which a stranger may have made anything.
+
+    Raises:
+        ValueError: it is none that a process gives.
+        KeyError, TypeError: the same.
+    """
+    values = {key: found[key] for key in FIELDS}
+    if not all(isinstance(value, FIELDS[key]) for key, value in values.items()):
+        raise ValueError("of another type")
+    if not 0 < values["time"] < LATEST or max(values["pid"], values["step"], values["steps"]) > MOST:
+        raise ValueError("beyond what is counted")
+    return values
 
 
 def is_held(handle: int) -> bool | None:
@@ -329,7 +349,7 @@ def is_held(handle: int) -> bool | None:
 def is_process(sign: Sign) -> bool:
     """Whether the process lives that gave a sign, where no lock tells; on another machine, whether it gave it lately."""
     if sign.boot != boot_id():
-        return sign.age < FRESH
+        return sign.fresh
     return bool(sign.born) and born(sign.pid) == sign.born
 
 
@@ -358,7 +378,7 @@ def claimed(folder: Path, doing: str = "starting", option: str = "--output-dir")
     except OSError as error:
         remove_if_empty(made)
         reason = error.strerror or "a file stands in the way"
-        hint = f"choose another {option}" if option else "look at who may write into it"
+        hint = f"choose another {option}" if option else "copy it to where you may write"
         raise UserError(f"{folder} cannot be written: {reason}", hint, option) from None
     try:
         yield claim

@@ -4,6 +4,7 @@ A file that is written whole is refused where it is damaged; of one that grows b
 """
 
 import json
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,12 +49,25 @@ def read_text(file: Path) -> str:
 
 
 def read_bytes(file: Path) -> bytes:
+    """A whole file; a pipe or a device under its name is never waited for.
+
+    Raises:
+        Damaged: it is not there, or cannot be read.
+    """
     try:
+        require_no_pipe(file)
         return file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise Damaged(file, MISSING) from None
     except OSError as error:
         raise unreadable(file, error) from error
+
+
+def require_no_pipe(file: Path) -> None:
+    """Raises Damaged where something stands under a file's name that would be waited for; OSError where nothing does."""
+    mode = file.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise Damaged(file, "no file, but a pipe, a socket or a device")
 
 
 def unreadable(file: Path, error: OSError) -> Damaged:
@@ -81,6 +95,8 @@ def read_json(file: Path) -> Any:
         raise Damaged(file, f"not JSON: {error.msg} in line {error.lineno}" if text else "empty") from None
     except RecursionError:
         raise Damaged(file, "not JSON of this program: it is nested too deep") from None
+    except ValueError as error:  # a number of more digits than Python reads
+        raise Damaged(file, f"not JSON of this program: {first_words(error)}") from None
 
 
 def read_object(file: Path, types: Types | None = None, needs: Iterable[str] = ()) -> dict[str, Any]:
@@ -189,11 +205,12 @@ def read_arrays(file: Path, *names: str) -> dict[str, Any]:
     import numpy as np  # a run's other files are read without it
 
     try:
+        require_no_pipe(file)
         with np.load(file) as arrays:
             found = {name: arrays[name] for name in arrays}
     except FileNotFoundError:
         raise Damaged(file, MISSING) from None
-    except MemoryError:
+    except (MemoryError, Damaged):
         raise
     except OSError as error:
         if error.errno is None:
@@ -216,7 +233,7 @@ def opened_tensors(file: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open  # as above
 
     try:
-        file.stat()
+        require_no_pipe(file)
     except (FileNotFoundError, NotADirectoryError):
         raise Damaged(file, MISSING) from None
     except OSError as error:

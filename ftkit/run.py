@@ -24,7 +24,7 @@ from ftkit import __version__, console
 from ftkit.claim import LOCK, Busy, Sign, is_first_rank, sign_of
 from ftkit.disk import refusal
 from ftkit.errors import FtkitError, UserError
-from ftkit.reading import MISSING, Damaged, object_if_there, read_log
+from ftkit.reading import LOOK, MISSING, Damaged, object_if_there, read_log
 from ftkit.recipe.load import load_recipe
 from ftkit.recipe.schema import Recipe
 from ftkit.recipe.tasks import TASK_SPECS
@@ -107,7 +107,7 @@ class Run:
         try:
             return object_if_there(self.record_file, RECORD)
         except Damaged as error:
-            raise Damaged(error.file, error.what, MEND) from None
+            raise Damaged(error.file, error.what, LOOK if error.hint == LOOK else MEND) from None
 
     def read_recipe(self) -> Recipe:
         """The recipe as it lies in the folder.
@@ -325,10 +325,13 @@ def require_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
             raise UserError(f"{folder} holds files that are not a run's", hint, "--output-dir")
         if not overwrite and run.state == FINISHED:
             raise UserError(f"{folder} holds a finished run", "choose another --output-dir, or replace it with --overwrite")
-        if not overwrite and any(run.checkpoints.glob("*checkpoint-*")):
+        kept = "with checkpoints" if any(run.checkpoints.glob("*checkpoint-*")) else ""
+        if run.replaced.is_dir() and not is_torn(run):  # it would be removed at the end, by one who has not asked for that
+            kept = f"and in {run.replaced.name}/ the finished one that it was to replace"
+        if not overwrite and kept:
             what = DEAD if run.state == TRAINING else run.state or "broken"
             hint = "go on with --resume, or replace it with --overwrite"
-            raise UserError(f"{folder} holds a run that is {what}, with checkpoints", hint)
+            raise UserError(f"{folder} holds a run that is {what}, {kept}", hint)
     require_writable(folder)
 
 

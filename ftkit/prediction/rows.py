@@ -150,15 +150,19 @@ def text_fields(line: str) -> tuple[dict[str, Any], str]:
     return {TEXT: line.strip("\r\n")}, ""
 
 
+def json_reason(error: ValueError | RecursionError) -> str:
+    """What keeps a line from being read as JSON, in words."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos + 1}"
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number of more digits than can be read"
+
+
 def json_fields(line: str) -> tuple[dict[str, Any], str]:
     """The fields of a line of JSON, or none and what is wrong with it."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        reason = (
-            f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        )
-        return {}, f"this is no JSON: {reason}"
+        return {}, f"this is no JSON: {json_reason(error)}"
     if not isinstance(value, dict):
         return {}, f"this is a JSON {type(value).__name__}, where each line must be an object"
     broken = next(lone_surrogates(value), "")

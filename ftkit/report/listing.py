@@ -1,5 +1,6 @@
 """`ftkit runs`: what each run of a folder is, from its run.json and its lock alone."""
 
+import math
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -9,7 +10,7 @@ from rich.table import Table
 
 from ftkit import console
 from ftkit.errors import UserError
-from ftkit.reading import Damaged
+from ftkit.reading import UNREADABLE, Damaged
 from ftkit.run import DEAD, RUNNING, Run, require_files, was_run
 from ftkit.units import ago, number
 
@@ -77,9 +78,18 @@ def list_runs(folder: Path) -> Listing:
     except OSError as error:
         reason = "there is no such folder" if isinstance(error, FileNotFoundError) else error.strerror
         raise UserError(f"{folder}: {reason}", "name a folder that runs lie in, as runs/", "FOLDER") from None
-    places = [folder] if is_begun(Run(folder)) else held
-    entries = [entry_of(run) for run in map(Run, places) if is_begun(run)]
+    places = [folder] if found_in(folder) else held
+    entries = [entry for place in places if (entry := found_in(place))]
     return Listing(folder, sorted(entries, key=lambda entry: (-entry.changed, entry.name)))
+
+
+def found_in(place: Path) -> Entry | None:
+    """The run in a folder; None where none is, or was begun. A folder that nobody may look into is listed as damaged."""
+    run = Run(place)
+    try:
+        return entry_of(run) if is_begun(run) else None
+    except PermissionError as error:
+        return Entry(place.name, str(place), DAMAGED, f"{UNREADABLE}: {error.strerror}")
 
 
 def is_begun(run: Run) -> bool:
@@ -120,9 +130,14 @@ def what(record: dict[str, Any]) -> str:
 def result(record: dict[str, Any]) -> dict[str, Any]:
     """The figure that the run's verdict is about."""
     found = record.get("result")
-    if not isinstance(found, dict) or not isinstance(found.get("tuned"), int | float):
+    if not isinstance(found, dict):
         return {}
-    return {"metric": str(found.get("metric", "")), "tuned": float(found["tuned"])}
+    tuned = found.get("tuned")
+    try:
+        figure = float(tuned) if isinstance(tuned, int | float) else math.nan
+    except OverflowError:  # a whole number that none of ours is
+        return {}
+    return {"metric": str(found.get("metric", "")), "tuned": figure} if math.isfinite(figure) else {}
 
 
 def changed(run: Run) -> float:

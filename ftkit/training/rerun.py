@@ -14,7 +14,7 @@ from ftkit import console
 from ftkit.errors import NotReproduced, UserError
 from ftkit.reading import object_if_there, read_log
 from ftkit.recipe.schema import Recipe
-from ftkit.run import FINISHED, Run, code_digest, is_run, require_files
+from ftkit.run import FINISHED, Run, code_digest, is_run, require_files, state_words
 from ftkit.training.inputs import compare_inputs, other_rows, words_of
 
 STEPS = 10  # that a check makes, where it is not said
@@ -88,8 +88,8 @@ def require_repeatable(run: Run, *, first_steps: bool) -> None:
     if not is_run(run.folder):
         raise UserError(f"{run.folder} holds no run", "name a run's folder, as runs/my_recipe")
     if not first_steps and run.state != FINISHED:
-        hint = "finish it with `ftkit train … --resume`, or run its first steps again with --check"
-        raise UserError(f"the run in {run.folder} is {run.state or 'broken'}", hint)
+        what, hint = state_words(run)
+        raise UserError(f"the run in {run.folder} is {what}", f"{hint}, or run its first steps again with --check")
     if run.record.get("forced"):
         message = f"{run.folder} went on with other files than it began with (--force)"
         raise UserError(message, "what it began with is not there any more; train anew")
