@@ -354,8 +354,9 @@ def is_process(sign: Sign) -> bool:
 
 
 def is_first_rank() -> bool:
-    """Whether the process is the one of its launch that writes."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether the process is the one of its launch that writes; a rank left over in a shell makes none of another."""
+    alone = os.environ.get("WORLD_SIZE", "1") in ("", "0", "1")
+    return alone or os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -192,7 +192,8 @@ class Run:
             self._waiting = record
             return
         if self.seal.is_file():
-            write_json(self.seal, object_if_there(self.seal) | {self.record_file.name: describe(self.record_file)})
+            with suppress(Damaged):  # then it stays so, for `verify` to tell
+                write_json(self.seal, object_if_there(self.seal) | {self.record_file.name: describe(self.record_file)})
 
     def _wait(self, file: Path, error: OSError, *, told: bool) -> None:
         """Raises the error where nothing may wait, or where it is no disk's that takes no more."""

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 HIDDEN = "***"
+WORD = 12  # small letters of a value below which it is a word, as `accuracy`
 LEAST = 6  # letters of a value from which on it is no word that stands in texts by chance
 # Names of variables whose values are secret, as HF_TOKEN, OPENAI_API_KEY, AWS_SECRET_ACCESS_KEY, WANDB_API_KEY.
 _NAMED = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|APIKEY|(^|_)(PASS|PWD|KEY|KEY_ID|AUTH|CREDENTIALS?))$", re.I)
@@ -73,5 +74,10 @@ def _is_secret(name: str) -> bool:
 
 
 def _is_ordinary(value: str) -> bool:
-    """A path or a word, as of SSH_AUTH or of a switch: nothing that is secret by itself."""
-    return value.startswith(("/", "~", "./")) or value.lower() in ("false", "enabled", "disabled", "required", "optional")
+    """A path or a word, as of SSH_AUTH or of a switch: nothing that is secret by itself, and may stand in any text."""
+    word = value.isalpha() and value.islower() and len(value) < WORD
+    return (
+        word
+        or value.startswith(("/", "~", "./"))
+        or value.lower() in ("false", "enabled", "disabled", "required", "optional")
+    )

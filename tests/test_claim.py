@@ -232,6 +232,7 @@ while True:
 def test_other_ranks_of_a_launch_take_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with claimed(tmp_path / "run"):
         monkeypatch.setenv("RANK", "1")
+        monkeypatch.setenv("WORLD_SIZE", "2")
         with place_claimed(tmp_path / "run", overwrite=False, resume=False) as claim_of_rank:
             claim_of_rank.at_step(1, 2)
             assert claim_of_rank.handle is None
