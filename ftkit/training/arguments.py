@@ -54,8 +54,16 @@ def training_arguments(block: Training, output_dir: Path, metrics: dict[str, boo
     if best := values.get("metric_for_best_model"):
         values.setdefault("greater_is_better", metrics[best.removeprefix("eval_")])
     own = block.model_fields_set & known
-    with refusing(REFUSES, "training", own, lambda key: TrainingArguments(**{k: v for k, v in values.items() if k != key})):
-        return TrainingArguments(**values)
+    with refusing(REFUSES, "training", own, lambda key: taken({k: v for k, v in values.items() if k != key})):
+        return taken(values)
+
+
+def taken(values: dict[str, Any]) -> TrainingArguments:
+    """The values as the library takes them, and torch its own among them, which it would look at before the first step."""
+    arguments = TrainingArguments(**values)
+    if arguments.torch_compile:
+        torch.compile(torch.nn.Identity(), backend=arguments.torch_compile_backend, mode=arguments.torch_compile_mode)
+    return arguments
 
 
 def arguments_without(key: str, block: Training, output_dir: Path, metrics: dict[str, bool]) -> TrainingArguments:
