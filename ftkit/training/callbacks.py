@@ -11,14 +11,13 @@ from typing import Any
 
 from rich.progress import TaskID
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import rotate_checkpoints
 
 from ftkit import console
 from ftkit.claim import Claim
 from ftkit.metrics.names import shown_name
 from ftkit.run import Run
 from ftkit.signals import ENDING, Stopped, note
-from ftkit.training.checkpoints import LOST_BEST, SEALED, is_fresh, is_sealed, seal, sparing, step_of
+from ftkit.training.checkpoints import LOST_BEST, SEALED, is_fresh, is_sealed, rotate, seal, sparing, step_of
 
 
 class ShowProgress(TrainerCallback):
@@ -145,15 +144,11 @@ class SealCheckpoints(TrainerCallback):
         self.note_best(state, checkpoint)
         if is_sealed(checkpoint):
             self.run.update(**{SEALED: state.global_step})
-            self.rotate(args, state)
+            rotate(args, state)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.is_world_process_zero:
-            self.rotate(args, state)  # what a process did not come to that was killed behind a seal
-
-    def rotate(self, args: TrainingArguments, state: TrainerState) -> None:
-        """Remove the oldest checkpoints beyond `save_total_limit`, never the best."""
-        rotate_checkpoints(str(args.output_dir), args.save_total_limit, state.best_model_checkpoint, use_mtime=True)
+            rotate(args, state)  # what a process did not come to that was killed behind a seal
 
     def note_best(self, state: TrainerState, checkpoint: Path) -> None:
         """Let state and record say which checkpoint is the best of those there, and whether a better one is lost."""

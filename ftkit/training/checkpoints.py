@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ftkit import console
 from ftkit.disk import refusal
@@ -17,6 +18,9 @@ from ftkit.errors import UserError
 from ftkit.reading import DAMAGED, LOOK, MISSING, UNREADABLE, Damaged, read_bytes, read_object, read_text, unreadable
 from ftkit.run import RECORD, Run, as_umask_says, write_json, write_text
 from ftkit.seals import describe, seal_of, unlike
+
+if TYPE_CHECKING:
+    from transformers import TrainerState, TrainingArguments
 
 SEAL = "ftkit_seal.json"
 KEPT = "kept-"  # before the name of a checkpoint that is being written again
@@ -104,6 +108,13 @@ def give_up(checkpoint: Path) -> None:
     shutil.rmtree(checkpoint, ignore_errors=True)
     if (kept := kept_of(checkpoint)).is_dir() and not checkpoint.exists():
         kept.rename(checkpoint)
+
+
+def rotate(args: "TrainingArguments", state: "TrainerState") -> None:
+    """Remove the oldest checkpoints beyond `save_total_limit`, never the best."""
+    from transformers.trainer_utils import rotate_checkpoints  # what looks at checkpoints before training needs no library
+
+    rotate_checkpoints(str(args.output_dir), args.save_total_limit, state.best_model_checkpoint, use_mtime=True)
 
 
 def is_fresh(checkpoint: Path) -> bool:

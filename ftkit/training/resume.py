@@ -11,6 +11,7 @@ from ftkit.hub.pins import as_asked
 from ftkit.reading import read_jsonl, read_object
 from ftkit.recipe.schema import Recipe
 from ftkit.run import Run, resolved_values
+from ftkit.training.checkpoints import rotate
 
 STATE = {"global_step": int, "max_steps": int}  # of a checkpoint
 MAY_CHANGE = ("training.on_divergence",)  # says nothing of the steps that go well
@@ -66,4 +67,5 @@ def load_finished(trainer: Trainer, checkpoint: Path) -> bool:
     trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint:
         trainer._load_best_model()
+    rotate(trainer.args, trainer.state)  # the last process may have been killed before it did
     return True

@@ -18,6 +18,7 @@ from ftkit import Recipe, train
 from ftkit.errors import UserError
 from ftkit.reading import Damaged
 from ftkit.run import Run, write_json, write_text
+from ftkit.training import callbacks
 from ftkit.training.checkpoints import (
     LOST_BEST,
     SEALED,
@@ -28,7 +29,9 @@ from ftkit.training.checkpoints import (
     make_place,
     newest_first,
     put_back,
+    rotate,
     seal,
+    step_of,
 )
 
 RecipeMaker = Callable[..., Recipe]
@@ -196,3 +199,23 @@ def test_a_resumed_run_whose_checkpoints_are_damaged_changes_nothing(recipe: Rec
     with pytest.raises(UserError, match=r"no checkpoint in .* is whole"):
         train(made, output_dir=run.folder, resume=True)
     assert {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()} == before
+
+
+# Kind: what a process was killed before it came to, at the last step, behind which no training begins again.
+def test_old_ones_go_also_where_the_process_died_behind_the_last_seal(recipe: RecipeMaker, tmp_path: Path) -> None:
+    saving = {"max_steps": 3, "save_strategy": "steps", "save_steps": 1, "save_total_limit": 2}
+    made = recipe("full", training=saving, evaluation={"general_text": False, "baseline": False})
+
+    def died(arguments: Any, state: Any) -> None:
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+        rotate(arguments, state)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks, "rotate", died)
+        with pytest.raises(KeyboardInterrupt):
+            train(made, output_dir=tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert [step_of(one) for one in newest_first(run.checkpoints)] == [3, 2, 1]
+    train(made, output_dir=run.folder, resume=True)
+    assert [step_of(one) for one in newest_first(run.checkpoints)] == [3, 2]
