@@ -52,6 +52,7 @@ def test_a_finished_run_holds_all_it_should(recipe: RecipeMaker, tmp_path: Path)
         "verification",
         "README.md",
         "report.html",
+        "inputs.json",
         "seal.json",
     }
     assert run.state == "finished"
@@ -390,7 +391,9 @@ def test_a_replaced_run_is_kept_until_the_new_one_is_finished(
             train(recipe("lora"), output_dir=folder, overwrite=True)
     assert Run(folder).state == "failed"
     assert json.loads((replaced / "metrics.json").read_text(encoding="utf-8")) == first.metrics
-    train(recipe("lora"), output_dir=folder)
+    with pytest.raises(UserError, match="and in replaced/ the finished one"):
+        train(recipe("lora"), output_dir=folder)
+    train(recipe("lora"), output_dir=folder, overwrite=True)
     assert Run(folder).state == "finished"
     assert not replaced.exists()
 
