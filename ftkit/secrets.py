@@ -21,8 +21,8 @@ _WORDS = r"[\w.-]{0,40}(?:token|secret|passw(?:or)?d|api_?key|apikey|access_?key
 _SIGN = re.compile(r"[:=]|Bearer|Basic|hf_")  # one of which stands in whatever a pattern finds
 _GIVEN = r"['\"]?\s*[:=]\s*['\"]?"  # between a header's name and its value
 _PATTERNS = (
-    # a name and password before a host; a password alone
-    (re.compile(r"(?<=://)[^\s/@'\"<>]*@"), f"{HIDDEN}@"),
+    # a name and password before a host; a password alone; of an address that was taken for a path one slash is left
+    (re.compile(r"(?<=\w\w:/)(/?)[^\s/@'\"<>]+@"), rf"\1{HIDDEN}@"),
     # ?token=…, &api_key=…, X-Amz-Signature=…; "key" alone is too ordinary a word but for a query
     (re.compile(rf"(?i)([?&;](?:{_WORDS}|key)=)[^\s&;#'\"<>]+"), rf"\1{HIDDEN}"),
     # headers as libraries show them

@@ -32,7 +32,7 @@ PROXIES = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), f"http://user:{MARK}@127.
 @pytest.mark.parametrize(
     "text",
     [
-        f"https://user:{MARK}@host/x", f"https://{MARK}@host/x.csv", f"see s3://key:{MARK}@bucket/a, and more",
+        f"https://user:{MARK}@host/x", f"https:/user:{MARK}@host/x", f"https://{MARK}@host/x.csv", f"see s3://key:{MARK}@bucket/a, and more",
         f"https://host/v1?token={MARK}&a=1", f"http://h/x?a=1&api_key={MARK}", f"http://h/?X-Amz-Signature={MARK}#f", f"http://h/?key={MARK}",
         f"Authorization: Bearer {MARK}", f"{{'authorization': 'Bearer {MARK}', 'a': 1}}", f'"Authorization": "Basic {MARK}="', f"x-api-key: {MARK}",
         f"Bearer {MARK}0123", "hf_" + MARK.replace("3", "x") + "abcdefgh",
