@@ -27,6 +27,14 @@ QUICK = {"verify": False, "general_text": False}
 STEPS = {"max_steps": 4, "per_device_train_batch_size": 4, "save_strategy": "no", "eval_strategy": "no"}
 
 
+@pytest.fixture(autouse=True)
+def hang_up_is_not_ignored() -> Iterator[None]:
+    """As whoever starts the tests may have had it, by `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @contextmanager
 def signalled(phase: str, number: int) -> Iterator[None]:
     """Inside the block a run gets a signal when it says that it is at a phase; Ctrl-C is heeded whoever runs the tests."""
