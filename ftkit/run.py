@@ -292,11 +292,13 @@ def state_words(run: Run) -> tuple[str, str]:
         return f"running ({sign.words()})", "wait for it"
     if not is_run(run.folder):
         return "dead: it was killed before it began", "start it again with the same command"
+    if state == FINISHED:  # which does not go on
+        return f"finished, but has no {run.model.name}/", "put a copy of that back, or train it again with --overwrite"
     former = f"; the run that it was to replace is in {run.replaced}" if run.replaced.is_dir() else ""
     hint = f"go on with `{resume_command(run)}`{former}"
     if state == DEAD and sign is not None and sign.pid:
         return f"dead: killed at {sign.where()} (pid {sign.pid} on {sign.host}, last sign of life {ago(sign.age)})", hint
-    return {DEAD: "dead: its process is gone", FINISHED: "finished, but has no model/"}.get(state, state or "broken"), hint
+    return "dead: its process is gone" if state == DEAD else state or "broken", hint
 
 
 def resume_command(run: Run) -> str:

@@ -13,7 +13,7 @@ import pytest
 from ftkit import UserError
 from ftkit.api import recorded
 from ftkit.recipe.schema import Recipe
-from ftkit.run import FINISHED, Run, dump_recipe, start_run, write_json, write_text
+from ftkit.run import FINISHED, Run, dump_recipe, start_run, state_words, write_json, write_text
 
 RecipeMaker = Callable[..., Recipe]
 MOST = 20  # files and folders that are moved when a run is set aside
@@ -83,3 +83,14 @@ def test_what_fails_behind_the_end_leaves_the_run_finished(finished: Run) -> Non
 def write_and_raise(run: Run, record: str, error: BaseException) -> None:
     run.record_file.write_text(record)
     raise error
+
+
+# Kind: a hint that does not hold: what is finished does not go on with --resume.
+def test_a_finished_run_without_its_model_is_not_told_to_go_on(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    write_text(run.recipe_file, "task: text-classification\n")
+    write_json(run.record_file, {"state": "finished"})
+    what, hint = state_words(run)
+    assert what == "finished, but has no model/"
+    assert "--overwrite" in hint
+    assert "--resume" not in hint

@@ -1,8 +1,8 @@
 """`ftkit runs`: what each run of a folder is, from its run.json and its lock alone."""
 
 import math
+import time
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Entry:
     def cells(self) -> list[str]:
         state = f"{self.state}: {self.detail}" if self.detail else self.state
         result = f"{self.metric} {number(self.tuned)}" if self.tuned is not None else ""
-        return [self.name, state, self.what, result, ago(now() - self.changed)]
+        return [self.name, state, self.what, result, ago(time.time() - self.changed)]
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,3 @@ def changed(run: Run) -> float:
         except OSError:  # not there yet, or not any more
             continue
     return max(times, default=0.0)
-
-
-def now() -> float:
-    return datetime.now(timezone.utc).timestamp()
