@@ -121,8 +121,10 @@ def entry_of(run: Run) -> Entry:
 
 
 def what(record: dict[str, Any]) -> str:
-    """Task, strategy and model as run.json has them; a local model by the name of its folder."""
-    model = str(record.get("model", ""))
+    """Task, strategy and model as run.json has them; a local model by its folder, a stand-in by what it is for."""
+    smoke = record.get("smoke")
+    stands_for = smoke.get("stands_for") if isinstance(smoke, dict) else None
+    model = f"stand-in of {stands_for}" if stands_for else str(record.get("model", ""))
     shown = Path(model).name if Path(model).is_absolute() or model.startswith(".") else model
     return " · ".join(str(part) for part in (record.get("task"), record.get("strategy"), shown) if part)
 
